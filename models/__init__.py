@@ -1,0 +1,1 @@
+"""The networks: arrays and stored pairs go in, probabilities come out. Knows no survey and no Dask."""

@@ -1,0 +1,1 @@
+"""The science and the batch job, in the order in which data flows."""

@@ -1,0 +1,334 @@
+"""The data model: every stored Dataset's dimensions, names, dtypes and units, and their validation.
+
+This is the only place that knows a stored name, unit or dtype. Everything is Zarr format 3 and is opened as an xarray
+Dataset; :mod:`twinlines.pipeline.stores` creates, writes and opens what is described here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from twinlines.pipeline.arms import ARM_NAMES, BLUE, NATIVE_PIXELS, RED
+
+PERCENTILES = (0, 16, 50, 84, 100)
+"""Percentiles of the ensemble's values that the catalog keeps (Zhang et al. 2022, section 4.1)."""
+
+CATALOG_PENALTIES = (8, 16, 32)
+"""Penalties (Lambda) whose probabilities the catalog keeps (Zhang et al. 2022, Table 4)."""
+
+KINDS = ("single", "binary")
+"""The two spectra of a pair: the primary alone, and the sum of both stars."""
+
+SPLITS = ("train", "validation", "test")
+"""Meaning of the codes 0, 1, 2 of the pairs' variable ``split``."""
+
+MINIMUM_SNR = 5.0
+"""An arm takes part where its header S/N is above this (strictly; Zhang et al. 2022, Table 4)."""
+
+
+class SchemaError(ValueError):
+    """A Dataset or store is not what the schema says it is."""
+
+
+class Quality(IntFlag):
+    """Why an arm of an exposure has no result, or a doubtful one; named bits of ``quality_B`` and ``quality_R``."""
+
+    GOOD = 0
+    NO_ARM = 1 << 0
+    """The file has no exposure of this arm at this time."""
+    LOW_SNR = 1 << 1
+    """Header S/N at or below :data:`MINIMUM_SNR`; neither velocity nor probabilities are computed."""
+    BAD_PIXELS = 1 << 2
+    """100 or more masked or repaired pixels on the grid; the candidates' cut refuses the row."""
+    DESPIKE_FAILED = 1 << 3
+    """More than half of the pixels were flagged as spikes; the flux is used as it stands."""
+    NO_CONTINUUM = 1 << 4
+    """Too few usable pixels for a continuum; no velocity and no probabilities."""
+    NO_VELOCITY = 1 << 5
+    """No significant correlation peak, or one at the edge of the search; no probabilities."""
+    OFF_GRID = 1 << 6
+    """The arm's pixels, shifted to the rest frame, do not cover the grid; no probabilities."""
+
+
+FATAL = Quality.NO_ARM | Quality.LOW_SNR | Quality.NO_CONTINUUM | Quality.NO_VELOCITY | Quality.OFF_GRID
+"""Bits that leave an arm without probabilities."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One stored variable."""
+
+    dims: tuple[str, ...]
+    """Names of its dimensions; the first is the schema's row dimension."""
+    dtype: str
+    """NumPy dtype string, or "str" for variable-length text."""
+    units: str
+    """Unit in the FITS standard's spelling; "" for a pure number or text."""
+    long_name: str
+    """What it is, for people."""
+
+    @property
+    def missing(self) -> object:
+        """What stands where there is no value: NaN, an empty text, or zero."""
+        if self.dtype == "str":
+            return ""
+        return np.nan if np.dtype(self.dtype).kind == "f" else np.dtype(self.dtype).type(0)
+
+    def empty(self, shape: tuple[int, ...]) -> NDArray[np.generic]:
+        """Return an array of missing values of ``shape``."""
+        dtype = object if self.dtype == "str" else np.dtype(self.dtype)
+        return np.full(shape, self.missing, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A stored Dataset: rows along one dimension, written in whole shards."""
+
+    name: str
+    """Name of the kind of Dataset; stored in its attributes."""
+    version: int
+    """Raised with every change that an older reader would misread."""
+    row: str
+    """The row dimension."""
+    variables: Mapping[str, Variable]
+    """Stored variables by name."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Lengths of all dimensions but the row's."""
+    coords: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    """Labels of dimensions, by dimension."""
+    chunk_rows: int = 256
+    """Rows of one chunk: the least that is read."""
+    shard_rows: int = 4096
+    """Rows of one shard: the least that is written, and the unit of work."""
+
+    def shape(self, name: str, rows: int) -> tuple[int, ...]:
+        """Shape of variable ``name`` in a Dataset of ``rows`` rows."""
+        return tuple(rows if dim == self.row else self.sizes[dim] for dim in self.variables[name].dims)
+
+    def row_bytes(self) -> int:
+        """Bytes of one row before compression, text aside."""
+        total = 0
+        for name, variable in self.variables.items():
+            if variable.dtype != "str":
+                total += int(np.prod(self.shape(name, 1))) * np.dtype(variable.dtype).itemsize
+        return total
+
+    def dataset(self, columns: Mapping[str, NDArray[np.generic]], rows: int, **attrs: object) -> xr.Dataset:
+        """Make a Dataset of ``rows`` rows from ``columns``; variables that are not given are missing.
+
+        Raises
+        ------
+        SchemaError
+            If a column is unknown or does not fit.
+        """
+        unknown = sorted(set(columns) - set(self.variables))
+        if unknown:
+            raise SchemaError(f"{self.name}: no variable {unknown} in the schema; it has {sorted(self.variables)}")
+        data: dict[str, xr.Variable] = {}
+        for name, variable in self.variables.items():
+            values = columns.get(name)
+            if values is None:
+                values = variable.empty(self.shape(name, rows))
+            else:
+                values = np.asarray(values, dtype=object if variable.dtype == "str" else variable.dtype)
+            data[name] = xr.Variable(
+                variable.dims, values, {"units": variable.units, "long_name": variable.long_name}, fastpath=False
+            )
+        coords = {dim: list(labels) for dim, labels in self.coords.items()}
+        dataset = xr.Dataset(data, coords, {"schema": self.name, "schema_version": self.version, **attrs})
+        self.validate(dataset)
+        return dataset
+
+    def validate(self, dataset: xr.Dataset) -> None:
+        """Check that ``dataset`` is of this schema.
+
+        Raises
+        ------
+        SchemaError
+            Naming the store's kind, the first variable that differs, what it is and what it should be.
+        """
+        found = dataset.attrs.get("schema"), dataset.attrs.get("schema_version")
+        if found != (self.name, self.version):
+            raise SchemaError(
+                f"this store holds {found[0]!r} version {found[1]!r}, but {self.name!r} version {self.version} is needed; "
+                "it is another kind of store, or was written by another version of Twinlines"
+            )
+        for name, variable in self.variables.items():
+            if name not in dataset.variables:
+                raise SchemaError(f"{self.name}: the variable {name!r} is missing")
+            stored = dataset[name]
+            if stored.dims != variable.dims:
+                raise SchemaError(f"{self.name}: {name!r} has dimensions {stored.dims}, expected {variable.dims}")
+            if variable.dtype == "str":
+                if stored.dtype.kind not in "OUT":
+                    raise SchemaError(f"{self.name}: {name!r} has dtype {stored.dtype}, expected text")
+            elif stored.dtype != np.dtype(variable.dtype):
+                raise SchemaError(f"{self.name}: {name!r} has dtype {stored.dtype}, expected {variable.dtype}")
+            for attribute in ("units", "long_name"):
+                if stored.attrs.get(attribute) != getattr(variable, attribute):
+                    raise SchemaError(
+                        f"{self.name}: {name!r} has {attribute} {stored.attrs.get(attribute)!r}, "
+                        f"expected {getattr(variable, attribute)!r}"
+                    )
+        for dim, size in self.sizes.items():
+            if dim in dataset.sizes and dataset.sizes[dim] != size:
+                raise SchemaError(f"{self.name}: dimension {dim!r} has {dataset.sizes[dim]} entries, expected {size}")
+        for dim, labels in self.coords.items():
+            if dim not in dataset.coords or tuple(dataset[dim].values.tolist()) != labels:
+                raise SchemaError(f"{self.name}: dimension {dim!r} is not labelled {labels}")
+
+
+_METADATA = {
+    "obsid": Variable(("exposure",), "int64", "", "LAMOST observation identifier, one per FITS file"),
+    "lmjm": Variable(("exposure",), "int32", "min", "Local modified Julian minute of the start of the exposure"),
+    "bjdmid": Variable(("exposure",), "float64", "d", "Barycentric Julian date (TDB) of the middle of the exposure"),
+    "lmjd": Variable(("exposure",), "int32", "d", "Local modified Julian day, as in file names"),
+    "planid": Variable(("exposure",), "str", "", "Plan identifier"),
+    "spid": Variable(("exposure",), "int16", "", "Spectrograph identifier, 1 to 16"),
+    "fiberid": Variable(("exposure",), "int16", "", "Fibre identifier, 1 to 250"),
+    "ra": Variable(("exposure",), "float64", "deg", "Right ascension (J2000)"),
+    "dec": Variable(("exposure",), "float64", "deg", "Declination (J2000)"),
+}
+_KEPT_PER_ROW = {
+    "content_hash": Variable(("exposure",), "uint64", "", "First 64 bits of BLAKE2b over the row's stored content"),
+}
+
+EXPOSURES = Schema(
+    name="exposures",
+    version=1,
+    row="exposure",
+    variables={
+        **_METADATA,
+        "snr": Variable(("exposure", "arm"), "float32", "", "Signal-to-noise ratio of the arm, from its header"),
+        "exptime": Variable(("exposure", "arm"), "float32", "s", "Exposure time of the arm"),
+        "source_file": Variable(("exposure",), "str", "", "FITS file, relative to the folder that was ingested"),
+        **_KEPT_PER_ROW,
+        "flux": Variable(("exposure", "arm", "pixel"), "float32", "adu", "Counts, not flux-calibrated, as stored"),
+        "ivar": Variable(("exposure", "arm", "pixel"), "float32", "adu-2", "Inverse variance of the flux, as stored"),
+        "loglam": Variable(("exposure", "arm", "pixel"), "float32", "", "log10 of vacuum wavelength in Angstrom"),
+        "mask": Variable(("exposure", "arm", "pixel"), "uint8", "", "Bits of the pixel mask; above 0 is bad"),
+    },
+    sizes={"arm": len(ARM_NAMES), "pixel": NATIVE_PIXELS},
+    coords={"arm": ARM_NAMES},
+)
+"""One row per (obsid, lmjm), both arms on native pixels, values verbatim; an absent arm is NaN with S/N NaN."""
+
+_STAR = {
+    "teff": ("K", "Effective temperature"),
+    "logg": ("", "log10 of surface gravity in cm s-2"),
+    "radius": ("solRad", "Radius"),
+    "luminosity": ("solLum", "Luminosity"),
+    "mass": ("solMass", "Initial mass"),
+    "eep": ("", "Equivalent evolutionary point"),
+    "vsini": ("km s-1", "Projected rotational velocity"),
+    "velocity": ("km s-1", "Radial velocity"),
+}
+
+PAIRS = Schema(
+    name="pairs",
+    version=1,
+    row="pair",
+    variables={
+        "draw": Variable(("pair",), "int64", "", "Serial number of the draw that made the pair"),
+        "split": Variable(("pair",), "int8", "", "0 train, 1 validation, 2 test"),
+        "mass_ratio": Variable(("pair",), "float32", "", "q = m2 / m1"),
+        "feh": Variable(("pair",), "float32", "", "[Fe/H]"),
+        "alpha": Variable(("pair",), "float32", "", "[alpha/Fe]"),
+        "log_age": Variable(("pair",), "float32", "", "log10 of the common age in years"),
+        "separation": Variable(("pair",), "float32", "km s-1", "Velocity separation, v2 - v1"),
+        "snr": Variable(("pair",), "float32", "", "Signal-to-noise ratio per pixel"),
+        **{
+            f"{name}{star}": Variable(("pair",), "float32", units, f"{long_name}, {which}")
+            for star, which in ((1, "primary"), (2, "secondary"))
+            for name, (units, long_name) in _STAR.items()
+        },
+        "flux_B": Variable(("pair", "kind", "pixel_B"), "float32", "", "Noisy flux over continuum, blue arm"),
+        "flux_R": Variable(("pair", "kind", "pixel_R"), "float32", "", "Noisy flux over continuum, red arm"),
+    },
+    sizes={"kind": len(KINDS), "pixel_B": BLUE.n_pixels, "pixel_R": RED.n_pixels},
+    coords={"kind": KINDS},
+    chunk_rows=128,
+    shard_rows=2048,
+)
+"""Single-binary pairs: the training set. Split by pair, never by spectrum."""
+
+
+def _arm_results(arm: str, colour: str) -> dict[str, Variable]:
+    """Columns 12-17 and 24-28 (blue), or 18-23 and 29-33 (red), of the paper's Table 4."""
+    one = ("exposure",)
+    return {
+        f"rv_obs_{arm}": Variable(one, "float32", "km s-1", f"Radial velocity measured from the {colour} arm"),
+        f"rv_obs_err_{arm}": Variable(one, "float32", "km s-1", f"Error of the measured velocity, {colour} arm"),
+        f"rv_abs_{arm}": Variable(one, "float32", "km s-1", f"Velocity on the Gaia scale, {colour} arm"),
+        f"rv_abs_err_{arm}": Variable(one, "float32", "km s-1", f"Total error of the velocity on the Gaia scale, {colour} arm"),
+        f"rv_teff_{arm}": Variable(one, "float32", "K", f"Effective temperature of the best template, {colour} arm"),
+        f"ccfmax_{arm}": Variable(one, "float32", "", f"Maximum of the cross-correlation function, {colour} arm"),
+        **{
+            f"pb_pct_{arm}_{penalty}": Variable(
+                ("exposure", "percentile"), "float32", "", f"Binary probability, penalty {penalty}, {colour} arm"
+            )
+            for penalty in CATALOG_PENALTIES
+        },
+        f"specflag_{arm}": Variable(one, "bool", "", f"True for a good spectrum (S/N > 5), {colour} arm"),
+        f"npixbad_{arm}": Variable(one, "int32", "", f"Masked or repaired pixels on the grid, {colour} arm"),
+    }
+
+
+def _table4() -> dict[str, Variable]:
+    """The 34 columns of the paper's Table 4, in its order."""
+    blue, red = _arm_results("B", "blue"), _arm_results("R", "red")
+    velocities = [name for name in blue if name.startswith(("rv_", "ccfmax"))]
+    columns = {
+        **_METADATA,
+        "snr_B": Variable(("exposure",), "float32", "", "Signal-to-noise ratio of the blue arm"),
+        "snr_R": Variable(("exposure",), "float32", "", "Signal-to-noise ratio of the red arm"),
+    }
+    columns |= {name: blue[name] for name in velocities}
+    columns |= {name[:-1] + "R": red[name[:-1] + "R"] for name in velocities}
+    columns |= {name: variable for name, variable in blue.items() if name not in columns}
+    columns |= {name: variable for name, variable in red.items() if name not in columns}
+    columns["bprp0"] = Variable(("exposure",), "float32", "mag", "Intrinsic colour (G_BP - G_RP)_0")
+    return columns
+
+
+TABLE4 = _table4()
+"""The paper's Table 4, column for column, in its order."""
+
+_QUALITY = {
+    f"quality_{arm}": Variable(("exposure",), "uint16", "", f"Quality bits of the {arm} arm; see schema.Quality")
+    for arm in ARM_NAMES
+}
+
+RESULTS = Schema(
+    name="results",
+    version=1,
+    row="exposure",
+    variables={**TABLE4, **_QUALITY, **_KEPT_PER_ROW},
+    sizes={"percentile": len(PERCENTILES)},
+    coords={"percentile": PERCENTILES},
+    chunk_rows=4096,
+)
+"""What one task computes: Table 4 with quality bits and the content hash of the row that it was computed from."""
+
+CATALOG = Schema(
+    name="catalog",
+    version=1,
+    row="exposure",
+    variables={
+        **RESULTS.variables,
+        "release": Variable(("exposure",), "str", "", "Release from which the row comes"),
+        "run": Variable(("exposure",), "str", "", "Run that computed the row: hash of weights, parameters, numerics"),
+        "healpix29": Variable(("exposure",), "int64", "", "HEALPix index of the position, order 29, nested"),
+    },
+    sizes=RESULTS.sizes,
+    coords=RESULTS.coords,
+    chunk_rows=65536,
+    shard_rows=65536,
+)
+"""The published catalog: the newest row per (obsid, lmjm), sorted by HEALPix index, then obsid and lmjm."""
