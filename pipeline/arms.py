@@ -1,7 +1,7 @@
 """The blue and the red arm: log-wavelength grids, air and vacuum wavelengths, Doppler shifts.
 
-The grids are those on which the networks were defined (the authors' ``m9waveBR``; Zhang et al. 2022, section 2): vacuum,
-constant step in log10(wavelength), so that a Doppler shift is a translation by a (fractional) number of pixels.
+The grids are those on which the networks were defined (the authors' ``m9waveBR``; Zhang et al. 2022, section 2):
+vacuum, constant step in log10(wavelength), so that a Doppler shift is a translation by a (fractional) number of pixels.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class Schema:
         found = dataset.attrs.get("schema"), dataset.attrs.get("schema_version")
         if found != (self.name, self.version):
             raise SchemaError(
-                f"this store holds {found[0]!r} version {found[1]!r}, but {self.name!r} version {self.version} is needed; "
+                f"this store holds {found[0]!r} version {found[1]!r}, not {self.name!r} version {self.version}; "
                 "it is another kind of store, or was written by another version of Twinlines"
             )
         for name, variable in self.variables.items():
@@ -266,7 +266,9 @@ def _arm_results(arm: str, colour: str) -> dict[str, Variable]:
         f"rv_obs_{arm}": Variable(one, "float32", "km s-1", f"Radial velocity measured from the {colour} arm"),
         f"rv_obs_err_{arm}": Variable(one, "float32", "km s-1", f"Error of the measured velocity, {colour} arm"),
         f"rv_abs_{arm}": Variable(one, "float32", "km s-1", f"Velocity on the Gaia scale, {colour} arm"),
-        f"rv_abs_err_{arm}": Variable(one, "float32", "km s-1", f"Total error of the velocity on the Gaia scale, {colour} arm"),
+        f"rv_abs_err_{arm}": Variable(
+            one, "float32", "km s-1", f"Total error of the velocity on the Gaia scale, {colour} arm"
+        ),
         f"rv_teff_{arm}": Variable(one, "float32", "K", f"Effective temperature of the best template, {colour} arm"),
         f"ccfmax_{arm}": Variable(one, "float32", "", f"Maximum of the cross-correlation function, {colour} arm"),
         **{

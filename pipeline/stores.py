@@ -1,7 +1,7 @@
 """Zarr stores on disk: create an empty one from a schema, write whole shards, open as an xarray Dataset.
 
-Two writers inside one shard would lose rows silently (a shard is one object: the last writer wins), so nothing here writes
-less than whole shards.
+Two writers inside one shard would lose rows silently (a shard is one object: the last writer wins), so nothing here
+writes less than whole shards.
 """
 
 from __future__ import annotations
