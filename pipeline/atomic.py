@@ -1,0 +1,55 @@
+"""Files that are there whole or not at all: written aside, flushed to the disk, renamed into place.
+
+Done-markers, reports and publications rest on this: whoever sees a file under its final name sees all of it, also after
+a power cut.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from uuid import uuid4
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` so that a reader sees the old content or the new, never a part.
+
+    Raises
+    ------
+    OSError
+        If the folder is missing or the disk is full; then ``path`` is as it was.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, obj: object) -> None:
+    """Write ``obj`` as JSON (keys in their order, indented, UTF-8) with :func:`write_bytes`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``obj`` is not JSON (NaN and infinity are not).
+    """
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the entries of ``folder``: a rename survives a power cut only after this."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
