@@ -1,0 +1,51 @@
+"""A bounded window of tasks: the scheduler never sees more of a job than the workers can chew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from distributed import Client, as_completed
+
+Task = TypeVar("Task", bound=tuple[Any, ...])
+
+TASKS_PER_WORKER = 2
+"""Outstanding tasks per worker thread: one that runs and one that waits, so that no worker idles."""
+
+
+def run_window(
+    client: Client,
+    function: Callable[..., Any],
+    tasks: Iterable[Task],
+    *,
+    retries: int = 2,
+    resources: dict[str, float] | None = None,
+) -> Iterator[tuple[Task, Any]]:
+    """Call ``function(*task)`` on the workers for each task, and yield (task, finished future) as they finish.
+
+    ``tasks`` is consumed lazily, at most :data:`TASKS_PER_WORKER` tasks per worker thread ahead. The future is finished,
+    so its ``result()`` returns, or raises what the task raised after ``retries`` retries, at once. Results should be small:
+    they pass through the scheduler's memory and the client's.
+    """
+    source = iter(tasks)
+    running: dict[Any, Task] = {}
+
+    def submit(task: Task) -> Any:
+        future = client.submit(function, *task, pure=False, retries=retries, resources=resources)
+        running[future] = task
+        return future
+
+    threads = max(1, sum(client.nthreads().values()))
+    first = [submit(task) for task in islice(source, TASKS_PER_WORKER * threads)]
+    finished = as_completed(first)
+    try:
+        for future in finished:
+            task = running.pop(future)
+            for following in islice(source, 1):
+                finished.add(submit(following))
+            yield task, future
+            future.release()
+    finally:
+        # Reached early when the caller stops, or fails: what is still queued must not run on.
+        client.cancel(list(running))
