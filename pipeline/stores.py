@@ -6,13 +6,19 @@ writes less than whole shards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
+from numpy.typing import NDArray
+from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, BloscShuffle
+from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from twinlines.pipeline.schema import Schema, SchemaError, Variable
 
@@ -34,8 +40,12 @@ def create(path: PathLike, schema: Schema, rows: int, attrs: Mapping[str, object
     path = Path(path)
     if path.exists():
         raise StoreError(f"{path} exists already; remove it or choose another name")
-    group = zarr.open_group(store=path, mode="w-", zarr_format=3)
-    group.attrs.update({"schema": schema.name, "schema_version": schema.version, **(attrs or {})})
+    _template(path, schema, rows, attrs or {})
+
+
+def _template(store: Path | MemoryStore, schema: Schema, rows: int, attrs: Mapping[str, object]) -> zarr.Group:
+    attributes = {"schema": schema.name, "schema_version": schema.version, **attrs}
+    group = zarr.create_group(store=store, zarr_format=3, attributes=attributes)
     for name, variable in schema.variables.items():
         _create_variable(group, schema, name, variable, rows)
     for dim, labels in schema.coords.items():
@@ -45,6 +55,7 @@ def create(path: PathLike, schema: Schema, rows: int, attrs: Mapping[str, object
             dim, shape=values.shape, dtype="string" if text else values.dtype, dimension_names=(dim,), compressors=None
         )
         array[:] = values.astype(object) if text else values
+    return group
 
 
 def _create_variable(group: zarr.Group, schema: Schema, name: str, variable: Variable, rows: int) -> None:
@@ -91,6 +102,64 @@ def write_shard(path: PathLike, schema: Schema, start: int, block: xr.Dataset) -
         group[name][start:stop] = block[name].values  # type: ignore[index]
 
 
+def write_column(path: PathLike, schema: Schema, name: str, values: NDArray[Any]) -> None:
+    """Write a whole variable, all rows of it; for the one writer who makes a store column by column.
+
+    Raises
+    ------
+    StoreError
+        If ``values`` has not the shape of the whole variable.
+    """
+    array = zarr.open_array(store=Path(path), path=name, mode="r+", zarr_format=3)
+    expected = schema.shape(name, int(array.shape[0]))
+    if values.shape != expected:
+        raise StoreError(f"{path}: {name!r} has shape {expected}, the values {values.shape}; give the whole column")
+    array[:] = values
+
+
+def pack(schema: Schema, dataset: xr.Dataset) -> bytes:
+    """Return ``dataset`` as a zipped store; equal datasets give equal bytes.
+
+    Entries are sorted and carry a fixed date, so that a content hash of the file says something about its content.
+
+    Raises
+    ------
+    SchemaError
+        If the dataset is not of this schema.
+    """
+    schema.validate(dataset)
+    entries: dict[str, Buffer] = {}
+    group = _template(MemoryStore(entries), schema, dataset.sizes[schema.row], {})
+    for name in schema.variables:
+        group[name][:] = dataset[name].values  # type: ignore[index]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for key in sorted(entries):
+            archive.writestr(zipfile.ZipInfo(key), entries[key].to_bytes())
+    return packed.getvalue()
+
+
+def read_columns(
+    path: PathLike, names: Iterable[str], start: int = 0, stop: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """Read the rows ``start`` to ``stop`` of a few variables of a store (a folder, or a ``.zip`` file), and no more.
+
+    Raises
+    ------
+    StoreError
+        If there is no such store, or it lacks one of the variables.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise StoreError(f"{path} does not exist")
+    try:
+        with ZipStore(path, mode="r") if path.is_file() else LocalStore(path, read_only=True) as store:
+            arrays = {name: zarr.open_array(store=store, path=name, mode="r", zarr_format=3) for name in names}
+            return {name: np.asarray(array[start:stop]) for name, array in arrays.items()}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path}: cannot read {', '.join(names)}: {error}") from error
+
+
 def open_store(path: PathLike, schema: Schema, *, chunked: bool = False) -> xr.Dataset:
     """Open a store lazily and check it against ``schema``.
 
@@ -115,7 +184,7 @@ def open_store(path: PathLike, schema: Schema, *, chunked: bool = False) -> xr.D
         raise StoreError(f"{path} does not exist")
     chunks = {schema.row: schema.shard_rows} if chunked else None
     try:
-        store = zarr.storage.ZipStore(path, mode="r") if path.is_file() else path
+        store = ZipStore(path, mode="r") if path.is_file() else path
         dataset = xr.open_zarr(store, chunks=chunks, consolidated=False, zarr_format=3, decode_cf=False)
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
