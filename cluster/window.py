@@ -24,9 +24,9 @@ def run_window(
 ) -> Iterator[tuple[Task, Any]]:
     """Call ``function(*task)`` on the workers for each task, and yield (task, finished future) as they finish.
 
-    ``tasks`` is consumed lazily, at most :data:`TASKS_PER_WORKER` tasks per worker thread ahead. The future is finished,
-    so its ``result()`` returns, or raises what the task raised after ``retries`` retries, at once. Results should be small:
-    they pass through the scheduler's memory and the client's.
+    ``tasks`` is consumed lazily, at most :data:`TASKS_PER_WORKER` tasks per worker thread ahead. The future is
+    finished, so its ``result()`` returns, or raises what the task raised after ``retries`` retries, at once. Results
+    should be small: they pass through the scheduler's memory and the client's.
     """
     source = iter(tasks)
     running: dict[Any, Task] = {}
