@@ -1,0 +1,195 @@
+"""Weights on disk: one safetensors file a member, with a JSON header that says what it is and where it comes from.
+
+Nothing here is a pickle: reading a file of unknown origin runs no code. An ensemble is a folder of such files, named
+``<arm>_p<penalty>_m<member>.safetensors``; its digest is a hash of their content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors import torch as safetensors_torch
+from torch import Tensor
+
+from twinlines.models.network import ARCHITECTURE, Network, NetworkConfig
+
+SCHEMA_VERSION = 1
+"""Version of the header; raised with every change that an older reader would misread."""
+
+SUFFIX = ".safetensors"
+_KEY = "twinlines"
+
+
+class CheckpointError(RuntimeError):
+    """A file of weights is missing, damaged, or not for this code."""
+
+
+def code_version() -> str:
+    """Version of the installed distribution."""
+    return metadata.version("twinlines")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file of weights says about itself."""
+
+    arm: str
+    """Arm whose spectra the member judges, "B" or "R"."""
+    penalty: int
+    """Weight Lambda of single stars in the loss (equation 7)."""
+    member: int
+    """Serial number of the member among those of the same arm and penalty, from 1."""
+    seed: int
+    """Seed of the training run."""
+    pairs: str
+    """Digest of the pairs that it was trained on."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Losses, rates and epochs, by name; see :mod:`twinlines.models.training`."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the training run, by name."""
+    code: str = field(default_factory=code_version)
+    """Version of the code that wrote the file."""
+    schema_version: int = SCHEMA_VERSION
+    """Version of this header."""
+
+    @property
+    def stem(self) -> str:
+        """File name without its suffix."""
+        return stem(self.arm, self.penalty, self.member)
+
+
+def stem(arm: str, penalty: int, member: int) -> str:
+    """File name, without suffix, of a member."""
+    return f"{arm}_p{penalty}_m{member}"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader, or a crash, finds the old file or the new one, whole."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def pack(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
+    """Tensors and a JSON header as the content of a safetensors file; equal input gives equal bytes."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One metadata entry only: safetensors writes several in no fixed order, and digests would differ.
+    return safetensors_torch.save(plain, {_KEY: json.dumps(header, sort_keys=True)})
+
+
+def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and JSON header of a file that :func:`pack` made.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged or somebody else's.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; name a file of weights")
+    try:
+        with safe_open(path, framework="pt") as file:
+            entries = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); fetch or train it again") from error
+    if _KEY not in entries:
+        raise CheckpointError(
+            f"{path} has no {_KEY!r} entry in its metadata (it has {sorted(entries)}); it was not written by this code"
+        )
+    try:
+        header = json.loads(entries[_KEY])
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}: its header is no JSON ({error}); fetch or train it again") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: its header is {type(header).__name__}, not an object")
+    return tensors, header
+
+
+def save(path: Path, network: Network, header: Header) -> None:
+    """Write a member's weights, atomically."""
+    content = {**asdict(header), "network": asdict(network.config)}
+    write_atomically(Path(path), pack(network.state_dict(), content))
+
+
+def load(path: Path) -> tuple[Network, Header]:
+    """Read a member's weights, in evaluation mode on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or damaged, or its version, architecture or shapes are not this code's; the message
+        names both sides.
+    """
+    path = Path(path)
+    tensors, content = unpack(path)
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(f"{path} has header version {version}; this code reads version {SCHEMA_VERSION}")
+    sizes = dict(content.pop("network", {}))
+    if sizes.get("architecture") != ARCHITECTURE:
+        raise CheckpointError(
+            f"{path} holds weights of architecture {sizes.get('architecture')!r}; this code has {ARCHITECTURE!r}: "
+            "use the version of the code that wrote them, or train anew"
+        )
+    try:
+        network = Network(_config(sizes))
+        header = Header(**content)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its header does not describe a network ({error})") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{path}: tensor {name} has shape {found.get(name, 'missing')}; its header asks for "
+                f"{expected.get(name, 'no such tensor')}"
+            )
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise CheckpointError(f"{path} holds weights that are not finite; train it again")
+    network.load_state_dict(tensors)
+    network.eval()
+    return network, header
+
+
+def _config(sizes: Mapping[str, Any]) -> NetworkConfig:
+    # JSON knows no tuples.
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
+    return NetworkConfig(**fields)
+
+
+def members(folder: Path) -> list[Path]:
+    """Files of the members in a folder, by name.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such folder, or no member in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder; name the folder of an ensemble")
+    paths = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
+    if not paths:
+        raise CheckpointError(f"{folder} has no weights (*{SUFFIX}); train an ensemble into it")
+    return paths
+
+
+def digest(folder: Path) -> str:
+    """Hash of an ensemble: sha256 over the names of its files and their own sha256, sorted by name; hexadecimal."""
+    total = hashlib.sha256()
+    for path in members(folder):
+        total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
