@@ -1,0 +1,39 @@
+# Everything sets itself up: a Python 3.11 or newer and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SITE := .build/site
+
+.PHONY: demo test slow check bench clean
+
+demo: $(STAMP)
+	$(BIN)/twinlines demo --out demo
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+slow: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
+
+# Types are checked against an ordinary install, as a user's type checker would see the package.
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf $(SITE) build
+	$(BIN)/pip install --quiet --no-deps --target $(SITE) .
+	rm -rf build
+	MYPYPATH=$(SITE) $(BIN)/mypy -p twinlines.pipeline -p twinlines.models -p twinlines.cluster
+
+bench: $(STAMP)
+	@for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Twinlines needs Python 3.11 or newer; say which: make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .build build demo *.egg-info
