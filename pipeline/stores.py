@@ -189,4 +189,6 @@ def open_store(path: PathLike, schema: Schema, *, chunked: bool = False) -> xr.D
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
     schema.validate(dataset)
-    return dataset
+    # A folder lists its entries in no order; the schema has one.
+    ordered: xr.Dataset = dataset[list(schema.variables)]
+    return ordered

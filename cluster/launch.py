@@ -1,0 +1,92 @@
+"""From a profile to a connected ``distributed.Client``, and back to nothing when the work is done."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from distributed import Client, LocalCluster
+from distributed.system import MEMORY_LIMIT
+
+from twinlines.cluster.profiles import Address, Local, Profile, cores
+
+CONNECT_TIMEOUT = 30
+"""Seconds to wait for an existing scheduler to answer, and for its first worker."""
+
+_POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")
+ONE_THREAD = {**{f"{pool}_NUM_THREADS": "1" for pool in _POOLS}, "BLOSC_NTHREADS": "1"}
+"""Environment of a local worker: one process per core beats threads, and the two together beat neither."""
+
+
+class LaunchError(RuntimeError):
+    """A cluster cannot be launched or reached."""
+
+
+@contextmanager
+def launch(profile: Profile) -> Iterator[Client]:
+    """Yield a client of the cluster that ``profile`` describes; afterwards stop what was started here, and only that.
+
+    Raises
+    ------
+    LaunchError
+        If a scheduler's address does not answer, or has no worker.
+    """
+    match profile:
+        case Local():
+            with _local(profile) as client:
+                yield client
+        case Address():
+            with _existing(profile) as client:
+                yield client
+
+
+@contextmanager
+def _local(profile: Local) -> Iterator[Client]:
+    n_workers = profile.n_workers or cores()
+    memory = profile.memory or int(MEMORY_LIMIT) // n_workers
+    environment = {"MALLOC_TRIM_THRESHOLD_": "65536", **ONE_THREAD}
+    with (
+        tempfile.TemporaryDirectory(prefix="twinlines-", ignore_cleanup_errors=True) as scratch,
+        dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            # The HTTP servers start in any case; without an address of their own they would listen on every interface.
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            memory_limit=memory,
+            local_directory=scratch,
+            # A task's error reaches whoever asked for the task; on the terminal, too, it would drown everything else.
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def _existing(profile: Address) -> Iterator[Client]:
+    try:
+        client = Client(profile.address, timeout=CONNECT_TIMEOUT)
+    except (OSError, TypeError) as error:
+        # TypeError: a TLS address without credentials.
+        hint = "is it running, and does its port accept connections from here?"
+        if profile.address.startswith("tls://"):
+            hint = (
+                "set the credentials, distributed.comm.tls (ca-file, client.cert, client.key), in dask's configuration"
+            )
+        raise LaunchError(f"no scheduler answers at {profile.address}: {error}; {hint}") from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
+        except TimeoutError as error:
+            raise LaunchError(
+                f"the scheduler at {profile.address} has no worker after {CONNECT_TIMEOUT} s; start one with "
+                f"'dask worker {profile.address} --nthreads 1'"
+            ) from error
+        yield client

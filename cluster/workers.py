@@ -1,0 +1,111 @@
+"""What a worker keeps between tasks: objects that are dear to load, such as an ensemble of networks.
+
+A loader and its arguments (a path, a hash) travel to the workers; the object itself never does. Every worker loads it
+once, also one that joins later, and tasks ask for it by name with :func:`kept`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from distributed import Client, Worker, WorkerPlugin, get_worker
+
+
+class WorkerError(RuntimeError):
+    """A worker cannot load what it should keep, or does not keep what a task asks for."""
+
+
+class Keep(WorkerPlugin):
+    """Loads ``loader(*args)`` once on every worker and keeps it under ``name``.
+
+    The loader runs in a thread, because a worker that does not answer for seconds is taken for dead. What it raises is
+    kept, too, and raised to whoever asks for the object: a worker that refuses to start would leave a run waiting for
+    ever.
+    """
+
+    idempotent = True
+
+    def __init__(self, name: str, loader: Callable[..., object], *args: object) -> None:
+        self.name = name
+        self._loader = loader
+        self._args = args
+        self._object: object = None
+        self._failure: str | None = None
+
+    async def setup(self, worker: Worker) -> None:
+        """Load the object (called by the worker)."""
+        try:
+            self._object = await asyncio.to_thread(self._loader, *self._args)
+        except Exception as error:
+            trace = "".join(traceback.format_exception(error)[-3:])
+            self._failure = f"the worker {worker.address} cannot load {self.name}: {error}\n{trace}"
+
+    def teardown(self, worker: Worker) -> None:
+        """Let the object go (called by the worker)."""
+        self._object = None
+
+    def get(self) -> Any:
+        """Return the object.
+
+        Raises
+        ------
+        WorkerError
+            With the loader's error, if it failed.
+        """
+        if self._failure is not None:
+            raise WorkerError(self._failure)
+        return self._object
+
+
+def kept(name: str) -> Any:
+    """Return, within a task, the object that this worker keeps under ``name``.
+
+    Raises
+    ------
+    WorkerError
+        If the worker keeps nothing of that name, or could not load it.
+    """
+    return _kept(name, get_worker())
+
+
+def _kept(name: str, worker: Worker) -> Any:
+    plugin = worker.plugins.get(name)
+    if not isinstance(plugin, Keep):
+        raise WorkerError(
+            f"the worker {worker.address} keeps nothing called {name!r}; it was not registered, or let go"
+        )
+    return plugin.get()
+
+
+def _check(name: str, dask_worker: Worker) -> str | None:
+    try:
+        _kept(name, dask_worker)
+    except WorkerError as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def keeping(client: Client, name: str, loader: Callable[..., object], *args: object) -> Iterator[None]:
+    """While the context lasts, every worker of ``client`` keeps ``loader(*args)`` under ``name``.
+
+    Raises
+    ------
+    WorkerError
+        If the loader fails on a worker that is there now; the message carries its error.
+    """
+    client.register_plugin(Keep(name, loader, *args), name=name)
+    try:
+        for failure in client.run(_check, name).values():
+            if failure is not None:
+                raise WorkerError(failure)
+        yield
+    finally:
+        # Whoever lost the scheduler has an error to tell already; there is nothing to take back then.
+        if client.status == "running":
+            with suppress(OSError):
+                client.unregister_worker_plugin(name)

@@ -1,0 +1,345 @@
+"""Runs a survey over a Dask client: plans, computes what is missing, publishes.
+
+The client only hands out shards: a task opens the exposures itself, keeps its result itself, and returns a few numbers.
+Knows no wavelength.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import numpy as np
+import xarray as xr
+from distributed import Client, get_worker
+from rich.console import Console
+
+from twinlines.cluster.window import run_window
+from twinlines.cluster.workers import keeping, kept
+from twinlines.pipeline import ledger, plan, publication, stores
+from twinlines.pipeline.ledger import Recipe, Run
+from twinlines.pipeline.plan import Plan, ShardTask, SurveyError
+from twinlines.pipeline.schema import EXPOSURES, RESULTS
+
+__all__ = ["Failure", "RunReport", "SurveyError", "run", "status"]
+
+BLOCK_ROWS = EXPOSURES.chunk_rows
+"""Exposures that are in a worker's memory at a time, twice: one block is computed while the next one is read."""
+
+RETRIES = 2
+"""How often a failed task is tried again."""
+
+
+class Parameters(Protocol):
+    """What decides the results besides data, weights and code; :class:`twinlines.pipeline.inference.Parameters`."""
+
+    def to_json(self) -> dict[str, object]:
+        """Make a dictionary for provenance and for the ledger's keys."""
+        ...
+
+
+Loader = Callable[[str, str, Any], Callable[[xr.Dataset], xr.Dataset]]
+"""Makes, from weights, their digest and parameters, the function from exposures to results."""
+
+
+ProgressCallback = Callable[[str, int, int], None]
+"""Told (stage, done, total): the stage is "exposures", and both numbers count them."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A shard that failed to the last retry."""
+
+    shard: str
+    """The shard, in words."""
+    error: str
+    """Its error."""
+    file: str
+    """Where the traceback is."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run did."""
+
+    config_key: str
+    """Key of weights, parameters and numerics."""
+    releases: tuple[str, ...]
+    """Releases that the run covers, the oldest first."""
+    shards: int
+    """Shards of these releases."""
+    computed: int
+    """Shards computed now."""
+    skipped: int
+    """Shards that had been done before."""
+    rows: int
+    """Exposures of the releases."""
+    rows_computed: int
+    """Exposures computed now."""
+    failed: tuple[Failure, ...]
+    """Shards that failed; if there are any, nothing is published."""
+    catalog: Path | None
+    """The catalog, or None."""
+    published: bool
+    """Whether the catalog is new; False also where the same had been published before."""
+    seconds: float
+    """Wall time, s."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything asked for was done."""
+        return not self.failed and self.catalog is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Make a JSON object."""
+        return {**asdict(self), "catalog": str(self.catalog) if self.catalog else None, "complete": self.complete}
+
+    def show(self, console: Console) -> None:
+        """Print it for people."""
+        done = (
+            f"run {self.config_key} of {', '.join(self.releases)}: {self.rows} exposures in {self.shards} shards, "
+            f"{self.computed} computed now ({self.rows_computed} exposures, {self.seconds:.1f} s), "
+            f"{self.skipped} done before, {len(self.failed)} failed"
+        )
+        lines = [done, *(f"failed: {one.shard}: {one.error} (traceback in {one.file})" for one in self.failed)]
+        if self.failed:
+            lines.append("no catalog was published; mend the cause and run again: only what failed is computed")
+        else:
+            lines.append(f"catalog: {self.catalog}" + ("" if self.published else " (published before; nothing new)"))
+        for line in lines:
+            console.print(line, markup=False, highlight=False)
+
+
+def run(
+    client: Client,
+    survey: Path,
+    *,
+    weights: Path,
+    parameters: Parameters,
+    release: str | None = None,
+    shard_rows: int = EXPOSURES.shard_rows,
+    progress: ProgressCallback | None = None,
+    loader: Loader | None = None,
+) -> RunReport:
+    """Compute what is missing of a release and those before it, and publish their catalog.
+
+    Nothing that has a marker is computed again. If a shard fails to the last retry, the others go on, but nothing is
+    published.
+
+    Parameters
+    ----------
+    client
+        Client of the cluster that computes; its workers must see the survey and the weights under the same paths.
+    survey
+        Folder of the survey.
+    weights
+        Folder of the ensemble.
+    parameters
+        Parameters of the inference.
+    release
+        Name of the release; by default the newest.
+    shard_rows
+        Exposures of one task. The catalog does not depend on it.
+    progress
+        Called at the start and after every shard; see :data:`ProgressCallback`.
+    loader
+        Makes the inference on a worker; by default :meth:`twinlines.pipeline.inference.Inference.load`.
+
+    Raises
+    ------
+    SurveyError
+        If the survey or the release does not exist or holds no exposures, or the cluster was lost.
+    twinlines.pipeline.ledger.SurveyLockedError
+        If another run is at work on the survey.
+    twinlines.cluster.workers.WorkerError
+        If a worker cannot load the ensemble.
+    """
+    # Here, since status and its like need not wait for torch.
+    from twinlines.models import checkpoint
+    from twinlines.pipeline.inference import NUMERICS, Inference
+
+    started = time.monotonic()
+    survey, weights = Path(survey).resolve(), Path(weights).resolve()
+    plan.select(survey, release)
+    recipe = Recipe(weights, checkpoint.digest(weights), parameters.to_json(), NUMERICS)
+    with ledger.lock(survey, "twinlines run"):
+        todo = _begin(survey, recipe, release, shard_rows)
+        job = _Job(client, todo, recipe, parameters, loader or Inference.load, progress)
+        failed = job.compute() if todo.missing else ()
+        catalog, published = (None, False) if failed else publication.publish(survey, todo, recipe)
+    missing = todo.missing
+    failed_keys = {task.key for task, _ in failed}
+    computed = [task for task in missing if task.key not in failed_keys]
+    return RunReport(
+        config_key=recipe.key,
+        releases=tuple(one.name for one in todo.releases),
+        shards=len(todo.tasks),
+        computed=len(computed),
+        skipped=len(todo.tasks) - len(missing),
+        rows=todo.rows,
+        rows_computed=sum(task.rows for task in computed),
+        failed=tuple(failure for _, failure in failed),
+        catalog=catalog,
+        published=published,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _begin(survey: Path, recipe: Recipe, release: str | None, shard_rows: int) -> Plan:
+    the_run = Run.at(survey, recipe.key)
+    the_run.begin(recipe, shard_rows)
+    todo = plan.make(survey, the_run, release=release, shard_rows=shard_rows, verify=True)
+    if not todo.tasks:
+        names = ", ".join(one.name for one in todo.releases)
+        raise SurveyError(f"{names} of {survey} holds no exposures; see the report of its ingestion")
+    return todo
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The computing part of a run."""
+
+    client: Client
+    plan: Plan
+    recipe: Recipe
+    parameters: Parameters
+    loader: Loader
+    progress: ProgressCallback | None
+
+    def compute(self) -> tuple[tuple[ShardTask, Failure], ...]:
+        """Compute the missing shards; returns those that failed."""
+        # A name of its own for every run: two runs on one cluster must not take away each other's ensemble.
+        keeper = f"inference-{self.recipe.key}-{uuid4().hex[:8]}"
+        stores_by_name = {one.name: str(one.store) for one in self.plan.releases}
+        folder = str(self.plan.run.folder)
+        tasks = [(task, stores_by_name[task.release], folder, keeper) for task in self.plan.missing]
+        failed: list[tuple[ShardTask, Failure]] = []
+        rows = self.plan.rows - sum(task.rows for task, *_ in tasks)
+        self._tell(rows)
+        arguments = (str(self.recipe.weights), self.recipe.digest, self.parameters)
+        with keeping(self.client, keeper, self.loader, *arguments):
+            for (task, *_), future in run_window(self.client, compute_shard, tasks, retries=RETRIES):
+                if future.status == "error":
+                    failed.append((task, self._failure(task, future)))
+                elif future.status != "finished":
+                    raise SurveyError(
+                        f"the cluster was lost ({task} is {future.status}); run again: what has a marker is kept"
+                    )
+                else:
+                    rows += task.rows
+                self._tell(rows)
+        return tuple(failed)
+
+    def _failure(self, task: ShardTask, future: Any) -> Failure:
+        error = future.exception()
+        trace = "".join(traceback.format_exception(type(error), error, future.traceback()))
+        words = f"{type(error).__name__}: {error}"
+        path = self.plan.run.record_failure(
+            task.key, words, trace, release=task.release, start=task.start, stop=task.stop
+        )
+        return Failure(str(task), words, str(path))
+
+    def _tell(self, rows: int) -> None:
+        if self.progress is not None:
+            self.progress("exposures", rows, self.plan.rows)
+
+
+def compute_shard(task: ShardTask, store: str, folder: str, keeper: str) -> dict[str, Any]:
+    """Compute a shard on a worker and write its result and its marker; returns the marker.
+
+    Parameters
+    ----------
+    task
+        The shard.
+    store
+        Exposures store.
+    folder
+        Folder of the run.
+    keeper
+        Name under which the worker keeps the inference.
+    """
+    started = time.monotonic()
+    the_run, infer = Run(Path(folder)), kept(keeper)
+    results = [_checked(block, infer(block)) for block in _blocks(store, task.start, task.stop)]
+    columns = {name: np.concatenate([one[name].values for one in results]) for name in RESULTS.variables}
+    key = ledger.task_key(the_run.config_key, columns["obsid"], columns["lmjm"], columns["content_hash"])
+    if key != task.key:
+        raise SurveyError(f"{store}: {task} changed since the run was planned; a release must not change")
+    return the_run.record(
+        task.key,
+        RESULTS.dataset(columns, task.rows),
+        release=task.release,
+        start=task.start,
+        stop=task.stop,
+        seconds=round(time.monotonic() - started, 3),
+        worker=get_worker().address,
+    )
+
+
+def _checked(block: xr.Dataset, result: xr.Dataset) -> xr.Dataset:
+    """``result``, if its rows are those of ``block`` in the same order."""
+    for name in ("obsid", "lmjm", "content_hash"):
+        if not np.array_equal(result[name].values, block[name].values):
+            raise SurveyError(f"the inference returned rows that differ in {name!r} from those it was given")
+    return result
+
+
+def _blocks(store: str, start: int, stop: int) -> Iterator[xr.Dataset]:
+    """Rows of a store in blocks, each read in a thread while the one before is computed."""
+    with stores.open_store(store, EXPOSURES) as dataset, ThreadPoolExecutor(1) as reader:
+
+        def read(first: int) -> xr.Dataset:
+            return dataset.isel({EXPOSURES.row: slice(first, min(first + BLOCK_ROWS, stop))}).load()
+
+        coming = reader.submit(read, start)
+        for first in range(start + BLOCK_ROWS, stop, BLOCK_ROWS):
+            block, coming = coming.result(), reader.submit(read, first)
+            yield block
+        yield coming.result()
+
+
+def status(survey: Path) -> dict[str, Any]:
+    """What there is of a survey, and what is done of the run that was started last; as JSON.
+
+    Raises
+    ------
+    SurveyError
+        If there is no survey.
+    """
+    survey = Path(survey).resolve()
+    found = plan.releases(survey)
+    latest = next(reversed(ledger.runs(survey)), None)
+    current = publication.current(survey)
+    report: dict[str, Any] = {
+        "survey": str(survey),
+        "in_use_by": ledger.holder(survey),
+        "catalog": current.name if current else None,
+        "catalogs": publication.catalogs(survey),
+        "run": latest.description() if latest else None,
+        "releases": [],
+    }
+    shard_rows = latest.description()["shard_rows"] if latest else EXPOSURES.shard_rows
+    tasks = plan.make(survey, latest, shard_rows=shard_rows) if latest and found else None
+    for one in found:
+        mine = [task for task in tasks.tasks if task.release == one.name] if tasks else []
+        shards = -(-one.rows // shard_rows)
+        done = sum(task.key in tasks.done for task in mine) if tasks else 0
+        report["releases"].append(
+            {
+                "name": one.name,
+                "created": one.created.isoformat(),
+                "rows": one.rows,
+                "quarantined": one.quarantined,
+                "shards": shards,
+                "done": done,
+                "pending": shards - done,
+                "failed": sum(latest.failure_path(task.key).exists() for task in mine) if latest else 0,
+            }
+        )
+    return report
