@@ -13,7 +13,7 @@ def client() -> Iterator[Client]:
     """A client of a real cluster: two single-threaded worker processes on this machine."""
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
         ) as cluster,
         Client(cluster) as connected,
     ):
