@@ -20,6 +20,10 @@ _POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")
 ONE_THREAD = {**{f"{pool}_NUM_THREADS": "1" for pool in _POOLS}, "BLOSC_NTHREADS": "1"}
 """Environment of a local worker: one process per core beats threads, and the two together beat neither."""
 
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+"""Environment of a local worker: freed memory is kept for the next array. Dask's default hands every array above 128 kB
+back to the system, whose zeroed pages then cost more than the computing (measured in synthesis: 31 against 10 ms a pair)."""
+
 
 class LaunchError(RuntimeError):
     """A cluster cannot be launched or reached."""
@@ -47,7 +51,7 @@ def launch(profile: Profile) -> Iterator[Client]:
 def _local(profile: Local) -> Iterator[Client]:
     n_workers = profile.n_workers or cores()
     memory = profile.memory or int(MEMORY_LIMIT) // n_workers
-    environment = {"MALLOC_TRIM_THRESHOLD_": "65536", **ONE_THREAD}
+    environment = {**KEEP_MEMORY, **ONE_THREAD}
     with (
         tempfile.TemporaryDirectory(prefix="twinlines-", ignore_cleanup_errors=True) as scratch,
         dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),
