@@ -1,0 +1,202 @@
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from twinlines.models import checkpoint, training
+from twinlines.models.augmentation import Augmentation
+from twinlines.models.network import NetworkConfig
+from twinlines.models.pairs import TEST, VALIDATION, PairArrays
+from twinlines.models.training import Epoch, TrainingConfig, TrainingError, train, train_member
+
+
+@pytest.fixture
+def config(small: NetworkConfig) -> TrainingConfig:
+    return TrainingConfig("B", 1, small, batch_pairs=16, max_epochs=6)
+
+
+class Killed(BaseException):
+    """Ends a run as a signal would: nothing of the trainer's catches it."""
+
+
+def kill_after(epochs: int) -> Callable[[Epoch], None]:
+    def progress(epoch: Epoch) -> None:
+        if epoch.epoch == epochs:
+            raise Killed
+
+    return progress
+
+
+def test_the_loss_is_equation_7() -> None:
+    logits = torch.tensor([-2.0, 0.5, 3.0, -40.0, 40.0])
+    labels = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0])
+    p = torch.sigmoid(logits.double())
+    expected = -(labels * p.log() + 16 * (1 - labels) * torch.sigmoid(-logits.double()).log()).mean()
+    assert float(training.penalised_cross_entropy(logits, labels, 16)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_toy_is_learned(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    metrics = train_member(pairs, replace(config, max_epochs=15), tmp_path)
+    assert metrics["test_tpr"] > 0.9
+    assert metrics["test_fpr"] < 0.1
+    network, header = checkpoint.load(tmp_path / "B_p1_m1.safetensors")
+    assert dict(header.metrics) == metrics
+    assert header.pairs == pairs.digest
+    assert header.training["batch_pairs"] == 16
+    assert training.evaluate(network, pairs) == (metrics["test_tpr"], metrics["test_fpr"])
+    lines = [json.loads(line) for line in (tmp_path / "B_p1_m1.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
+    assert min(line["validation_loss"] for line in lines) == metrics["validation_loss"]
+    assert not list(tmp_path.glob("*.state"))
+
+
+def test_the_best_weights_are_kept(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    metrics = train_member(pairs, config, tmp_path)
+    network, _ = checkpoint.load(tmp_path / "B_p1_m1.safetensors")
+    logits = training.logits_of(network, pairs.read(VALIDATION)[0])
+    loss = training.penalised_cross_entropy(logits, torch.tensor([0.0, 1.0]).expand_as(logits), 1)
+    assert float(loss) == pytest.approx(metrics["validation_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("epoch", [1, 4])
+def test_a_killed_run_ends_in_the_same_bits(
+    epoch: int, pairs: PairArrays, config: TrainingConfig, tmp_path: Path
+) -> None:
+    whole = train_member(pairs, config, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train_member(pairs, config, tmp_path / "killed", progress=kill_after(epoch))
+    assert not (tmp_path / "killed" / "B_p1_m1.safetensors").exists()
+    torch.randn(3)  # whatever else the process draws must not matter
+    seen: list[int] = []
+    resumed = train_member(pairs, config, tmp_path / "killed", progress=lambda each: seen.append(each.epoch))
+    assert seen == list(range(epoch + 1, config.max_epochs + 1))
+    assert resumed == whole
+    name = "B_p1_m1.safetensors"
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_training_leaves_the_global_generator_alone(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    expected = torch.randn(4)
+    torch.manual_seed(1)
+    train_member(pairs, replace(config, max_epochs=1), tmp_path)
+    assert torch.equal(torch.randn(4), expected)
+
+
+def test_a_finished_member_is_not_trained_again(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    first = train_member(pairs, replace(config, max_epochs=1), tmp_path)
+    assert train_member(pairs, replace(config, max_epochs=1), tmp_path, progress=kill_after(1)) == first
+    with pytest.raises(TrainingError, match="batch_pairs = 16, asked for is 8"):
+        train_member(pairs, replace(config, max_epochs=1, batch_pairs=8), tmp_path)
+
+
+def test_the_state_of_another_run_is_refused(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train_member(pairs, config, tmp_path, progress=kill_after(1))
+    with pytest.raises(TrainingError, match=r"learning_rate = 0.001, asked for is 0.01"):
+        train_member(pairs, replace(config, learning_rate=0.01), tmp_path)
+    with pytest.raises(TrainingError, match="pairs = "):
+        train_member(replace(pairs, digest="others"), config, tmp_path)
+    assert train_member(pairs, replace(config, max_epochs=2), tmp_path)["epochs"] == 2
+
+
+def test_the_penalty_suppresses_positives(hard_pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    metrics = train(hard_pairs, "B", [1, 32], 1, tmp_path, base=replace(config, max_epochs=8))
+    assert list(metrics) == ["B_p1_m1", "B_p32_m1"]
+    low, high = metrics.values()
+    assert high["validation_fpr"] < 0.5 * low["validation_fpr"]
+    assert high["validation_tpr"] < low["validation_tpr"]
+
+
+def test_members_differ(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    train(pairs, "R", [4], 2, tmp_path, base=replace(config, max_epochs=1))
+    first, second = (checkpoint.load(path)[0] for path in checkpoint.members(tmp_path))
+    assert not torch.equal(first.last.weight, second.last.weight)
+
+
+def test_the_learning_rate_and_the_end_follow_the_validation_loss(
+    pairs: PairArrays, config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([5.0, 4.0, 4.5, 4.2, 4.3, 3.9, 4.0, 4.0, 4.1, 4.2])
+    monkeypatch.setattr(
+        training,
+        "logits_of",
+        # A logit z gives both labels' mean loss softplus(z) / 2 + softplus(-z) / 2; search the z of the wanted loss.
+        lambda *_: torch.full((1, 2), _logit_of_loss(next(losses))),
+    )
+    epochs: list[Epoch] = []
+    with pytest.raises(StopIteration):  # the rates at the end want logits too
+        train_member(
+            pairs,
+            replace(config, max_epochs=50, patience=4, minimum_learning_rate=2e-5),
+            tmp_path,
+            progress=epochs.append,
+        )
+    assert [epoch.learning_rate for epoch in epochs] == pytest.approx(
+        [1e-3, 1e-3, 1e-3, 2e-4, 2e-4, 4e-5, 4e-5, 2e-5, 2e-5, 2e-5]
+    )
+    assert [epoch.epoch for epoch in epochs if epoch.best] == [1, 2, 6]
+    assert len(epochs) == 10
+
+
+def _logit_of_loss(loss: float) -> float:
+    low, high = 0.0, 100.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        mean = (math.log1p(math.exp(-middle)) + middle + math.log1p(math.exp(-middle))) / 2
+        low, high = (middle, high) if mean < loss else (low, middle)
+    return high
+
+
+def test_rates_are_equations_10_and_11() -> None:
+    logits = torch.tensor([[-1.0, 2.0], [0.0, 0.0], [1.0, -3.0], [-2.0, 0.1]])
+    assert training.rates(logits) == (0.5, 0.25)
+    assert training.rates(logits, threshold=0.8) == (0.25, 0.0)
+    singles = torch.linspace(0, 1, 1000)
+    many = torch.stack([singles, singles + 0.5], dim=1)
+    assert training.tpr_at(many, 0.1) == pytest.approx(0.6, abs=2e-3)
+    assert training.tpr_at(many, 0.0) == pytest.approx(0.5, abs=2e-3)
+
+
+def test_pairs_of_another_length_are_refused(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="takes 200 pixels; the pairs have 120"):
+        train_member(pairs, replace(config, network=NetworkConfig(200)), tmp_path)
+
+
+def test_a_loss_that_explodes_is_an_error(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        train_member(pairs, replace(config, learning_rate=1e38), tmp_path)
+
+
+def test_augmentation_adds_what_it_says() -> None:
+    flux, snr = torch.ones(400, 2, 100), torch.full((400,), 10.0)
+    torch.manual_seed(0)
+    off = Augmentation(extra_noise=0, continuum_wiggle=0)
+    assert torch.equal(off(flux, snr), flux)
+    noisy = Augmentation(extra_noise=1.0, continuum_wiggle=0)(flux, snr) - 1
+    # A fraction drawn evenly from 0 to 1 has mean square 1/3.
+    assert float(noisy.std()) == pytest.approx(0.1 / math.sqrt(3), rel=0.05)
+    assert float(noisy.std(dim=2).max()) < 0.14
+    wiggly = Augmentation(extra_noise=0, continuum_wiggle=0.02)(flux, snr) - 1
+    assert float(wiggly.std()) == pytest.approx(0.02, rel=0.1)
+    assert float(wiggly.diff(dim=2).abs().max()) < 0.02
+    gaps = Augmentation(extra_noise=0, continuum_wiggle=0, gap_pixels=9)(0.5 * flux, snr)
+    filled = (gaps == 1.0).sum(dim=2)
+    assert int(filled.max()) == 9
+    assert int(filled.min()) == 0
+
+
+def test_the_test_split_is_never_shown(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    flux = np.array(pairs.flux[:])
+    flux[pairs.split == TEST] = 1.0
+    one_epoch = replace(config, max_epochs=1)
+    train_member(pairs, one_epoch, tmp_path / "a")
+    train_member(replace(pairs, flux=flux), one_epoch, tmp_path / "b")
+    first, second = (checkpoint.load(tmp_path / each / "B_p1_m1.safetensors")[0] for each in "ab")
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]), name
