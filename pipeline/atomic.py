@@ -43,7 +43,8 @@ def write_json(path: Path, obj: object) -> None:
         If ``obj`` is not JSON (NaN and infinity are not).
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    # A file name that is no UTF-8 reads as lone surrogates, which JSON takes in escaped form.
+    write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
 def sync_folder(folder: Path) -> None:

@@ -76,21 +76,21 @@ def read(path: Path) -> MrsFile:
     """
     path = Path(path)
     content = _content(path)
-    try:
-        with tempfile.NamedTemporaryFile(suffix=".fits", dir=_SCRATCH) as scratch:
-            # cfitsio reads a truncated gzip without complaint as far as it goes, and takes brackets in a name for
-            # its own syntax: it gets neither compressed files nor users' names.
-            scratch.write(content)
-            scratch.flush()
+    # cfitsio reads a truncated gzip without complaint as far as it goes, and takes brackets in a name for its own
+    # syntax: it gets neither compressed files nor users' names. That the copy fails says nothing about the file.
+    with tempfile.NamedTemporaryFile(suffix=".fits", dir=_SCRATCH) as scratch:
+        scratch.write(content)
+        scratch.flush()
+        try:
             with fitsio.FITS(scratch.name) as hdus:
                 return _Reader(path, hdus, content).read()
-    except LamostError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, IndexError, MemoryError, SystemError, RuntimeError) as error:
-        detail = " ".join(str(error).split()) or type(error).__name__
-        raise LamostError(
-            Reason.UNREADABLE, f"{path}: not readable as FITS ({detail}); fetch the file again"
-        ) from error
+        except LamostError:
+            raise
+        except (OSError, ValueError, TypeError, KeyError, IndexError, SystemError, RuntimeError) as error:
+            detail = " ".join(str(error).replace(scratch.name, path.name).split()) or type(error).__name__
+            raise LamostError(
+                Reason.UNREADABLE, f"{path}: not readable as FITS ({detail}); fetch the file again"
+            ) from error
 
 
 def _content(path: Path) -> bytes:
