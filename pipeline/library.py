@@ -147,7 +147,8 @@ class Library:
         Returns
         -------
         flux : (n, arm.library_pixels) float32
-            Astrophysical surface flux F_lambda, erg s-1 cm-2 A-1, on ``arm.library_wavelength`` (vacuum).
+            Astrophysical surface flux F_lambda, erg s-1 cm-2 A-1, on ``arm.library_wavelength`` (vacuum). The last
+            bits (1e-6) may depend on how spectra are batched, as those of any matrix product.
 
         Raises
         ------

@@ -86,7 +86,7 @@ def read(path: str | Path, kind: str, version: int) -> Packed:
     if not path.is_file():
         raise PackedError(f"{path} does not exist or is not a file")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         header = json.loads(arrays.pop(_HEADER).tobytes())
         found, stated = (header["kind"], header["version"]), header["digest"]
