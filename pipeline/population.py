@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.bool_] | NDArray[np.int64] | slice
 """A selection of rows: a mask, indices or a slice."""
 
+_STREAM = 2**64 - 1  # second word of the key; noise is keyed by serial numbers, which never come near
 _WORDS_PER_DRAW = 12  # 64-bit random words of one draw: three Philox counters of four words each
 
 
@@ -150,7 +151,8 @@ def draw(start: int, count: int, seed: int, priors: Priors = TABLE1) -> Draws:
     its number, so blocks of any size give the same draws.
     """
     counters = _WORDS_PER_DRAW // 4
-    bits = np.random.Philox(key=np.array([seed, 0], dtype=np.uint64), counter=counters * start)
+    key = np.array([seed, _STREAM], dtype=np.uint64)
+    bits = np.random.Philox(key=key, counter=counters * start)
     words = bits.random_raw(_WORDS_PER_DRAW * count).reshape(count, _WORDS_PER_DRAW)
     uniform = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
     names = [item.name for item in fields(Priors)]
@@ -227,7 +229,7 @@ def resolve(draws: Draws, tracks: Tracks, library: Library) -> Population:
 
     def drop(reason: NDArray[np.int8], base: int) -> None:
         lost = (fate == KEPT) & (reason != 0)
-        fate[lost] = base + reason[lost]
+        fate[lost] = base + reason[lost].astype(np.int16)
 
     primary = tracks.state(draws.mass1, draws.feh, draws.eep1)
     drop(primary.reason, _PRIMARY_TRACK)

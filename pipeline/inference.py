@@ -1,0 +1,178 @@
+"""One block of exposures becomes rows of results: a pure function of the block, the ensemble and the parameters.
+
+Knows no Dask, no survey and no disk but the weights it is loaded from. A row's results do not depend on the rows beside
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from twinlines.models.ensemble import Ensemble
+from twinlines.pipeline import preprocess, velocity
+from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
+from twinlines.pipeline.library import Library
+from twinlines.pipeline.schema import (
+    CATALOG_PENALTIES,
+    FATAL,
+    MINIMUM_SNR,
+    PERCENTILES,
+    RESULTS,
+    TABLE4,
+    Quality,
+)
+from twinlines.pipeline.velocity import Templates
+
+NUMERICS = 1
+"""Numerical version of this code: raised with every change that changes a result, so that nothing stale is reused."""
+
+FEW_BAD_PIXELS = 100
+"""An arm with as many bad pixels on the grid is doubtful (Zhang et al. 2022, section 4.5)."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What decides the results besides data, weights and code."""
+
+    seed: int = 0
+    """Seed of the Monte Carlo noise."""
+    n_draws: int = 20
+    """Noisy copies of each spectrum (Zhang et al. 2022, section 4.1)."""
+    minimum_snr: float = MINIMUM_SNR
+    """Arms with a header S/N at or below this are left out."""
+
+    def to_json(self) -> dict[str, object]:
+        """Make a dictionary for provenance and for the ledger's keys."""
+        return {**asdict(self), "library": Library.load().digest}
+
+
+class WeightsChangedError(RuntimeError):
+    """The weights on disk are not those that the run was planned with."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What a worker keeps between tasks: the ensemble and the velocity templates."""
+
+    ensemble: Ensemble
+    """The networks."""
+    templates: Templates
+    """Templates for the velocities."""
+    parameters: Parameters
+    """Parameters of the run."""
+
+    @classmethod
+    def load(cls, weights: str | Path, digest: str | None, parameters: Parameters) -> Inference:
+        """Load the ensemble in the folder ``weights`` and prepare the templates.
+
+        Raises
+        ------
+        WeightsChangedError
+            If the folder's digest is not ``digest``.
+        """
+        torch.set_num_threads(1)
+        ensemble = Ensemble.load(Path(weights))
+        if digest is not None and ensemble.digest != digest:
+            raise WeightsChangedError(
+                f"the weights in {weights} have the digest {ensemble.digest}, but the run was planned with {digest}; "
+                "weights must not change during a run: start the run again"
+            )
+        return cls(ensemble, Templates.build(Library.load()), parameters)
+
+    def __call__(self, block: xr.Dataset) -> xr.Dataset:
+        """Compute the results of ``block``.
+
+        Parameters
+        ----------
+        block
+            Rows of :data:`twinlines.pipeline.schema.EXPOSURES`.
+
+        Returns
+        -------
+        xr.Dataset
+            Rows of :data:`twinlines.pipeline.schema.RESULTS`, in the same order.
+        """
+        rows = block.sizes["exposure"]
+        shared = [name for name in TABLE4 if name in block.variables]
+        columns: dict[str, NDArray[np.generic]] = {name: block[name].values for name in [*shared, "content_hash"]}
+        keys = np.stack([block["obsid"].values, block["lmjm"].values.astype(np.int64)], axis=1)
+        for index, name in enumerate(ARM_NAMES):
+            columns |= self._arm(name, block.isel(arm=index), keys)
+        return RESULTS.dataset(columns, rows)
+
+    def _arm(self, name: ArmName, block: xr.Dataset, keys: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+        """Results of one arm of all rows."""
+        snr = block["snr"].values
+        columns: dict[str, NDArray[np.generic]] = {"snr": snr, "specflag": snr > self.parameters.minimum_snr}
+        quality = np.where(np.isnan(snr), Quality.NO_ARM, np.where(columns["specflag"], Quality.GOOD, Quality.LOW_SNR))
+        # An arm without a usable spectrum has no good pixel, so that no cut on their number lets it through.
+        columns["npixbad"] = np.full(len(snr), ARMS[name].n_pixels, dtype=np.int32)
+        for column in ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax"):
+            columns[column] = np.full(len(snr), np.nan, dtype=np.float32)
+        for penalty in CATALOG_PENALTIES:
+            columns[f"pb_pct_{penalty}"] = np.full((len(snr), len(PERCENTILES)), np.nan, dtype=np.float32)
+        used = np.flatnonzero(columns["specflag"])
+        if len(used):
+            quality[used] |= self._spectra(name, block.isel(exposure=used), keys[used], used, columns)
+        result = {_table_name(column, name): values for column, values in columns.items()}
+        result[f"quality_{name}"] = quality.astype(np.uint16)
+        return result
+
+    def _spectra(
+        self,
+        name: ArmName,
+        block: xr.Dataset,
+        keys: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        columns: dict[str, NDArray[np.generic]],
+    ) -> NDArray[np.uint16]:
+        """Fill the ``rows`` of ``columns`` from the spectra in ``block``; returns their quality bits."""
+        raw = (
+            torch.from_numpy(np.ascontiguousarray(block[column].values))
+            for column in ("flux", "ivar", "loglam", "mask")
+        )
+        observed = preprocess.observe(ARMS[name], *raw)
+        measured = velocity.measure(
+            name,
+            observed.wavelength,
+            observed.normalised,
+            observed.sigma / observed.continuum,
+            self.templates,
+            observed.bad,
+        )
+        rest = preprocess.to_rest_frame(ARMS[name], observed, torch.from_numpy(measured.velocity))
+        quality = rest.quality.numpy().astype(np.uint16) | measured.quality
+        columns["rv_obs"][rows] = measured.velocity
+        columns["rv_obs_err"][rows] = measured.error
+        columns["rv_teff"][rows] = measured.teff
+        columns["ccfmax"][rows] = measured.ccfmax
+        on_grid = (quality & FATAL) == 0
+        columns["npixbad"][rows[on_grid]] = rest.n_bad.numpy()[on_grid]
+        quality[columns["npixbad"][rows] >= FEW_BAD_PIXELS] |= Quality.BAD_PIXELS  # type: ignore[operator]
+        if on_grid.any():
+            percentiles = self.ensemble.percentiles(
+                name,
+                rest.flux.numpy()[on_grid],
+                rest.sigma.numpy()[on_grid],
+                keys[on_grid],
+                seed=self.parameters.seed,
+                n_draws=self.parameters.n_draws,
+                percentiles=PERCENTILES,
+            )
+            for penalty, values in percentiles.items():
+                if penalty in CATALOG_PENALTIES:
+                    columns[f"pb_pct_{penalty}"][rows[on_grid]] = values
+        return quality
+
+
+def _table_name(column: str, arm: str) -> str:
+    """Table 4's name of an arm's column: the arm stands before the penalty."""
+    if column.startswith("pb_pct_"):
+        return f"pb_pct_{arm}_{column.removeprefix('pb_pct_')}"
+    return f"{column}_{arm}"
