@@ -25,14 +25,12 @@ from torch.nn import functional
 
 from twinlines.models import checkpoint
 from twinlines.models.augmentation import Augmentation
+from twinlines.models.evaluation import logits_of, named_rates
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.pairs import TEST, TRAIN, VALIDATION, PairArrays
 from twinlines.models.precision import resolve
 
 logger = logging.getLogger(__name__)
-
-FIXED_FPR = 1.0e-3
-"""False positive rate at which ``tpr_at_fpr_0.001`` is measured: about the paper's at penalty 16 (Table 3)."""
 
 _STATE_VERSION = 1
 
@@ -192,8 +190,8 @@ def train_member(
         "epochs": float(len(run.history)),
         "best_epoch": float(max(epoch.epoch for epoch in run.history if epoch.best)),
         "validation_loss": run.lowest,
-        **_rates("validation", logits_of(run.network, held_out)),
-        **_rates("test", logits_of(run.network, pairs.read(TEST)[0])),
+        **named_rates("validation", logits_of(run.network, held_out)),
+        **named_rates("test", logits_of(run.network, pairs.read(TEST)[0])),
     }
     header = checkpoint.Header(
         config.arm, config.penalty, config.member, config.seed, pairs.digest, metrics, settings["training"]
@@ -282,53 +280,6 @@ def _step(run: _Run, config: TrainingConfig, batch: Tensor, snr: Tensor) -> Tens
     loss.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
     return loss.detach()
-
-
-def logits_of(network: Network, flux: NDArray[np.floating[Any]], batch: int = 128) -> Tensor:
-    """Logits, float32 on the CPU, of pairs (pair, 2, pixel) -> (pair, 2)."""
-    device = next(network.parameters()).device
-    training = network.training
-    network.eval()
-    with torch.inference_mode():
-        parts = []
-        for start in range(0, len(flux), batch):
-            spectra = torch.from_numpy(np.ascontiguousarray(flux[start : start + batch])).to(device).float()
-            parts.append(network(spectra.flatten(0, 1)).view(-1, 2).cpu())
-    network.train(training)
-    return torch.cat(parts)
-
-
-def rates(logits: Tensor, threshold: float = 0.5) -> tuple[float, float]:
-    """True and false positive rate (equations 11 and 10) of pairs' logits (pair, 2) at a threshold in probability."""
-    positive = torch.sigmoid(logits.double()) > threshold
-    return float(positive[:, 1].double().mean()), float(positive[:, 0].double().mean())
-
-
-def tpr_at(logits: Tensor, fpr: float) -> float:
-    """True positive rate of pairs' logits (pair, 2) at the lowest threshold of a false positive rate up to ``fpr``."""
-    singles, _ = logits[:, 0].sort(descending=True)
-    threshold = singles[min(int(fpr * len(singles)), len(singles) - 1)]
-    return float((logits[:, 1] > threshold).double().mean())
-
-
-def evaluate(network: Network, pairs: PairArrays, split: int = TEST, threshold: float = 0.5) -> tuple[float, float]:
-    """True and false positive rate of a network on a split of pairs (equations 11 and 10).
-
-    Raises
-    ------
-    PairsError
-        If there are no such pairs.
-    """
-    return rates(logits_of(network, pairs.read(split)[0]), threshold)
-
-
-def _rates(split: str, logits: Tensor) -> dict[str, float]:
-    tpr, fpr = rates(logits)
-    return {
-        f"{split}_tpr": tpr,
-        f"{split}_fpr": fpr,
-        f"{split}_tpr_at_fpr_{FIXED_FPR:g}": tpr_at(logits, FIXED_FPR),
-    }
 
 
 def _seeds(config: TrainingConfig, epoch: int) -> tuple[int, int]:

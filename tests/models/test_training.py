@@ -10,6 +10,7 @@ import torch
 
 from twinlines.models import checkpoint, training
 from twinlines.models.augmentation import Augmentation
+from twinlines.models.evaluation import evaluate, logits_of
 from twinlines.models.network import NetworkConfig
 from twinlines.models.pairs import TEST, VALIDATION, PairArrays
 from twinlines.models.training import Epoch, TrainingConfig, TrainingError, train, train_member
@@ -48,7 +49,7 @@ def test_a_toy_is_learned(pairs: PairArrays, config: TrainingConfig, tmp_path: P
     assert dict(header.metrics) == metrics
     assert header.pairs == pairs.digest
     assert header.training["batch_pairs"] == 16
-    assert training.evaluate(network, pairs) == (metrics["test_tpr"], metrics["test_fpr"])
+    assert evaluate(network, pairs) == (metrics["test_tpr"], metrics["test_fpr"])
     lines = [json.loads(line) for line in (tmp_path / "B_p1_m1.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
     assert min(line["validation_loss"] for line in lines) == metrics["validation_loss"]
@@ -58,7 +59,7 @@ def test_a_toy_is_learned(pairs: PairArrays, config: TrainingConfig, tmp_path: P
 def test_the_best_weights_are_kept(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
     metrics = train_member(pairs, config, tmp_path)
     network, _ = checkpoint.load(tmp_path / "B_p1_m1.safetensors")
-    logits = training.logits_of(network, pairs.read(VALIDATION)[0])
+    logits = logits_of(network, pairs.read(VALIDATION)[0])
     loss = training.penalised_cross_entropy(logits, torch.tensor([0.0, 1.0]).expand_as(logits), 1)
     assert float(loss) == pytest.approx(metrics["validation_loss"], rel=1e-5)
 
@@ -151,16 +152,6 @@ def _logit_of_loss(loss: float) -> float:
         mean = (math.log1p(math.exp(-middle)) + middle + math.log1p(math.exp(-middle))) / 2
         low, high = (middle, high) if mean < loss else (low, middle)
     return high
-
-
-def test_rates_are_equations_10_and_11() -> None:
-    logits = torch.tensor([[-1.0, 2.0], [0.0, 0.0], [1.0, -3.0], [-2.0, 0.1]])
-    assert training.rates(logits) == (0.5, 0.25)
-    assert training.rates(logits, threshold=0.8) == (0.25, 0.0)
-    singles = torch.linspace(0, 1, 1000)
-    many = torch.stack([singles, singles + 0.5], dim=1)
-    assert training.tpr_at(many, 0.1) == pytest.approx(0.6, abs=2e-3)
-    assert training.tpr_at(many, 0.0) == pytest.approx(0.5, abs=2e-3)
 
 
 def test_pairs_of_another_length_are_refused(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
