@@ -35,6 +35,9 @@ CLIP_LOW, CLIP_HIGH = -1.0, 4.0
 WINDOW = 100.0
 """Half width of the windows in which the standard deviation is measured, and the spacing of their centres, Angstrom."""
 
+MAXIMUM_SPAN = 20_000.0
+"""A spectrum that spans more Angstrom, or none, has no wavelengths worth the name, and no continuum."""
+
 MINIMUM_PIXELS = 10
 """A spectrum of no more usable (finite, positive) pixels has no continuum."""
 
@@ -92,7 +95,7 @@ def continuum(wavelength: Tensor, flux: Tensor, good: Tensor | None = None, *, i
     -------
     Tensor
         (spectrum, pixel) float64, in the unit of ``flux``; NaN throughout where 10 pixels or fewer are usable, or
-        the wavelengths are not finite. Outside the kept pixels it continues as a straight line.
+        the wavelengths are not finite or span nothing. Outside the kept pixels it continues as a straight line.
 
     Raises
     ------
@@ -150,7 +153,8 @@ def _pad(tile: Tensor) -> Tensor:
 
 def _tile(basis: _Basis, wavelength: Tensor, flux: Tensor, usable: Tensor, iterations: int) -> Tensor:
     """Continuum of one full tile; ``wavelength`` (1 or TILE, pixel), the others (TILE, pixel)."""
-    known = wavelength.isfinite().all(dim=1)
+    span = wavelength[:, -1] - wavelength[:, 0]
+    known = wavelength.isfinite().all(dim=1) & (span > 0.0) & (span < MAXIMUM_SPAN)
     wavelength = torch.where(known[:, None], wavelength, torch.arange(wavelength.shape[1], device=flux.device) * 0.1)
     usable = usable & known[:, None]
     flux = torch.where(usable, flux, 0.0)
@@ -223,7 +227,7 @@ def _windows(wavelength: Tensor) -> _Windows:
     low = torch.searchsorted(wavelength, centres - WINDOW)
     high = torch.searchsorted(wavelength, centres + WINDOW, right=True)
     place = (wavelength - first) / (last - first) * number
-    left = torch.minimum(place.floor(), number - 1.0)
+    left = torch.minimum(place.floor().clamp(min=0.0), number - 1.0)
     return _Windows(low, high, left.to(torch.int64), place - left)
 
 
@@ -239,7 +243,8 @@ def _scatter(windows: _Windows, wavelength: Tensor, residual: Tensor, kept: Tens
     mean = total / number
     sigma = (squares / number - mean * mean).clamp(min=0.0).sqrt()
     left = windows.left.expand(rows, -1)
-    return torch.lerp(sigma.gather(1, left), sigma.gather(1, left + 1), windows.fraction.expand(rows, -1))
+    start = sigma.gather(1, left)
+    return start + (sigma.gather(1, left + 1) - start) * windows.fraction
 
 
 @lru_cache(maxsize=32)

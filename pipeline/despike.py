@@ -88,7 +88,7 @@ def despike(wavelength: Tensor, flux: Tensor, sigma: Tensor) -> Repaired:
     """
     finite = flux.isfinite()
     start = torch.where(finite, flux, 0.0)
-    _fill(wavelength, start, ~finite)
+    fill(wavelength, start, ~finite)
     sigma = torch.where(sigma.isfinite() & (sigma > 0.0), sigma, torch.inf).to(flux.dtype)
     current = start.clone()
     flagged = ~finite
@@ -101,8 +101,18 @@ def despike(wavelength: Tensor, flux: Tensor, sigma: Tensor) -> Repaired:
     return Repaired(current, (flagged & ~failed[:, None]) | ~finite, failed)
 
 
-def _fill(wavelength: Tensor, flux: Tensor, flagged: Tensor) -> None:
-    """Interpolate ``flux`` in place over ``flagged`` pixels, linearly in wavelength; constant beyond the last good."""
+def fill(wavelength: Tensor, flux: Tensor, flagged: Tensor) -> None:
+    """Interpolate in place over flagged pixels, linearly in wavelength; constant beyond the last good ones.
+
+    Parameters
+    ----------
+    wavelength
+        (spectrum, pixel), Angstrom, ascending; equal neighbours are allowed.
+    flux
+        (spectrum, pixel), any unit; changed where ``flagged``, save in rows without a good pixel.
+    flagged
+        (spectrum, pixel) bool.
+    """
     row, column = flagged.nonzero(as_tuple=True)
     if row.numel() == 0:
         return
@@ -137,7 +147,7 @@ def _remove_sharp(wavelength: Tensor, flux: Tensor, sigma: Tensor, flagged: Tens
         rows, found = rows[active], found[active]
         flagged[rows] |= found
         current = flux[rows]
-        _fill(wavelength[rows], current, found)
+        fill(wavelength[rows], current, found)
         flux[rows] = current
         beside = running_maximum(found.to(flux.dtype), REACH) > 0.0
         threshold = torch.where(beside, SHARP_BESIDE, torch.full_like(current, SHARP))
@@ -276,7 +286,7 @@ def _remove_high(wavelength: Tensor, flux: Tensor, flagged: Tensor) -> None:
         for offset in range(-WIDEN, WIDEN + 1):
             found[row, (column + offset).clamp(0, pixels - 1)] = True
         flagged |= found
-        _fill(wavelength, flux, found)
+        fill(wavelength, flux, found)
         if repair == PASSES - 2:
             break
         padded[:, _HALO : _HALO + pixels] = flux
