@@ -32,6 +32,10 @@ PERCENTILES = (0, 16, 50, 84, 100)
 """Percentiles of the values that the paper keeps (section 4.1)."""
 
 
+class EnsembleError(ValueError):
+    """An ensemble cannot judge what it is given."""
+
+
 @dataclass(frozen=True)
 class _Affine:
     """A convolution or dense layer with its normalisation folded in."""
@@ -188,12 +192,12 @@ class Ensemble:
 
         Raises
         ------
-        ValueError
+        EnsembleError
             If the ensemble has no such arm, or the shapes do not fit.
         """
         members = self._of(arm)
         if n_draws < 1:
-            raise ValueError(f"{n_draws} draws are too few; ask for one or more")
+            raise EnsembleError(f"{n_draws} draws are too few; ask for one or more")
         out = {
             penalty: np.full((len(flux), n_draws * len(group)), np.nan, np.float32)
             for penalty, group in members.items()
@@ -231,7 +235,7 @@ class Ensemble:
 
     def _of(self, arm: str) -> dict[int, tuple[FoldedNetwork, ...]]:
         if arm not in self.members:
-            raise ValueError(f"the ensemble has no member for arm {arm!r}; it has {sorted(self.members)}")
+            raise EnsembleError(f"the ensemble has no member for arm {arm!r}; it has {sorted(self.members)}")
         return self.members[arm]
 
     def _draws(
@@ -246,7 +250,7 @@ class Ensemble:
         """Rows that can be judged, each with its noisy copies as deviations from the continuum (draw, pixel)."""
         shape = (len(keys), self.pixels[arm])
         if flux.shape != shape or sigma.shape != shape:
-            raise ValueError(f"flux is {flux.shape} and sigma {sigma.shape}; both must be {shape} for arm {arm}")
+            raise EnsembleError(f"flux is {flux.shape} and sigma {sigma.shape}; both must be {shape} for arm {arm}")
         finite = np.isfinite(flux).all(axis=1) & np.isfinite(sigma).all(axis=1)
         for row in np.flatnonzero(finite):
             noise = normal(keys[row : row + 1], ord(arm[0]), seed, n_draws, shape[1])[0]

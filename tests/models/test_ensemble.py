@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from twinlines.models import checkpoint
 from twinlines.models.checkpoint import CheckpointError
-from twinlines.models.ensemble import Ensemble, FoldedNetwork
+from twinlines.models.ensemble import Ensemble, EnsembleError, FoldedNetwork
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.noise import normal
 from twinlines.models.precision import has_bfloat16, resolve
@@ -148,7 +148,7 @@ def test_a_folder_that_lacks_an_arm_is_refused(make_ensemble: Callable[..., Path
         Ensemble.load(folder)
     ensemble = Ensemble.load(folder, arms=("B",))
     assert ensemble.penalties("B") == (8, 16)
-    with pytest.raises(ValueError, match="no member for arm 'R'"):
+    with pytest.raises(EnsembleError, match="no member for arm 'R'"):
         ensemble.penalties("R")
 
 
@@ -177,7 +177,7 @@ def test_members_of_other_lengths_are_refused(
 def test_shapes_that_do_not_fit_are_refused(make_ensemble: Callable[..., Path], spectra: Spectra) -> None:
     flux, sigma, keys = spectra
     ensemble = Ensemble.load(make_ensemble())
-    with pytest.raises(ValueError, match=r"flux is \(9, 119\).*must be \(9, 120\)"):
+    with pytest.raises(EnsembleError, match=r"flux is \(9, 119\).*must be \(9, 120\)"):
         ensemble.values("B", flux[:, :-1], sigma, keys)
-    with pytest.raises(ValueError, match="0 draws"):
+    with pytest.raises(EnsembleError, match="0 draws"):
         ensemble.values("B", flux, sigma, keys, n_draws=0)
