@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -38,6 +39,7 @@ TRUTH, FILES = "truth.ecsv", "files.ecsv"
 """The tables of the truth: a row per exposure, a row per file."""
 
 _KEPT = 0.6  # of a truncated file
+_AGAIN = Path("again")  # where files are a second time
 _PAGE = "<html><head><title>503 Service Unavailable</title></head><body>Try again later.</body></html>\n"
 
 _Fates = Mapping[tuple[int, int, int], str]
@@ -179,14 +181,15 @@ def make_release(
 
     tables: list[Table] = []
     files: list[tuple[str, str, int]] = []
-    for number, plate in enumerate(plates):
-        # A stream of its own for each plate: one plate more changes nothing in the others.
-        stream = np.random.default_rng([seed, 2, number])
-        table, frames = observe(plate, population, snr, detectors, library, config.cosmic_rays, stream)
-        files += _write_plate(out, number, plate, table, frames, fates, layout)
-        tables.append(table)
-        if progress:
-            progress("mock release", number + 1, len(plates))
+    with ThreadPoolExecutor() as pool:  # compression, most of the time, runs outside the interpreter's lock
+        for number, plate in enumerate(plates):
+            # A stream of its own for each plate: no plate depends on another.
+            stream = np.random.default_rng([seed, 2, number])
+            table, frames = observe(plate, population, snr, detectors, library, config.cosmic_rays, stream)
+            files += _write_plate(out, number, plate, table, frames, fates, layout, pool)
+            tables.append(table)
+            if progress:
+                progress("mock release", number + 1, len(plates))
     files += _write_pages(out, plates, config.defects.text_files, rng)
     truth = MockTruth(out, vstack(tables), Table(rows=sorted(files), names=("file", "defect", "exposures")))
     truth.exposures.write(out / TRUTH)
@@ -219,11 +222,13 @@ def _write_plate(
     frames: dict[ArmName, Frames],
     fates: _Fates,
     layout: Layout,
+    pool: ThreadPoolExecutor,
 ) -> list[tuple[str, str, int]]:
     """Write the files of a plate, add file and defect to its ``table``, and return its rows of the table of files."""
     files: list[tuple[str, str, int]] = []
     names: list[str] = []
     defects: list[str] = []
+    written: list[Future[None]] = []
     row = 0
     for index, night in enumerate(plate.nights):
         folder = Path(date_of_mjd(night.lmjd - 1)[:10].replace("-", "")) / plate.planid
@@ -242,20 +247,29 @@ def _write_plate(
                 "OBJNAME": f"mock {plate.star[place]}",
                 "HELIO_RV": -float(table["correction"][rows[0]]),
             }
-            lamost.write(out / path, file, layout, header=header)
+            written.append(pool.submit(_write_file, out, path, file, layout, header, fate))
             files.append((str(path), "" if fate == DUPLICATE else fate, len(rows)))
-            if fate == TRUNCATED:
-                content = (out / path).read_bytes()
-                (out / path).write_bytes(content[: int(_KEPT * len(content))])
             if fate == DUPLICATE:
-                copy = Path("again") / path
-                (out / copy).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(out / path, out / copy)
-                files.append((str(copy), DUPLICATE, len(rows)))
+                files.append((str(_AGAIN / path), DUPLICATE, len(rows)))
             names += [str(path)] * len(rows)
             defects += [fate] * len(rows)
+    for future in written:
+        future.result()
     table["file"], table["defect"] = names, defects
     return files
+
+
+def _write_file(
+    out: Path, path: Path, file: lamost.MrsFile, layout: Layout, header: Mapping[str, HeaderValue], fate: str
+) -> None:
+    """Write one file, and spoil it as its fate says."""
+    lamost.write(out / path, file, layout, header=header)
+    if fate == TRUNCATED:
+        content = (out / path).read_bytes()
+        (out / path).write_bytes(content[: int(_KEPT * len(content))])
+    if fate == DUPLICATE:
+        (out / _AGAIN / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(out / path, out / _AGAIN / path)
 
 
 def _mrs_file(

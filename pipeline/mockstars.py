@@ -182,7 +182,8 @@ def _trials(kind: str, count: int, rng: np.random.Generator, tracks: Tracks, lib
     giant = kind == GIANT
     feh = rng.normal(-0.15, 0.22, count)
     alpha = np.clip(-0.3 * feh, 0.0, 0.3) + rng.normal(0.0, 0.04, count)
-    mass1 = rng.uniform(0.9, 1.9, count) if giant else rng.uniform(0.7, 1.5, count)
+    # Dwarfs of 0.65 to 1.5 solar masses, more of the lighter ones: F, G and K stars.
+    mass1 = rng.uniform(0.9, 1.9, count) if giant else 0.65 + 0.85 * rng.uniform(0.0, 1.0, count) ** 2
     eep1 = rng.uniform(490.0, 580.0, count) if giant else rng.uniform(202.0, 454.0, count)
     primary = tracks.state(mass1, feh, eep1)
     nothing = np.full(count, np.nan)
