@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,9 @@ from twinlines.pipeline.velocity import Templates
 
 NUMERICS = 1
 """Numerical version of this code: raised with every change that changes a result, so that nothing stale is reused."""
+
+SHIPPED_WEIGHTS = Path(str(resources.files("twinlines.models"))) / "weights"
+"""Folder of the ensemble that ships."""
 
 FEW_BAD_PIXELS = 100
 """An arm with as many bad pixels on the grid is doubtful (Zhang et al. 2022, section 4.5)."""

@@ -28,6 +28,10 @@ _DRAW_BLOCK = 16384
 _MOST_DRAWS_PER_PAIR = 200
 
 
+class SynthesisError(ValueError):
+    """A training set cannot be made as asked."""
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """What a training set is made of; its digest identifies the pairs' content."""
@@ -81,11 +85,11 @@ def kept_draws(training_set: TrainingSet) -> tuple[Draws, int, dict[str, int]]:
 
     Raises
     ------
-    ValueError
+    SynthesisError
         If fewer than one in 200 draws is kept: the priors and the library's domain hardly overlap.
     """
     if training_set.n_pairs < 1:
-        raise ValueError(f"at least one pair must be asked for (asked: {training_set.n_pairs})")
+        raise SynthesisError(f"at least one pair must be asked for (asked: {training_set.n_pairs})")
     tracks, library = Tracks.load(training_set.tracks), Library.load(training_set.library)
     kept: list[Draws] = []
     fates: dict[str, int] = {}
@@ -105,7 +109,7 @@ def kept_draws(training_set: TrainingSet) -> tuple[Draws, int, dict[str, int]]:
         n_kept += len(alive)
         n_draws += len(resolved.fate)
         if n_draws > _MOST_DRAWS_PER_PAIR * max(n_kept, 1000):
-            raise ValueError(
+            raise SynthesisError(
                 f"only {n_kept} of {n_draws} draws became pairs; the fates are {fates}. "
                 "Narrow the priors, or give a wider library or wider tracks"
             )
