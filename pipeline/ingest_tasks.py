@@ -113,7 +113,7 @@ class Index:
                     quarantined=tuple((n, reason, message) for n, reason, message in notes["quarantined"]),
                     warnings=tuple((n, message) for n, message in notes["warnings"]),
                 )
-        except (KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+        except (KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(f"not an index of a release: {error}") from error
 
     @classmethod
