@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from twinlines.pipeline import atomic, lamost_layout, times
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.lamost_layout import Card, HeaderValue
-from twinlines.pipeline.mrs import ArmExposure, MrsFile, file_name
+from twinlines.pipeline.mrs import ArmExposure, MrsFile, file_name, starts_at
 
 Layout = Literal["rows", "vectors"]
 
@@ -55,7 +55,7 @@ def write(
         raise ValueError(f"{path}: no exposure to write")
     arms = {name: [(e.lmjm, e.arms[name]) for e in file.exposures if name in e.arms] for name in ARM_NAMES}
     tables = [_coadd(name, arms[name], layout) for name in ARM_NAMES if arms[name]]
-    tables += [_exposure(name, lmjm, found, layout) for name in ARM_NAMES for lmjm, found in arms[name]]
+    tables += [_exposure(name, lmjm, found, layout, file.date_beg) for name in ARM_NAMES for lmjm, found in arms[name]]
     values = _primary_values(path, file, n_extensions=1 + len(tables)) | dict(header or {})
     content = lamost_layout.primary(values) + b"".join(tables)
     atomic.write_bytes(path, gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".gz" else content)
@@ -64,7 +64,7 @@ def write(
 def _primary_values(path: Path, file: MrsFile, n_extensions: int) -> dict[str, HeaderValue]:
     first = file.exposures[0]
     an_arm = next(iter(first.arms.values()))
-    begin, end = _dates(first.lmjm, an_arm, file.date_beg)
+    begin, end = _dates(first.lmjm, an_arm, file.date_beg or an_arm.date_beg)
     middle_utc = (times.mjd_of_date(begin) + times.mjd_of_date(end)) / 2 - times.LOCAL_MINUS_UTC
     star = SkyCoord(file.ra * u.deg, file.dec * u.deg, frame="icrs")
     counts = {name: sum(name in e.arms for e in file.exposures) for name in ARM_NAMES}
@@ -101,15 +101,14 @@ def _sexagesimal(star: SkyCoord) -> str:
     return f"{ra}{dec}"
 
 
-def _dates(lmjm: int, exposure: ArmExposure, primary_date: str | None = None) -> tuple[str, str]:
+def _dates(lmjm: int, exposure: ArmExposure, begin: str | None) -> tuple[str, str]:
     """Return an exposure's start and end in local time; without a date, it starts half a minute after its LMJM."""
-    begin = primary_date or exposure.date_beg
     start = times.mjd_of_date(begin) if begin else (lmjm + 0.5) / times.MINUTES_PER_DAY
     length = exposure.exptime / 86_400.0 if exposure.exptime > 0 else 0.0
     return begin or times.date_of_mjd(start), exposure.date_end or times.date_of_mjd(start + length)
 
 
-def _exposure(name: ArmName, lmjm: int, exposure: ArmExposure, layout: Layout) -> bytes:
+def _exposure(name: ArmName, lmjm: int, exposure: ArmExposure, layout: Layout, primary_date: str | None) -> bytes:
     exptime = exposure.exptime if exposure.exptime > 0 else 0.0
     cards = [
         Card("EXTNAME", f"{name}-{lmjm}", "The extension name"),
@@ -117,7 +116,8 @@ def _exposure(name: ArmName, lmjm: int, exposure: ArmExposure, layout: Layout) -
         Card("EXPTIME", int(exptime) if exptime == int(exptime) else exptime, "[s] Exposure duration time"),
     ]
     if layout == "vectors":
-        begin, end = _dates(lmjm, exposure)
+        of_first = primary_date and starts_at(primary_date, lmjm / times.MINUTES_PER_DAY)
+        begin, end = _dates(lmjm, exposure, exposure.date_beg or (primary_date if of_first else None))
         cards += [
             Card("DATE-BEG", begin, "The observation start local time"),
             Card("DATE-END", end, "The observation end local time"),

@@ -200,6 +200,13 @@ def test_bjd_worked_example() -> None:
     assert from_minute == pytest.approx(2458644.232464, abs=5e-4)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_times_survive_writing(tmp_path: Path, layout: Literal["rows", "vectors"]) -> None:
+    lamost.write(tmp_path / "x.fits", worked_example(), layout)
+    back = lamost.mid_exposure_utc(lamost.read(tmp_path / "x.fits"))
+    assert back == pytest.approx(lamost.mid_exposure_utc(worked_example()), abs=1e-7)
+
+
 def test_primary_date_is_of_the_first_exposure_only() -> None:
     file = worked_example()
     assert lamost.mid_exposure_utc(file)[1] == pytest.approx((84447441 + 25.5 + 10.0) / 1440 - 8 / 24, abs=1e-9)
