@@ -122,7 +122,7 @@ class Tracks:
         for name in _QUANTITIES:
             if getattr(self, name).shape != shape:
                 raise ValueError(f"track table: {name} has shape {getattr(self, name).shape}, expected {shape}")
-        finite = np.isfinite(self._table).all(axis=3)
+        finite = self._finite
         if (finite[:, :, 1:] & ~finite[:, :, :-1]).any():
             raise ValueError("track table: a track has values after its end; cut it there")
         rises = np.diff(self.log_age, axis=2) > 0
@@ -159,10 +159,15 @@ class Tracks:
         """The four quantities side by side, so that one gather brings all: (feh, mass, eep, quantity)."""
         return np.stack([getattr(self, name) for name in _QUANTITIES], axis=3).astype(np.float64)
 
+    @property
+    def _finite(self) -> NDArray[np.bool_]:
+        """Where there is a model, (feh, mass, eep)."""
+        return np.asarray(np.isfinite(self._table).all(axis=3))
+
     @cached_property
     def _length(self) -> NDArray[np.int64]:
         """Number of EEPs that each track has, (feh, mass)."""
-        return np.isfinite(self._table).all(axis=3).sum(axis=2)
+        return np.asarray(self._finite.sum(axis=2))
 
     def state(self, mass: ArrayLike, feh: ArrayLike, eep: ArrayLike) -> State:
         """Interpolate the states of stars.
@@ -322,7 +327,7 @@ def _bracket(axis: Array, values: Array) -> tuple[NDArray[np.int64], Array]:
 
 def _log_radius(log_l: Array, log_teff: Array) -> Array:
     """log10 of the radius in solar radii, from L = 4 pi R^2 sigma Teff^4."""
-    return 0.5 * log_l - 2.0 * (log_teff - np.log10(SOLAR_TEFF))
+    return np.asarray(0.5 * log_l - 2.0 * (log_teff - np.log10(SOLAR_TEFF)))
 
 
 def _together(*values: ArrayLike) -> tuple[Array, ...]:

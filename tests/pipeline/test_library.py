@@ -178,7 +178,7 @@ def test_pack_refuses_what_is_no_grid(tmp_path):
     with pytest.raises(ValueError, match=r"none.npz is not a grid"):
         pack(tmp_path / "none.npz", tmp_path / "out.npz")
     small_grid(tmp_path / "grid.npz", wave_red=RED.library_wavelength * 1.0001)
-    with pytest.raises(ValueError, match="the red wavelengths .* are not the library grid of arm R"):
+    with pytest.raises(ValueError, match=r"the red wavelengths .* are not the library grid of arm R"):
         pack(tmp_path / "grid.npz", tmp_path / "out.npz")
     labels = small_grid(tmp_path / "grid.npz")["labels"]
     labels[1] = labels[0]
