@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.comm import connect
+from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 
 from twinlines.cluster.profiles import Address, Local, Profile, cores
@@ -73,9 +76,21 @@ def _local(profile: Local) -> Iterator[Client]:
         yield client
 
 
+async def _knock(address: str) -> None:
+    """Connect and hang up.
+
+    A ``Client`` that fails to connect leaves its thread behind, and may block for ever later,
+    when the garbage collector closes it in the middle of another one's start.
+    """
+    credentials = Security().get_connection_args("client")
+    comm = await connect(address, timeout=CONNECT_TIMEOUT, **credentials)
+    await comm.close()
+
+
 @contextmanager
 def _existing(profile: Address) -> Iterator[Client]:
     try:
+        asyncio.run(_knock(profile.address))
         client = Client(profile.address, timeout=CONNECT_TIMEOUT)
     except (OSError, TypeError) as error:
         # TypeError: a TLS address without credentials.
