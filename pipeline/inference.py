@@ -50,6 +50,8 @@ class Parameters:
     """Noisy copies of each spectrum (Zhang et al. 2022, section 4.1)."""
     minimum_snr: float = MINIMUM_SNR
     """Arms with a header S/N at or below this are left out."""
+    precision: str = "float32"
+    """Arithmetic of the networks: "float32", or "mixed" (bfloat16 after the first convolution where the CPU has it)."""
 
     def to_json(self) -> dict[str, object]:
         """Make a dictionary for provenance and for the ledger's keys."""
@@ -81,7 +83,7 @@ class Inference:
             If the folder's digest is not ``digest``.
         """
         torch.set_num_threads(1)
-        ensemble = Ensemble.load(Path(weights))
+        ensemble = Ensemble.load(Path(weights), precision=parameters.precision)
         if digest is not None and ensemble.digest != digest:
             raise WeightsChangedError(
                 f"the weights in {weights} have the digest {ensemble.digest}, but the run was planned with {digest}; "
@@ -146,7 +148,7 @@ class Inference:
             name,
             observed.wavelength,
             observed.normalised,
-            observed.sigma / observed.continuum,
+            observed.normalised_sigma,
             self.templates,
             observed.bad,
         )

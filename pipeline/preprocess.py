@@ -49,6 +49,8 @@ class Observed:
     """(spectrum, pixel) bool, True where masked, repaired, or not finite."""
     normalised: Tensor
     """(spectrum, pixel) float32, flux over continuum; NaN throughout where there is no continuum."""
+    normalised_sigma: Tensor
+    """(spectrum, pixel) float32, standard deviation of the flux over continuum; NaN as ``normalised``."""
     quality: Tensor
     """(spectrum,) int32, bits of :class:`~twinlines.pipeline.schema.Quality`."""
 
@@ -131,7 +133,7 @@ def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> Observ
 
     keep = slice(CUSHION, wavelength.shape[1] - CUSHION)
     wavelength, flux, sigma = wavelength[:, keep], repaired.flux[:, keep], sigma[:, keep]
-    normalised, _ = normalise(wavelength, flux, measured[:, keep])
+    normalised, fitted = normalise(wavelength, flux, measured[:, keep])
     quality = torch.where(repaired.failed & known, int(Quality.DESPIKE_FAILED), 0)
     quality |= torch.where(normalised.isfinite().any(dim=1), 0, int(Quality.NO_CONTINUUM))
     return Observed(
@@ -140,6 +142,7 @@ def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> Observ
         sigma=sigma.contiguous(),
         bad=((mask > 0) | repaired.repaired)[:, keep].contiguous(),
         normalised=normalised.to(torch.float32),
+        normalised_sigma=(sigma / fitted).to(torch.float32),
         quality=quality.to(torch.int32),
     )
 
