@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName, doppler_factor
@@ -29,6 +30,8 @@ _WINDOWS: dict[ArmName, tuple[float, float, tuple[float, ...], str]] = {
     "B": (5150.0, 5205.0, (5168.76, 5174.12, 5185.05), "Mg b"),
     "R": (6535.0, 6595.0, (6564.61,), "Hα"),
 }
+_SNR_TICKS = (5, 10, 20, 50, 100)
+_SNR_LIMITS = (4.5, 150.0)
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 130) -> Path:
@@ -79,26 +82,25 @@ def epochs(star: str, shown: Sequence[Epoch]) -> Figure:
         for row, epoch in enumerate(reversed(shown)):
             flux = epoch.flux[name][window]
             panel.axhline(row + 1.0, color="0.85", linewidth=0.8, zorder=0)
-            # Half a unit between spectra: lines are seldom deeper, and 2 stands for what has no bound, noise.
-            panel.plot(wavelength[window], row + np.clip(flux, 0.0, 1.3), color="0.15", linewidth=0.9)
+            # What noise and cosmic rays leave above must not run into the next spectrum.
+            panel.plot(wavelength[window], row + np.clip(flux, 0.0, 1.2), color="0.15", linewidth=0.9)
             for velocity, colour in zip(epoch.velocities[name], (BLUE_COLOUR, RED_COLOUR), strict=False):
                 places = np.array(lines) * doppler_factor(float(velocity))
-                panel.vlines(places, row + 1.06, row + 1.17, color=colour, linewidth=1.6)
+                panel.vlines(places, row + 1.07, row + 1.18, color=colour, linewidth=1.6)
             panel.text(
                 high - 0.6,
-                row + 1.22,
+                row + 1.27,
                 f"binary probability {epoch.probability[name]:.2f}",
                 ha="right",
                 va="center",
                 fontsize=9,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
             )
             if name == "B":
-                panel.text(low + 0.6, row + 1.22, epoch.label, ha="left", va="center", fontsize=9)
+                panel.text(low + 0.6, row + 1.27, epoch.label, ha="left", va="center", fontsize=9)
         panel.set_xlim(low, high)
         panel.set_title(f"{title} ({_ARM_TITLES[name].lower()})", fontsize=10)
         panel.set_xlabel("Wavelength in the measured rest frame, vacuum (Å)")
-    panels[0].set_ylim(0.2, len(shown) + 0.4)
+    panels[0].set_ylim(0.2, len(shown) + 0.42)
     panels[0].set_yticks([])
     panels[0].set_ylabel("Flux / continuum, offset by 1")
     figure.suptitle(f"{star}   (ticks: true velocities, blue: primary, orange: secondary)", fontsize=11)
@@ -131,7 +133,7 @@ def probability_by_separation(
     """
     figure = _figure(11.0, 4.8)
     grid = figure.subplots(1, 4, sharey=True, width_ratios=[1.1, 3.0, 1.1, 3.0])
-    colours = LogNorm(5.0, 150.0)
+    colours = LogNorm(*_SNR_LIMITS)
     spread = (np.arange(len(kind)) * 0.6180339887) % 1.0 - 0.5  # golden ratio: even, and the same every time
     drawn = None
     for name, strip, panel in zip(ARM_NAMES, grid[::2], grid[1::2], strict=True):
@@ -162,7 +164,9 @@ def probability_by_separation(
     grid[0].set_ylim(-0.03, 1.03)
     grid[0].set_ylabel("Binary probability, median of the ensemble")
     if drawn is not None:
-        figure.colorbar(drawn, ax=list(grid), label="S/N per pixel of the arm", pad=0.01)
+        bar = figure.colorbar(drawn, ax=list(grid), label="S/N per pixel of the arm", pad=0.01, ticks=_SNR_TICKS)
+        bar.ax.yaxis.set_major_formatter(ScalarFormatter())
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
@@ -204,8 +208,12 @@ def velocity_residuals(
         )
         panel.set_title(_ARM_TITLES[name], fontsize=10)
         panel.set_xlabel("S/N per pixel of the arm")
+        panel.set_xscale("log")
+        panel.set_xlim(*_SNR_LIMITS)
+        panel.set_xticks(_SNR_TICKS)
+        panel.xaxis.set_major_formatter(ScalarFormatter())
+        panel.xaxis.set_minor_formatter(NullFormatter())
         if values.size:
-            panel.set_xscale("log")
             panel.text(
                 0.98, 0.03, _summary(values, int(outside.sum())), transform=panel.transAxes, ha="right", fontsize=9
             )
