@@ -241,10 +241,10 @@ def _scatter(windows: _Windows, wavelength: Tensor, residual: Tensor, kept: Tens
     low, high = windows.low.expand(rows, -1), windows.high.expand(rows, -1)
     number, total, squares = sums.gather(2, high.expand(3, -1, -1)) - sums.gather(2, low.expand(3, -1, -1))
     mean = total / number
-    sigma = (squares / number - mean * mean).clamp(min=0.0).sqrt()
+    sigma: Tensor = (squares / number - mean * mean).clamp(min=0.0).sqrt()
     left = windows.left.expand(rows, -1)
-    start = sigma.gather(1, left)
-    return start + (sigma.gather(1, left + 1) - start) * windows.fraction
+    start, end = sigma.gather(1, left), sigma.gather(1, left + 1)
+    return start + (end - start) * windows.fraction
 
 
 @lru_cache(maxsize=32)

@@ -54,6 +54,7 @@ _SCALE = (25, 9.0)
 _HALO = _MEDIAN // 2 + _FINE[0] + _SCALE[0]
 _BLOCK = 88  # pixels; at least 2 * (halo + widening), so that a repair touches no more than three
 _FOOT, _LEVEL = 6, 8  # pixels beside a spike: where it may have feet, and beyond them
+_WINGS = 0.03
 _REACH_OF_CONTRAST = 12
 _PART = 16  # spectra at a time: their arrays stay in a core's cache
 
@@ -181,7 +182,7 @@ def _sharp(flux: Tensor, sigma: Tensor, threshold: Tensor) -> tuple[Tensor, Tens
     widths = torch.tensor(_WIDTHS, device=flux.device)
     scales = torch.tensor(design.scales, dtype=flux.dtype, device=flux.device)
     scores = (edge[row, first][:, None] - edge[row[:, None], first[:, None] + widths]) * scales
-    return (row, *_extend(flux, sigma, row, first, first + widths[scores.argmax(dim=1)]))
+    return _outline(flux, sigma, row, first, first + widths[scores.argmax(dim=1)])
 
 
 def _nothing(flux: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -189,26 +190,39 @@ def _nothing(flux: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return empty, empty, empty
 
 
-def _extend(flux: Tensor, sigma: Tensor, row: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-    """Extend runs over the feet of their spikes: while the flux stays above the level beyond.
+def _outline(flux: Tensor, sigma: Tensor, row: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From a pair of edges to what stands between and beside them: pixels around the peak that are above the level.
 
-    A repair that starts from a foot would leave a ramp, which looks like something the instrument could have seen.
+    A pair's far edge may be another spike's, or noise. And a repair that started from a spike's foot would leave a
+    ramp, which looks like something the instrument could have seen.
     """
     pixels = flux.shape[1]
-    reach = torch.arange(1, _FOOT + _LEVEL + 1, device=flux.device)
-    left = (first[:, None] - reach).clamp(min=0)
-    right = (last[:, None] - 1 + reach).clamp(max=pixels - 1)
-    lefts, rights = flux[row[:, None], left], flux[row[:, None], right]
-    level = torch.minimum(lefts[:, _FOOT:].median(dim=1).values, rights[:, _FOOT:].median(dim=1).values)[:, None]
-    # The peak's own height sets the bound where it is high: its wings in the extraction are a few per cent.
-    peak = torch.maximum(flux[row, first], flux[row, (last - 1).clamp(max=pixels - 1)])[:, None]
-    bound = level + torch.maximum(3.0 * sigma[row, first.clamp(max=pixels - 1)][:, None], 0.03 * (peak - level))
+    margin = _FOOT + _LEVEL
 
-    def feet(side: Tensor) -> Tensor:
-        above = (side[:, :_FOOT] > bound).to(torch.int64)
-        return above.cumprod(dim=1).sum(dim=1)
+    def at(values: Tensor, place: Tensor) -> Tensor:
+        return values[row[:, None], place.clamp(0, pixels - 1)]
 
-    return (first - 1 - feet(lefts)).clamp(min=0), (last + 1 + feet(rights)).clamp(max=pixels)
+    flank = torch.arange(_FOOT, margin, device=flux.device)
+    left = at(flux, first[:, None] - 1 - flank).median(dim=1).values[:, None]
+    right = at(flux, last[:, None] + flank).median(dim=1).values[:, None]
+    place = first[:, None] + torch.arange(-_FOOT, max(_WIDTHS) + _FOOT, device=flux.device)
+    # The level runs straight from the middle of one flank to that of the other.
+    middle = 0.5 * (2 * _FOOT + _LEVEL - 1)
+    way = (place - first[:, None] + 1 + middle) / ((last - first)[:, None] + 1 + 2.0 * middle)
+    level = left + (right - left) * way.to(flux.dtype)
+    values = at(flux, place)
+    inside = (place >= first[:, None]) & (place < last[:, None])
+    peak = torch.where(inside, values, -torch.inf).argmax(dim=1, keepdim=True)
+    height = (values - level).gather(1, peak)
+    # A few per cent of a high peak are its wings in the extraction, whatever the noise.
+    above = (values - level > torch.maximum(3.0 * at(sigma, place), _WINGS * height)) & (place < last[:, None] + _FOOT)
+    serial = torch.arange(place.shape[1], device=flux.device)
+    start = torch.where(~above & (serial <= peak), serial, -1).amax(dim=1)
+    stop = torch.where(~above & (serial >= peak), serial, place.shape[1]).amin(dim=1)
+    stands = above.gather(1, peak)[:, 0]
+    origin = first - _FOOT
+    # One pixel more on each side: an edge need not fall between two pixels.
+    return row[stands], (origin + start).clamp(min=0)[stands], (origin + stop + 1).clamp(max=pixels)[stands]
 
 
 def running_maximum(values: Tensor, half: int) -> Tensor:
