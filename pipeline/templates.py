@@ -66,8 +66,8 @@ class VelocityConfig:
     """A rotating template is chosen only if it correlates better than any other by this factor. Broad lines make it the
     best template for two stars' narrow lines (by a factor up to 1.2), and its velocity is then neither star's."""
     minimum_peak: float = 0.13
-    """Correlation below which a peak is not significant. Pure noise, searched likewise, reaches 0.076 (B) and 0.068 (R) in
-    the median, 0.120 and 0.109 in one case of a thousand, 0.122 at most in 3,072; the noise's size does not matter."""
+    """Correlation below which a peak is not significant. Pure noise, searched likewise, reaches 0.076 (B) and 0.068
+    (R) in the median, 0.120 and 0.109 in one case of a thousand, 0.122 at most in 3,072, whatever its size."""
     valid_flux: tuple[float, float] = (0.0, 3.0)
     """Normalised flux at or outside these bounds is interpolated over (the authors' bounds)."""
     minimum_pixels: float = 0.5
