@@ -251,7 +251,7 @@ def lock(survey: Path, purpose: str) -> Iterator[None]:
     with (Path(survey) / ".lock").open("a+") as file:
         if not _acquire(file.fileno()):
             raise SurveyLockedError(
-                f"the survey {survey} is in use by {_holder(Path(survey))}; wait until it has finished, or end it"
+                f"{survey} is in use by {_holder(Path(survey))}; wait until it has finished, or end it"
             )
         file.truncate(0)
         holder = {"purpose": purpose, "pid": os.getpid(), "host": socket.gethostname(), "since": now()}

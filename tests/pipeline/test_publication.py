@@ -1,0 +1,48 @@
+"""Publication's own parts: positions to HEALPix indices, and whole columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twinlines.pipeline import stores
+from twinlines.pipeline.publication import NO_POSITION, healpix
+from twinlines.pipeline.schema import CATALOG
+from twinlines.pipeline.stores import StoreError
+
+
+@given(st.floats(0.0, 360.0, exclude_max=True), st.floats(-90.0, 90.0))
+def test_a_position_has_one_index_of_order_29(ra: float, dec: float) -> None:
+    (index,) = healpix(np.array([ra]), np.array([dec]))
+    assert 0 <= index < 12 * 4**29
+    assert healpix(np.array([ra - 360.0]), np.array([dec]))[0] // 4**10 == index // 4**10 or ra < 1e-9
+
+
+def test_the_poles_and_the_base_cells() -> None:
+    index = healpix(np.array([45.0, 135.0, 45.0]), np.array([90.0, 41.81, -90.0]))
+    assert (index >> 58).tolist() == [0, 1, 8]
+
+
+def test_a_row_without_a_position_is_marked() -> None:
+    index = healpix(np.array([np.nan, 1.0, 1.0, np.inf]), np.array([0.0, np.nan, 91.0, 0.0]))
+    assert index.tolist() == [NO_POSITION] * 4
+
+
+def test_a_column_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.zarr"
+    stores.create(path, CATALOG, 7)
+    stores.write_column(path, CATALOG, "release", np.array([f"dr{i}" for i in range(7)], dtype=object))
+    stores.write_column(path, CATALOG, "pb_pct_B_8", np.ones((7, 5), np.float32))
+    assert stores.open_store(path, CATALOG)["release"].values.tolist() == [f"dr{i}" for i in range(7)]
+    assert stores.read_columns(path, ["pb_pct_B_8"], 2, 4)["pb_pct_B_8"].shape == (2, 5)
+    with pytest.raises(StoreError, match=r"'obsid' has shape \(7,\), the values \(6,\)"):
+        stores.write_column(path, CATALOG, "obsid", np.arange(6))
+
+
+def test_a_store_opens_in_the_order_of_its_schema(tmp_path: Path) -> None:
+    stores.create(tmp_path / "catalog.zarr", CATALOG, 3)
+    assert list(stores.open_store(tmp_path / "catalog.zarr", CATALOG).data_vars) == list(CATALOG.variables)

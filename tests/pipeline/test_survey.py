@@ -1,0 +1,347 @@
+"""A survey's run on a real cluster: resumed, refused, failed in part, and always the same catalog."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from distributed import Client
+
+from twinlines.cluster.launch import launch
+from twinlines.cluster.profiles import Local
+from twinlines.cluster.workers import WorkerError
+from twinlines.pipeline import ledger, stores, survey
+from twinlines.pipeline.ledger import Run, SurveyLockedError
+from twinlines.pipeline.schema import CATALOG, EXPOSURES
+from twinlines.pipeline.survey import RunReport, SurveyError
+from twinlines.pipeline.testing_survey import ToyInference, ToyParameters, write_release, write_weights
+
+OLD, NEW = np.arange(1, 101), np.arange(81, 141)
+"""Two releases' obsids: twenty rows of the old one are changed in the new one."""
+SHARD_ROWS = 20
+SHARDS = 8
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A survey of two releases, not yet run."""
+    return _make(tmp_path / "survey")
+
+
+def _make(folder: Path) -> Path:
+    write_release(folder, "dr1", OLD, seed=1, day=0)
+    write_release(folder, "dr2", NEW, seed=2, day=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quiet(client: Client, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A survey that was run without any disturbance."""
+    folder = _make(tmp_path_factory.mktemp("quiet") / "survey")
+    assert _run(client, folder, weights).complete
+    return folder
+
+
+def _run(client: Client, folder: Path, weights: Path, **options: Any) -> RunReport:
+    options = {"parameters": ToyParameters(), "shard_rows": SHARD_ROWS, "loader": ToyInference.load, **options}
+    return survey.run(client, folder, weights=weights, **options)
+
+
+def _files(catalog: Path) -> dict[str, bytes]:
+    """All files of a catalog but the one that holds the time of its making."""
+    paths = (path for path in catalog.rglob("*") if path.is_file() and path != catalog / "zarr.json")
+    return {str(path.relative_to(catalog)): path.read_bytes() for path in paths}
+
+
+def _catalog(folder: Path) -> Path:
+    return folder / "catalogs" / (folder / "CURRENT").read_text().strip()
+
+
+def _the_run(folder: Path) -> Run:
+    (run,) = ledger.runs(folder)
+    return run
+
+
+def test_a_run_computes_and_publishes_and_the_next_one_is_idle(client: Client, folder: Path, weights: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    first = _run(client, folder, weights, progress=lambda *now: told.append(now))
+    assert (first.shards, first.computed, first.skipped, first.rows, first.rows_computed) == (
+        SHARDS,
+        SHARDS,
+        0,
+        160,
+        160,
+    )
+    assert first.complete
+    assert first.published
+    assert first.releases == ("dr1", "dr2")
+    assert told[0] == ("exposures", 0, 160)
+    assert told[-1] == ("exposures", 160, 160)
+    assert len(told) == SHARDS + 1
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    second = _run(client, folder, weights)
+    assert (second.computed, second.skipped, second.published) == (0, SHARDS, False)
+    assert second.complete
+    assert second.catalog == first.catalog
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    written = {path.name for path in after if after[path] != before.get(path)}
+    assert written <= {".lock", "run.json"}
+
+
+def test_the_newest_row_wins_and_rows_are_sorted(quiet: Path) -> None:
+    catalog = stores.open_store(_catalog(quiet), CATALOG)
+    obsid = catalog["obsid"].values
+    assert sorted(obsid) == list(range(1, 141))
+    assert set(obsid[catalog["release"].values == "dr2"]) == set(NEW)
+    order = np.lexsort((catalog["lmjm"].values, obsid, catalog["healpix29"].values))
+    assert np.array_equal(order, np.arange(140))
+    assert set(catalog["run"].values) == {_the_run(quiet).config_key}
+    exposures = xr.concat(
+        [stores.open_store(quiet / "releases" / name / "exposures.zarr", EXPOSURES) for name in ("dr1", "dr2")],
+        "exposure",
+        data_vars="minimal",
+    )
+    newest = {key: row for row, key in enumerate(exposures["obsid"].values.tolist())}
+    rows = exposures.isel(exposure=[newest[one] for one in obsid.tolist()]).load()
+    expected = ToyInference("", ToyParameters())(rows)
+    for name in expected.data_vars:
+        assert np.array_equal(catalog[name].values, expected[name].values, equal_nan=expected[name].dtype.kind == "f")
+    assert catalog.attrs["superseded_rows"] == 20
+    assert catalog.attrs["releases"] == ["dr1", "dr2"]
+    assert catalog.attrs["parameters"] == {"seed": 0}
+
+
+@pytest.mark.parametrize("shard_rows", [7, 33, EXPOSURES.shard_rows])
+def test_the_size_of_shards_changes_no_bit(
+    client: Client, folder: Path, weights: Path, quiet: Path, shard_rows: int
+) -> None:
+    assert _run(client, folder, weights, shard_rows=shard_rows).complete
+    assert _files(_catalog(folder)) == _files(_catalog(quiet))
+
+
+def test_the_number_of_workers_changes_no_bit(folder: Path, weights: Path, quiet: Path) -> None:
+    with launch(Local(n_workers=1)) as alone:
+        assert _run(alone, folder, weights).complete
+    assert _files(_catalog(folder)) == _files(_catalog(quiet))
+
+
+def test_the_size_of_blocks_changes_no_bit(
+    client: Client, folder: Path, weights: Path, quiet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = [block.sizes["exposure"] for block in survey._blocks(str(folder / "releases/dr1/exposures.zarr"), 3, 90)]
+    assert blocks == [87]
+    monkeypatch.setattr(survey, "BLOCK_ROWS", 8)
+    few = list(survey._blocks(str(folder / "releases/dr1/exposures.zarr"), 3, 22))
+    assert [block["obsid"].values.tolist() for block in few] == [[*range(4, 12)], [*range(12, 20)], [20, 21, 22]]
+
+
+VICTIM = """
+import sys
+from pathlib import Path
+from twinlines.cluster.launch import launch
+from twinlines.cluster.profiles import Local
+from twinlines.pipeline import survey
+from twinlines.pipeline.testing_survey import ToyInference, ToyParameters
+
+if __name__ == "__main__":
+    with launch(Local(n_workers=1)) as client:
+        survey.run(client, Path(sys.argv[1]), weights=Path(sys.argv[2]), parameters=ToyParameters(pause=0.5),
+                   shard_rows=int(sys.argv[3]), loader=ToyInference.load)
+"""
+
+
+def test_a_killed_client_loses_nothing_and_nothing_is_done_twice(
+    client: Client, folder: Path, weights: Path, quiet: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "victim.py"
+    script.write_text(VICTIM)
+    arguments = [str(folder), str(weights), str(SHARD_ROWS)]
+    victim = subprocess.Popen([sys.executable, str(script), *arguments], stderr=subprocess.PIPE)
+    try:
+        _wait_for(lambda: victim.poll() is not None or len([*folder.glob("runs/*/done/[!.]*.json")]) >= 2)
+        assert victim.poll() is None, victim.communicate()[1].decode()
+        with pytest.raises(SurveyLockedError, match=f"process {victim.pid} on"):
+            _run(client, folder, weights)
+    finally:
+        victim.send_signal(signal.SIGKILL)
+        victim.communicate()
+    done = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/done/[!.]*.json")}
+    assert 2 <= len(done) < SHARDS
+    assert not (folder / "CURRENT").exists()
+    report = _run(client, folder, weights)
+    assert report.complete
+    # A worker may finish a shard in the instant in which it learns that its client is dead.
+    assert report.skipped in (len(done), len(done) + 1)
+    assert report.computed == SHARDS - report.skipped
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert _files(_catalog(folder)) == _files(_catalog(quiet))
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_worker_costs_a_retry(client: Client, folder: Path, weights: Path, quiet: Path) -> None:
+    with launch(Local(n_workers=1)) as alone:
+        killed: list[int] = []
+
+        def kill_once(stage: str, done: int, total: int) -> None:
+            if done and not killed:
+                killed.extend(alone.run(os.getpid).values())
+                os.kill(killed[0], signal.SIGKILL)
+
+        report = _run(alone, folder, weights, parameters=ToyParameters(pause=0.1), progress=kill_once)
+    assert killed
+    assert report.complete
+    assert _files(_catalog(folder)) == _files(_catalog(quiet))
+
+
+def test_only_what_lacks_its_marker_or_its_data_is_computed_again(
+    client: Client, folder: Path, weights: Path, quiet: Path
+) -> None:
+    catalog = _run(client, folder, weights).catalog
+    run = _the_run(folder)
+    without_marker, without_data, damaged, *_ = sorted(path.stem for path in (run.folder / "done").iterdir())
+    run.marker_path(without_marker).unlink()
+    run.result_path(without_data).unlink()
+    data = bytearray(run.result_path(damaged).read_bytes())
+    data[len(data) // 2] ^= 1
+    run.result_path(damaged).write_bytes(data)
+    assert survey.status(folder)["releases"][0]["pending"] + survey.status(folder)["releases"][1]["pending"] == 2
+    report = _run(client, folder, weights)
+    assert (report.computed, report.skipped) == (3, SHARDS - 3)
+    assert catalog is not None
+    assert report.catalog == catalog
+    assert _files(catalog) == _files(_catalog(quiet))
+
+
+def test_a_shard_that_fails_is_reported_and_nothing_is_published(
+    client: Client, folder: Path, weights: Path, quiet: Path
+) -> None:
+    report = _run(client, folder, weights, parameters=ToyParameters(poison=30))
+    assert not report.complete
+    assert report.catalog is None
+    assert (report.computed, report.rows_computed) == (SHARDS - 1, 140)
+    (failure,) = report.failed
+    assert failure.shard == "rows 20 to 40 of dr1"
+    assert failure.error == "ValueError: cannot digest the exposure of obsid 30"
+    written = json.loads(Path(failure.file).read_text())
+    assert "ValueError" in "".join(written["traceback"])
+    assert written["start"] == 20
+    assert not (folder / "CURRENT").exists()
+    assert json.loads(json.dumps(report.to_json()))["complete"] is False
+    first = survey.status(folder)["releases"][0]
+    assert (first["shards"], first["done"], first["pending"], first["failed"]) == (5, 4, 1, 1)
+    mended = _run(client, folder, weights)
+    assert (mended.computed, mended.complete) == (1, True)
+    assert not Path(failure.file).exists()
+    assert _files(_catalog(folder)) == _files(_catalog(quiet))
+
+
+def test_an_inference_that_mixes_up_rows_is_found_out(client: Client, folder: Path, weights: Path) -> None:
+    def load(weights: str, digest: str, parameters: object) -> Callable[[xr.Dataset], xr.Dataset]:
+        from twinlines.pipeline.testing_survey import ToyInference, ToyParameters
+
+        toy = ToyInference(digest, ToyParameters())
+        return lambda block: toy(block).isel(exposure=slice(None, None, -1))
+
+    report = _run(client, folder, weights, loader=load)
+    assert len(report.failed) == SHARDS
+    assert "differ in 'obsid'" in report.failed[0].error
+
+
+def test_weights_that_a_worker_cannot_load_end_the_run_at_once(client: Client, folder: Path, weights: Path) -> None:
+    def load(weights: str, digest: str, parameters: object) -> Callable[[xr.Dataset], xr.Dataset]:
+        raise ValueError(f"{weights} changed")
+
+    with pytest.raises(WorkerError, match=r"cannot load inference-.* changed"):
+        _run(client, folder, weights, loader=load)
+
+
+def test_two_runs_at_once_are_refused(client: Client, folder: Path, weights: Path) -> None:
+    with (
+        ledger.lock(folder, "twinlines run"),
+        pytest.raises(SurveyLockedError, match=f"process {os.getpid()} on"),
+    ):
+        _run(client, folder, weights)
+
+
+def test_an_older_release_and_other_parameters_have_catalogs_of_their_own(
+    client: Client, folder: Path, weights: Path
+) -> None:
+    both = _run(client, folder, weights)
+    old = _run(client, folder, weights, release="dr1")
+    assert (old.computed, old.releases) == (0, ("dr1",))
+    other = _run(client, folder, weights, parameters=ToyParameters(seed=1))
+    assert other.computed == SHARDS
+    catalogs = [one.catalog for one in (both, old, other) if one.catalog is not None]
+    assert [stores.open_store(path, CATALOG).sizes["exposure"] for path in catalogs] == [140, 100, 140]
+    report = survey.status(folder)
+    assert report["catalogs"] == sorted(path.name for path in catalogs)
+    assert report["catalog"] == catalogs[-1].name
+    assert report["in_use_by"] is None
+    back = _run(client, folder, weights)
+    assert (back.computed, back.published) == (0, False)
+    assert _catalog(folder) == catalogs[0]
+
+
+def test_what_does_not_exist_is_named_with_what_does(client: Client, folder: Path, weights: Path) -> None:
+    with pytest.raises(SurveyError, match=r"there is no survey at .*nowhere"):
+        _run(client, folder / "nowhere", weights)
+    with pytest.raises(SurveyError, match=r"there is no survey at .*nowhere"):
+        survey.status(folder / "nowhere")
+    with pytest.raises(SurveyError, match="has no release 'dr9'; it has dr1, dr2"):
+        _run(client, folder, weights, release="dr9")
+    with pytest.raises(SurveyError, match="shard_rows is 0"):
+        _run(client, folder, weights, shard_rows=0)
+    empty = folder.parent / "empty"
+    empty.mkdir()
+    with pytest.raises(SurveyError, match="has no release yet"):
+        _run(client, empty, weights)
+    assert survey.status(empty)["releases"] == []
+    assert not [*empty.iterdir()]
+
+
+def test_status_before_any_run(folder: Path) -> None:
+    report = survey.status(folder)
+    assert (report["run"], report["catalog"], report["catalogs"]) == (None, None, [])
+    assert [(one["name"], one["rows"], one["pending"]) for one in report["releases"]] == [
+        ("dr1", 100, 1),
+        ("dr2", 60, 1),
+    ]
+
+
+def test_a_release_that_changed_is_not_taken_for_the_one_that_was_published(
+    client: Client, folder: Path, weights: Path
+) -> None:
+    import shutil
+
+    _run(client, folder, weights)
+    shutil.rmtree(folder / "releases" / "dr2")
+    write_release(folder, "dr2", NEW, seed=3, day=1)
+    with pytest.raises(SurveyError, match="was made from other exposures"):
+        _run(client, folder, weights)
+
+
+def test_a_damaged_release_file_is_named(folder: Path) -> None:
+    (folder / "releases" / "dr1" / "release.json").write_text("{}")
+    with pytest.raises(SurveyError, match=r"dr1/release.json is damaged .*'created'"):
+        survey.status(folder)
