@@ -7,8 +7,10 @@ or workers; whatever is wrong with a file leaves this module as a :class:`Lamost
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
+import os
 import re
 import tempfile
 import zlib
@@ -81,6 +83,7 @@ def read(path: Path) -> MrsFile:
     with tempfile.NamedTemporaryFile(suffix=".fits", dir=_SCRATCH) as scratch:
         scratch.write(content)
         scratch.flush()
+        _forget_errors()
         try:
             with fitsio.FITS(scratch.name) as hdus:
                 return _Reader(path, hdus, content).read()
@@ -91,6 +94,16 @@ def read(path: Path) -> MrsFile:
             raise LamostError(
                 Reason.UNREADABLE, f"{path}: not readable as FITS ({detail}); fetch the file again"
             ) from error
+
+
+def _forget_errors() -> None:
+    """Empty cfitsio's stack of messages, which outlives the file that they are of.
+
+    Each error that fitsio raises takes the whole stack for its text, and fails in another way if that is no UTF-8: a
+    file with a damaged header would spoil the next one.
+    """
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        fitsio.FITS(os.devnull)
 
 
 def _content(path: Path) -> bytes:

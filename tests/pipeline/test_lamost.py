@@ -369,6 +369,15 @@ def test_damage_is_an_error_or_a_file(tmp_path_factory: pytest.TempPathFactory, 
     assert all(arm.flux.shape == (NATIVE_PIXELS,) for e in file.exposures for arm in e.arms.values())
 
 
+def test_damage_does_not_spread_to_the_next_file(tmp_path: Path) -> None:
+    """Messages of cfitsio outlive their file, and fitsio chokes on those that quote damaged bytes."""
+    good, bad = tmp_path / "good.fits", tmp_path / "bad.fits"
+    lamost.write(good, random_file(0, 1))
+    bad.write_bytes(rename(raw(good), b"OBJTYPE = 'Star    '", b"OBJTYPE = 'Star   \xf2;"))
+    expected = lamost.read(bad).obsid
+    assert lamost.read(good).obsid == expected
+
+
 BROKEN = {
     Reason.NO_FLUX: {"flux": np.full(NATIVE_PIXELS, np.nan, np.float32)},
     Reason.NO_IVAR: {"ivar": np.zeros(NATIVE_PIXELS, np.float32)},
