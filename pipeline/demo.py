@@ -195,7 +195,7 @@ def run_demo(
         from twinlines.models.ensemble import shipped_weights
 
         weights = shipped_weights()
-    folder = _prepare(Path(folder))
+    folder = prepare_folder(Path(folder))
     told = progress or _silent
     seconds: dict[str, float] = {}
     clock = time.monotonic()
@@ -250,8 +250,14 @@ def _silent(stage: str, done: int, total: int) -> None:
     """Tell nobody."""
 
 
-def _prepare(folder: Path) -> Path:
-    """Make the folder, or empty it if it is an earlier demo's; touch nothing of anybody else."""
+def prepare_folder(folder: Path) -> Path:
+    """Make the folder of a demo; from an earlier demo's folder, remove what that one left, and nothing else.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder is not empty and no demo's.
+    """
     if folder.exists() and any(folder.iterdir()):
         if not (folder / _MARK).exists():
             raise FileExistsError(f"{folder} is not empty and no earlier demo; name another folder for the demo")
@@ -299,22 +305,28 @@ def _draw(folder: Path, comparison: Comparison) -> tuple[Path, ...]:
 
 
 def _showpiece(comparison: Comparison) -> NDArray[np.int64]:
-    """Rows of up to five judged exposures, ordered by separation, of the SB2 that shows best what an SB2 is.
+    """Rows of up to five judged exposures, evenly spread in separation, of the SB2 that shows best what an SB2 is.
 
-    That is one with both wide and narrow separations, good S/N and a bright secondary.
+    That is one whose lines part and meet, with good S/N, a bright secondary, sharp lines, and warm enough for H-alpha.
     """
-    table, judged = comparison.exposures, comparison.judged
-    best, rows = -1.0, np.empty(0, dtype=np.int64)
-    for star in np.unique(table["star"].data[table["kind"].data == SB2]).tolist():
-        mine = np.flatnonzero((table["star"].data == star) & judged)
+    table = comparison.exposures
+    data = {name: table[name].data for name in ("star", "delta_v", "snr_B", "light_ratio_B", "vsini1", "teff1")}
+    best, rows = 0.0, np.empty(0, dtype=np.int64)
+    for star in np.unique(data["star"][table["kind"].data == SB2]).tolist():
+        mine = np.flatnonzero((data["star"] == star) & comparison.judged)
         if not len(mine):
             continue
-        separation = np.abs(table["delta_v"].data[mine])
-        snr = float(np.median(table["snr_B"].data[mine]))
-        spread = float(np.ptp(separation)) * min(snr, 40.0) * float(table["light_ratio_B"][mine[0]])
-        if spread > best:
-            best, rows = spread, mine[np.argsort(separation)]
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(_EPOCHS, len(rows))).astype(np.int64))]
+        value = (1.0 + np.ptp(np.abs(data["delta_v"][mine]))) * np.clip(np.median(data["snr_B"][mine]), 1.0, 40.0)
+        value *= data["light_ratio_B"][mine[0]] / max(15.0, data["vsini1"][mine[0]])
+        value *= 1.0 if data["teff1"][mine[0]] > 5300.0 else 0.3
+        if value > best:
+            best, rows = float(value), mine
+    if not len(rows):
+        return rows
+    separation = np.abs(data["delta_v"][rows])
+    wanted = np.linspace(separation.min(), separation.max(), _EPOCHS)
+    nearest = np.unique(np.argmin(np.abs(separation[:, None] - wanted[None, :]), axis=0))
+    return np.asarray(rows[nearest[np.argsort(separation[nearest])]], dtype=np.int64)
 
 
 def _epochs(survey: Path, data: dict[str, NDArray[Any]], rows: NDArray[np.int64]) -> list[Epoch]:

@@ -30,6 +30,7 @@ _WINDOWS: dict[ArmName, tuple[float, float, tuple[float, ...], str]] = {
     "B": (5150.0, 5205.0, (5168.76, 5174.12, 5185.05), "Mg b"),
     "R": (6535.0, 6595.0, (6564.61,), "Hα"),
 }
+_OFFSET = 1.3  # between spectra, in units of the continuum: room for the deepest lines of K stars
 _SNR_TICKS = (5, 10, 20, 50, 100)
 _SNR_LIMITS = (4.5, 150.0)
 
@@ -73,13 +74,14 @@ def epochs(star: str, shown: Sequence[Epoch]) -> Figure:
     """
     if not shown:
         raise ValueError(f"no epoch of {star} to draw; give one or more")
-    figure = _figure(11.0, 1.6 + 1.15 * len(shown))
+    figure = _figure(11.0, 1.6 + 1.3 * len(shown))
     panels = figure.subplots(1, 2, sharey=True)
     for panel, name in zip(panels, ARM_NAMES, strict=True):
         low, high, lines, title = _WINDOWS[name]
         wavelength = ARMS[name].wavelength
         window = (wavelength >= low) & (wavelength <= high)
-        for row, epoch in enumerate(reversed(shown)):
+        for number, epoch in enumerate(reversed(shown)):
+            row = _OFFSET * number
             flux = epoch.flux[name][window]
             panel.axhline(row + 1.0, color="0.85", linewidth=0.8, zorder=0)
             # What noise and cosmic rays leave above must not run into the next spectrum.
@@ -100,9 +102,9 @@ def epochs(star: str, shown: Sequence[Epoch]) -> Figure:
         panel.set_xlim(low, high)
         panel.set_title(f"{title} ({_ARM_TITLES[name].lower()})", fontsize=10)
         panel.set_xlabel("Wavelength in the measured rest frame, vacuum (Å)")
-    panels[0].set_ylim(0.2, len(shown) + 0.42)
+    panels[0].set_ylim(0.05, _OFFSET * (len(shown) - 1) + 1.42)
     panels[0].set_yticks([])
-    panels[0].set_ylabel("Flux / continuum, offset by 1")
+    panels[0].set_ylabel(f"Flux / continuum, offset by {_OFFSET}")
     figure.suptitle(f"{star}   (ticks: true velocities, blue: primary, orange: secondary)", fontsize=11)
     return figure
 
