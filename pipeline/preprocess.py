@@ -124,7 +124,7 @@ def observe(
 
 
 def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> Observed:
-    wavelength, flux, ivar, mask = _sort(10.0 ** loglam.to(torch.float64), flux.to(torch.float32), ivar, mask)
+    wavelength, flux, ivar, mask = _sort(_power_of_ten(loglam), flux.to(torch.float32), ivar, mask)
     known = wavelength.isfinite().all(dim=1)
     sigma = torch.where(ivar > 0.0, 1.0 / ivar.to(torch.float32).sqrt(), torch.nan)
     measured = flux.isfinite() & sigma.isfinite() & known[:, None]
@@ -145,6 +145,22 @@ def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> Observ
         normalised_sigma=(sigma / fitted).to(torch.float32),
         quality=quality.to(torch.int32),
     )
+
+
+def _power_of_ten(exponent: Tensor) -> Tensor:
+    """10^exponent in float64, exact to two units in the last place; NaN unless 0 <= exponent <= 8.
+
+    By a table and a series, since the library's power differs in its last bit between vectorised and left-over elements,
+    and so between batches.
+    """
+    exponent = torch.where((exponent >= 0.0) & (exponent <= 8.0), exponent.to(torch.float64), torch.nan)
+    nearest = (exponent * 64.0).round()
+    table = torch.from_numpy(10.0 ** (np.arange(8 * 64 + 1) / 64.0)).to(exponent.device)
+    rest = (exponent - nearest / 64.0) * float(np.log(10.0))
+    series = torch.ones_like(rest)
+    for order in range(8, 0, -1):
+        series = series * (rest / float(order)) + 1.0
+    return table[nearest.nan_to_num(0.0).to(torch.int64)] * series
 
 
 def _sort(wavelength: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
