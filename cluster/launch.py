@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import dask
 from distributed import Client, LocalCluster
-from distributed.comm import connect
+from distributed.comm.core import connect
 from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 

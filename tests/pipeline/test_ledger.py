@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinlines.pipeline import ledger
@@ -40,6 +40,7 @@ def test_the_config_key_follows_what_decides_results_and_nothing_else() -> None:
     assert len({RECIPE.key, *(other.key for other in others)}) == 4
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 2**31 - 1), st.integers(0, 2**64 - 1)), min_size=1),
     column=st.integers(0, 2),
