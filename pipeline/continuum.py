@@ -121,7 +121,7 @@ def continuum(wavelength: Tensor, flux: Tensor, good: Tensor | None = None, *, i
         usable = tile.isfinite() & (tile > 0.0)
         if good is not None:
             usable &= _pad(good[start:stop])
-        x = wavelength[None] if wavelength.ndim == 1 else _pad(wavelength[start:stop])
+        x = wavelength[None].contiguous() if wavelength.ndim == 1 else _pad(wavelength[start:stop])
         result[start:stop] = _tile(basis, x, tile, usable, iterations)[:count]
     return result
 
@@ -146,9 +146,9 @@ def normalise(wavelength: Tensor, flux: Tensor, good: Tensor | None = None) -> t
 
 
 def _pad(tile: Tensor) -> Tensor:
-    """Repeat the last row until the tile is full."""
+    """Repeat the last row until the tile is full, in one layout of memory whatever the rows came in."""
     missing = TILE - tile.shape[0]
-    return tile if missing == 0 else torch.cat([tile, tile[-1:].expand(missing, -1)])
+    return tile.contiguous() if missing == 0 else torch.cat([tile, tile[-1:].expand(missing, -1)])
 
 
 def _tile(basis: _Basis, wavelength: Tensor, flux: Tensor, usable: Tensor, iterations: int) -> Tensor:

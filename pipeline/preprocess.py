@@ -150,8 +150,8 @@ def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> Observ
 def _power_of_ten(exponent: Tensor) -> Tensor:
     """10^exponent in float64, exact to two units in the last place; NaN unless 0 <= exponent <= 8.
 
-    By a table and a series, since the library's power differs in its last bit between vectorised and left-over elements,
-    and so between batches.
+    By a table and a series, since the library's power differs in its last bit between vectorised and left-over
+    elements, and so between batches.
     """
     exponent = torch.where((exponent >= 0.0) & (exponent <= 8.0), exponent.to(torch.float64), torch.nan)
     nearest = (exponent * 64.0).round()
