@@ -34,6 +34,7 @@ SOURCE_RADIUS = 3.0
 """Exposures within this angle are of one source, arcsec: about the fibre's diameter."""
 
 _HEALPIX_ORDER = 29
+_WIDE = 5.0 * u.deg  # Wider cones look at every row: cdshealpix misses cells of very wide ones (seen at 139 degrees).
 _EXPORT_ROWS = 65536
 
 
@@ -138,16 +139,7 @@ class SB2:
             raise CatalogError(f"ra {ra}, dec {dec} is no position in degrees (0 to 360, -90 to 90)")
         if not 0.0 < angle.to_value(u.deg) <= 180.0:
             raise CatalogError(f"a cone's radius lies between 0 and 180 degrees (asked: {angle})")
-        cells, orders, _ = cdshealpix.nested.cone_search(
-            lon=ra * u.deg, lat=dec * u.deg, radius=angle, depth=_covering_order(angle.to_value(u.rad)), flat=False
-        )
-        scale = 2 * (_HEALPIX_ORDER - orders.astype(np.int64))
-        low = cells.astype(np.int64) << scale
-        high = (cells.astype(np.int64) + 1) << scale
-        index = self._catalog["healpix29"].values
-        begins, ends = np.searchsorted(index, low), np.searchsorted(index, high)
-        rows = np.concatenate([np.arange(a, b) for a, b in zip(begins, ends, strict=True)] or [np.empty(0, np.int64)])
-        rows = rows.astype(np.int64)
+        rows = self._near(ra, dec, angle) if angle <= _WIDE else np.arange(self._catalog.sizes["exposure"])
         positions = SkyCoord(self._catalog["ra"].values[rows], self._catalog["dec"].values[rows], unit="deg")
         distance = positions.separation(SkyCoord(ra, dec, unit="deg")).to_value(u.deg)
         inside = distance <= angle.to_value(u.deg)
@@ -201,12 +193,23 @@ class SB2:
         partial.replace(path)
         return rows
 
+    def _near(self, ra: float, dec: float, angle: u.Quantity) -> NDArray[np.int64]:
+        """Rows in the HEALPix cells that cover a cone: all within it, and some beside."""
+        cells, orders, _ = cdshealpix.nested.cone_search(
+            lon=ra * u.deg, lat=dec * u.deg, radius=angle, depth=_covering_order(angle.to_value(u.rad)), flat=False
+        )
+        scale = 2 * (_HEALPIX_ORDER - orders.astype(np.int64))
+        index = self._catalog["healpix29"].values
+        begins = np.searchsorted(index, cells.astype(np.int64) << scale)
+        ends = np.searchsorted(index, (cells.astype(np.int64) + 1) << scale)
+        none = np.empty(0, dtype=np.int64)
+        return np.concatenate([none, *(np.arange(a, b) for a, b in zip(begins, ends, strict=True))])
+
     def _rows(self, rows: NDArray[np.int64]) -> xr.Dataset:
         return self._catalog.isel(exposure=rows).load()
 
     def _width(self, name: str) -> int:
-        values = self._catalog[name].values.astype(str)
-        return max(1, max((len(value) for value in values.tolist()), default=1))
+        return max(1, max((len(text) for text in self._catalog[name].values.tolist()), default=1))
 
     def _header(self) -> list[dict[str, object]]:
         cards = (("RELEASE", "release", "newest release"), ("WEIGHTS", "weights", "digest of the ensemble's weights"))
@@ -237,5 +240,7 @@ def _records(block: xr.Dataset, widths: dict[str, int]) -> NDArray[np.void]:
     records = np.empty(block.sizes["exposure"], dtype=fields)
     for name, variable in TABLE4.items():
         values = block[name].values
-        records[name] = np.char.encode(values.astype(str), "ascii", "replace") if variable.dtype == "str" else values
+        if variable.dtype == "str":
+            values = np.array([text.encode("ascii", "replace") for text in values.tolist()], dtype=f"S{widths[name]}")
+        records[name] = values
     return records

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,9 +37,6 @@ NUMERICS = 1
 SHIPPED_WEIGHTS = Path(str(resources.files("twinlines.models"))) / "weights"
 """Folder of the ensemble that ships."""
 
-FEW_BAD_PIXELS = 100
-"""An arm with as many bad pixels on the grid is doubtful (Zhang et al. 2022, section 4.5)."""
-
 
 @dataclass(frozen=True)
 class Parameters:
@@ -56,6 +54,9 @@ class Parameters:
     def to_json(self) -> dict[str, object]:
         """Make a dictionary for provenance and for the ledger's keys."""
         return {**asdict(self), "library": Library.load().digest}
+
+
+Columns = dict[str, NDArray[Any]]
 
 
 class WeightsChangedError(RuntimeError):
@@ -106,17 +107,18 @@ class Inference:
         """
         rows = block.sizes["exposure"]
         shared = [name for name in TABLE4 if name in block.variables]
-        columns: dict[str, NDArray[np.generic]] = {name: block[name].values for name in [*shared, "content_hash"]}
+        columns: Columns = {name: block[name].values for name in [*shared, "content_hash"]}
         keys = np.stack([block["obsid"].values, block["lmjm"].values.astype(np.int64)], axis=1)
         for index, name in enumerate(ARM_NAMES):
             columns |= self._arm(name, block.isel(arm=index), keys)
         return RESULTS.dataset(columns, rows)
 
-    def _arm(self, name: ArmName, block: xr.Dataset, keys: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+    def _arm(self, name: ArmName, block: xr.Dataset, keys: NDArray[np.int64]) -> Columns:
         """Results of one arm of all rows."""
         snr = block["snr"].values
-        columns: dict[str, NDArray[np.generic]] = {"snr": snr, "specflag": snr > self.parameters.minimum_snr}
+        columns: Columns = {"snr": snr, "specflag": snr > self.parameters.minimum_snr}
         quality = np.where(np.isnan(snr), Quality.NO_ARM, np.where(columns["specflag"], Quality.GOOD, Quality.LOW_SNR))
+        quality = quality.astype(np.uint16)
         # An arm without a usable spectrum has no good pixel, so that no cut on their number lets it through.
         columns["npixbad"] = np.full(len(snr), ARMS[name].n_pixels, dtype=np.int32)
         for column in ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax"):
@@ -127,7 +129,7 @@ class Inference:
         if len(used):
             quality[used] |= self._spectra(name, block.isel(exposure=used), keys[used], used, columns)
         result = {_table_name(column, name): values for column, values in columns.items()}
-        result[f"quality_{name}"] = quality.astype(np.uint16)
+        result[f"quality_{name}"] = quality
         return result
 
     def _spectra(
@@ -136,7 +138,7 @@ class Inference:
         block: xr.Dataset,
         keys: NDArray[np.int64],
         rows: NDArray[np.int64],
-        columns: dict[str, NDArray[np.generic]],
+        columns: Columns,
     ) -> NDArray[np.uint16]:
         """Fill the ``rows`` of ``columns`` from the spectra in ``block``; returns their quality bits."""
         raw = (
@@ -154,13 +156,12 @@ class Inference:
         )
         rest = preprocess.to_rest_frame(ARMS[name], observed, torch.from_numpy(measured.velocity))
         quality = rest.quality.numpy().astype(np.uint16) | measured.quality
+        on_grid = (quality & FATAL) == 0
         columns["rv_obs"][rows] = measured.velocity
         columns["rv_obs_err"][rows] = measured.error
         columns["rv_teff"][rows] = measured.teff
         columns["ccfmax"][rows] = measured.ccfmax
-        on_grid = (quality & FATAL) == 0
         columns["npixbad"][rows[on_grid]] = rest.n_bad.numpy()[on_grid]
-        quality[columns["npixbad"][rows] >= FEW_BAD_PIXELS] |= Quality.BAD_PIXELS  # type: ignore[operator]
         if on_grid.any():
             percentiles = self.ensemble.percentiles(
                 name,
