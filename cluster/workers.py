@@ -107,5 +107,6 @@ def keeping(client: Client, name: str, loader: Callable[..., object], *args: obj
     finally:
         # Whoever lost the scheduler has an error to tell already; there is nothing to take back then.
         if client.status == "running":
-            with suppress(OSError):
+            # A worker that is leaving may have let go by itself (KeyError).
+            with suppress(OSError, KeyError):
                 client.unregister_worker_plugin(name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from distributed import Client
 
+from twinlines.cluster.launch import launch
+from twinlines.cluster.profiles import Local
 from twinlines.cluster.workers import WorkerError, keeping, kept
 
 
@@ -29,16 +33,7 @@ def test_each_worker_loads_once_and_tasks_share_it(client: Client, tmp_path: Pat
         found = client.gather([client.submit(kept, "counted", pure=False) for _ in range(20)])
     assert {one["what"] for one in found} == {"ensemble"}
     pids = [path.name.split("-")[0] for path in tmp_path.iterdir()]
-    assert sorted(pids) == sorted({str(pid) for pid in client.run(_pid()).values()})
-
-
-def _pid() -> Callable[[], int]:
-    def pid() -> int:
-        import os
-
-        return os.getpid()
-
-    return pid
+    assert sorted(pids) == sorted(str(pid) for pid in client.run(os.getpid).values())
 
 
 def test_it_is_let_go(client: Client) -> None:
@@ -56,20 +51,24 @@ def test_a_loader_that_fails_says_so_at_once(client: Client) -> None:
         pytest.fail("the context was entered")
 
 
-def test_a_restarted_worker_loads_again_and_if_it_cannot_its_tasks_fail(client: Client, tmp_path: Path) -> None:
+def test_a_new_worker_loads_again_and_if_it_cannot_its_tasks_fail(tmp_path: Path) -> None:
     (tmp_path / "loads").mkdir()
     path = tmp_path / "weights"
     path.write_text("w")
     with (
+        launch(Local(n_workers=1)) as client,
         keeping(client, "again", _counting_loader(tmp_path / "loads"), "ensemble"),
         keeping(client, "lost", Path.read_text, path),
     ):
         path.unlink()
-        client.restart(timeout=60)
-        assert client.submit(kept, "again", pure=False).result()["what"] == "ensemble"
+        (first,) = client.run(os.getpid).values()
+        os.kill(first, signal.SIGKILL)
+        again = client.submit(kept, "again", pure=False, retries=2).result(timeout=120)
+        assert again["what"] == "ensemble"
+        assert again["pid"] != first
         with pytest.raises(WorkerError, match=r"cannot load lost: .*No such file"):
-            client.submit(kept, "lost", pure=False).result()
-    assert len(list((tmp_path / "loads").iterdir())) == 2 * len(client.nthreads())
+            client.submit(kept, "lost", pure=False).result(timeout=120)
+    assert len(list((tmp_path / "loads").iterdir())) == 2
 
 
 def test_outside_a_task_there_is_no_worker() -> None:
