@@ -26,7 +26,7 @@ from twinlines.pipeline import survey as survey_module
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
 from twinlines.pipeline.comparison import Comparison, compare
 from twinlines.pipeline.figures import Epoch
-from twinlines.pipeline.inference import Parameters
+from twinlines.pipeline.inference import SHIPPED_WEIGHTS, Parameters
 from twinlines.pipeline.ingest import IngestReport, ingest
 from twinlines.pipeline.mock import MockConfig, MockTruth, Progress, make_release
 from twinlines.pipeline.mockstars import SB2
@@ -191,10 +191,7 @@ def run_demo(
     SurveyError
         If a part of the catalog could not be computed.
     """
-    if weights is None:
-        from twinlines.models.ensemble import shipped_weights
-
-        weights = shipped_weights()
+    weights = Path(weights) if weights is not None else SHIPPED_WEIGHTS
     folder = prepare_folder(Path(folder))
     told = progress or _silent
     seconds: dict[str, float] = {}
@@ -222,7 +219,7 @@ def run_demo(
     report = survey_module.run(
         client,
         folder / "survey",
-        weights=Path(weights),
+        weights=weights,
         parameters=parameters or Parameters(),
         shard_rows=max(_LEAST_SHARD, -(-ingested.rows // pieces)),
         progress=told,

@@ -1,0 +1,120 @@
+"""The command line: help, errors, exit status, and the whole chain on a few files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from twinlines.models import checkpoint
+from twinlines.models.network import Network, NetworkConfig
+from twinlines.pipeline import cli, lamost
+from twinlines.pipeline.arms import ARMS
+from twinlines.pipeline.testing import random_file
+
+COMMANDS = [
+    ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("synthesize",), ("train",),
+    ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
+]  # fmt: skip
+
+
+def twinlines(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, in a process of its own."""
+    code = "from twinlines.pipeline.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(command: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: twinlines {' '.join(command)}" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "--sruvey", "S"], ["ingest"], ["fly"], ["mock", "out", "--layout", "columns"]]
+)
+def test_a_wrong_command_line_is_status_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    for name, arm in ARMS.items():
+        torch.manual_seed(0)
+        header = checkpoint.Header(arm=name, penalty=16, member=1, seed=0, pairs="none")
+        checkpoint.save(folder / f"{header.stem}.safetensors", Network(NetworkConfig(arm.n_pixels)), header)
+    return folder
+
+
+def test_from_files_to_a_table(tmp_path: Path, weights: Path) -> None:
+    fits, survey, table = tmp_path / "fits", tmp_path / "survey", tmp_path / "catalog.fits"
+    fits.mkdir()
+    for seed in (1, 2):
+        file = random_file(seed, exposures=2)
+        lamost.write(fits / lamost.file_name(replace(file, fiberid=seed)), file)
+    (fits / "broken.fits").write_text("SIMPLE as that")
+
+    ingested = twinlines("ingest", fits, "--survey", survey, "--release", "dr7", "--workers", "1", "--json")
+    assert ingested.returncode == cli.QUARANTINED, ingested.stderr
+    assert json.loads(ingested.stdout)["rows"] == 4
+    assert "broken.fits" in ingested.stdout
+
+    ran = twinlines("run", "--survey", survey, "--weights", weights, "--draws", "2", "--workers", "1", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["rows_computed"] == 4
+
+    status = CliRunner().invoke(cli.app, ["status", "--survey", str(survey), "--json"])
+    assert json.loads(status.output)["releases"][0]["pending"] == 0
+    candidates = CliRunner().invoke(cli.app, ["catalog", "candidates", "--survey", str(survey), "--json"])
+    assert json.loads(candidates.output) == []
+    source = CliRunner().invoke(cli.app, ["catalog", "source", "700000001", "--survey", str(survey), "--json"])
+    rows = json.loads(source.output)
+    assert [row["obsid"] for row in rows] == [700000001] * 2
+    assert rows[0]["rv_abs_B"] is None
+    assert CliRunner().invoke(cli.app, ["catalog", "export", "--survey", str(survey), str(table)]).exit_code == 0
+    assert table.exists()
+
+
+def test_expected_errors_are_one_line_and_status_1(tmp_path: Path) -> None:
+    missing = twinlines("catalog", "candidates", "--survey", tmp_path / "nowhere")
+    assert missing.returncode == 1
+    assert "there is no survey at" in missing.stderr
+    assert "Traceback" not in missing.stderr
+    unknown = twinlines("status", "--survey", tmp_path / "nowhere")
+    assert unknown.returncode == 1
+    assert "nowhere" in unknown.stderr
+    profile = twinlines("ingest", tmp_path, "--survey", tmp_path / "s", "--release", "a", "--cluster", "moon")
+    assert profile.returncode == 1
+    assert "moon" in profile.stderr
+    assert "Traceback" not in profile.stderr
+
+
+def test_weights_of_another_architecture_end_a_run_before_it_starts(tmp_path: Path) -> None:
+    fits, survey, other = tmp_path / "fits", tmp_path / "survey", tmp_path / "weights"
+    fits.mkdir()
+    lamost.write(fits / "a.fits", random_file(1, exposures=1))
+    assert twinlines("ingest", fits, "--survey", survey, "--release", "a", "--workers", "1").returncode == 0
+    for name in ARMS:
+        header = checkpoint.Header(arm=name, penalty=16, member=1, seed=0, pairs="none")
+        path = other / f"{header.stem}.safetensors"
+        other.mkdir(exist_ok=True)
+        checkpoint.save(path, Network(NetworkConfig(ARMS[name].n_pixels)), header)
+        path.write_bytes(path.read_bytes().replace(b"strided-lenet-1", b"transformer-999"))
+    ran = twinlines("run", "--survey", survey, "--weights", other, "--workers", "1")
+    assert ran.returncode == 1
+    assert "transformer-999" in ran.stderr
+    assert "strided-lenet-1" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    none = twinlines("run", "--survey", survey, "--weights", tmp_path / "none", "--workers", "1")
+    assert none.returncode == 1
+    assert str(tmp_path / "none") in none.stderr
