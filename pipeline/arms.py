@@ -49,7 +49,7 @@ class Arm:
     @property
     def loglam(self) -> NDArray[np.float64]:
         """log10 of the vacuum wavelength in Angstrom of each grid pixel, shape (n_pixels,)."""
-        return np.log10(self.start) + STEP_DEX * np.arange(self.n_pixels)
+        return np.asarray(np.log10(self.start) + STEP_DEX * np.arange(self.n_pixels))
 
     @property
     def wavelength(self) -> NDArray[np.float64]:
@@ -59,7 +59,7 @@ class Arm:
     @property
     def library_loglam(self) -> NDArray[np.float64]:
         """log10 of the vacuum wavelength in Angstrom of each library pixel, shape (library_pixels,)."""
-        return np.log10(self.start) + STEP_DEX * (np.arange(self.library_pixels) - self.library_margin)
+        return np.asarray(np.log10(self.start) + STEP_DEX * (np.arange(self.library_pixels) - self.library_margin))
 
     @property
     def library_wavelength(self) -> NDArray[np.float64]:
@@ -104,12 +104,14 @@ def doppler_factor(velocity: FloatOrArray) -> FloatOrArray:
 
 def pixel_shift(velocity: FloatOrArray) -> FloatOrArray:
     """Shift in grid pixels of a spectrum that recedes at ``velocity`` km/s: log10(1 + v/c) / step."""
-    return np.log10(doppler_factor(velocity)) / STEP_DEX
+    shift: FloatOrArray = np.log10(doppler_factor(velocity)) / STEP_DEX
+    return shift
 
 
 def velocity_of_shift(pixels: FloatOrArray) -> FloatOrArray:
     """Velocity in km/s of a shift by ``pixels`` grid pixels; the inverse of :func:`pixel_shift`."""
-    return SPEED_OF_LIGHT * np.expm1(np.log(10.0) * STEP_DEX * pixels)
+    velocity: FloatOrArray = SPEED_OF_LIGHT * np.expm1(np.log(10.0) * STEP_DEX * pixels)
+    return velocity
 
 
 def refractive_index(vacuum: FloatOrArray) -> FloatOrArray:

@@ -21,6 +21,7 @@ from twinlines.pipeline import console
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
+    from rich.console import Console
 
 QUARANTINED = 3
 """Exit status of a command that did its work but put files aside."""
@@ -185,7 +186,7 @@ def status(survey: SurveyOption, as_json: JsonOption = False) -> None:
     names = ("name", "rows", "shards", "done", "pending", "failed", "quarantined")
     rows: list[tuple[object, ...]] = [tuple(one[name] for name in names) for one in found["releases"]]
 
-    def lines(where: console.Console) -> None:
+    def lines(where: Console) -> None:
         where.print(console.table(("release", *names[1:-1], "quarantined files"), rows))
         where.print(f"catalog: {found['catalog'] or 'none yet'}")
         if found["in_use_by"]:
@@ -279,9 +280,10 @@ def synthesize(
 
     with _client(cluster, workers) as client, console.progress() as progress:
         report = make(client, TrainingSet(n_pairs=pairs, seed=seed), out, progress=progress)
-    fates: list[tuple[object, ...]] = sorted(report.fates.items(), key=lambda fate: -fate[1])
+    by_number = sorted(report.fates.items(), key=lambda fate: -fate[1])
+    fates: list[tuple[object, ...]] = [*by_number]
 
-    def lines(where: console.Console) -> None:
+    def lines(where: Console) -> None:
         where.print(console.table(("fate of the draws", "number"), fates))
         where.print(
             f"{out}: {report.n_pairs} pairs of {report.n_draws} draws ({100 * report.kept_fraction:.1f} % kept)"

@@ -31,7 +31,8 @@ class Comparison:
     @property
     def judged(self) -> NDArray[np.bool_]:
         """Exposures with probabilities in both arms."""
-        return np.isfinite(self.exposures["p50_B"].data) & np.isfinite(self.exposures["p50_R"].data)
+        judged = [np.isfinite(self.exposures[f"p50_{arm}"].data) for arm in ARM_NAMES]
+        return np.asarray(judged[0] & judged[1])
 
     @property
     def lost(self) -> list[str]:

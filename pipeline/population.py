@@ -78,11 +78,8 @@ class FlattenedSalpeter:
         falling = self.knee * ((self.high / self.knee) ** power - 1.0) / power
         area = uniform * (flat + falling)
         beyond = np.maximum(area - flat, 0.0)
-        return np.where(
-            area < flat,
-            self.low + area,
-            self.knee * (1.0 + beyond * power / self.knee) ** (1.0 / power),
-        )
+        falls = self.knee * (1.0 + beyond * power / self.knee) ** (1.0 / power)
+        return np.asarray(np.where(area < flat, self.low + area, falls))
 
 
 @dataclass(frozen=True)

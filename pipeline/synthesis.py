@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,9 @@ _KERNEL_STEP = 0.005  # of the tabulated kernel's argument; linear interpolation
 _BATCH = 64  # pairs synthesised together: bounds the memory, about 10 MB an array
 
 
-def rotation_transfer(argument: NDArray[np.float64], limb_darkening: float = LIMB_DARKENING) -> NDArray[np.float64]:
+def rotation_transfer(
+    argument: NDArray[np.floating[Any]], limb_darkening: float = LIMB_DARKENING
+) -> NDArray[np.float64]:
     """Fourier transform of the rotation kernel at ``argument`` = 2 pi f vsini, with f in cycles per km/s.
 
     The kernel is Gray (2005, The Observation and Analysis of Stellar Photospheres, equation 18.14) with linear limb
@@ -108,7 +111,7 @@ def broaden_and_shift(
     phase = (-2.0 * np.pi * shift[:, None] * frequency[None, :]).to(torch.float32)
     transform = torch.fft.rfft(flux - (first + (last - first) * ramp), n=n_fft) * torch.polar(transfer, phase)
     wanted = pixels if pixels is not None else slice(0, n_pixels)
-    observed = torch.fft.irfft(transform, n=n_fft)[:, wanted]
+    observed: Tensor = torch.fft.irfft(transform, n=n_fft)[:, wanted]
     moved = ramp[wanted][None, :] - (shift / (n_pixels - 1)).to(ramp.dtype)[:, None]
     return observed + (first + (last - first) * moved)
 
