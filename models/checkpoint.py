@@ -119,9 +119,16 @@ def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save(path: Path, network: Network, header: Header) -> None:
-    """Write a member's weights, atomically."""
+    """Write a member's weights, atomically.
+
+    Matrices and kernels are rounded to float16, which halves the file; what normalises (vectors) stays float32.
+    """
     content = {**asdict(header), "network": asdict(network.config)}
-    write_atomically(Path(path), pack(network.state_dict(), content))
+    rounded = {
+        name: tensor.half() if tensor.ndim > 1 and tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    write_atomically(Path(path), pack(rounded, content))
 
 
 def load(path: Path) -> tuple[Network, Header]:

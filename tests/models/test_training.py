@@ -61,7 +61,7 @@ def test_the_best_weights_are_kept(pairs: PairArrays, config: TrainingConfig, tm
     network, _ = checkpoint.load(tmp_path / "B_p1_m1.safetensors")
     logits = logits_of(network, pairs.read(VALIDATION)[0])
     loss = training.penalised_cross_entropy(logits, torch.tensor([0.0, 1.0]).expand_as(logits), 1)
-    assert float(loss) == pytest.approx(metrics["validation_loss"], rel=1e-5)
+    assert float(loss) == pytest.approx(metrics["validation_loss"], rel=1e-3)  # weights are stored rounded
 
 
 @pytest.mark.parametrize("epoch", [1, 4])
