@@ -32,7 +32,8 @@ from twinlines.pipeline.schema import (
 from twinlines.pipeline.velocity import Templates
 
 NUMERICS = 1
-"""Numerical version of this code: raised with every change that changes a result, so that nothing stale is reused."""
+"""Numerical version: raised with every change of a result, here or in what is called here (preprocessing, velocities,
+ensemble), so that nothing stale is reused."""
 
 SHIPPED_WEIGHTS = Path(str(resources.files("twinlines.models"))) / "weights"
 """Folder of the ensemble that ships."""

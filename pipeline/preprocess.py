@@ -25,9 +25,6 @@ from twinlines.pipeline.despike import despike, fill
 from twinlines.pipeline.interpolate import Places
 from twinlines.pipeline.schema import Quality
 
-NUMERICS = 1
-"""Version of the numbers that come out of here; raised with every change of them, so that runs are computed anew."""
-
 CUSHION = 70
 """Native pixels that are cut at each end, where extraction and sky subtraction fail (the authors' cushion)."""
 

@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 from distributed import Client, LocalCluster
+
+from twinlines.models import checkpoint
+from twinlines.models.network import Network, NetworkConfig
+from twinlines.pipeline.arms import ARMS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Compute as workers do: on one thread."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def untrained_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ensemble of two untrained members per arm, penalty 16."""
+    folder = tmp_path_factory.mktemp("untrained")
+    for name, arm in ARMS.items():
+        for member in (1, 2):
+            torch.manual_seed(member)
+            header = checkpoint.Header(arm=name, penalty=16, member=member, seed=1, pairs="none")
+            checkpoint.save(folder / f"{header.stem}.safetensors", Network(NetworkConfig(arm.n_pixels)), header)
+    return folder
 
 
 @pytest.fixture(scope="session")

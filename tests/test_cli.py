@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from twinlines.models import checkpoint
@@ -46,17 +45,7 @@ def test_a_wrong_command_line_is_status_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(cli.app, arguments).exit_code == 2
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    for name, arm in ARMS.items():
-        torch.manual_seed(0)
-        header = checkpoint.Header(arm=name, penalty=16, member=1, seed=0, pairs="none")
-        checkpoint.save(folder / f"{header.stem}.safetensors", Network(NetworkConfig(arm.n_pixels)), header)
-    return folder
-
-
-def test_from_files_to_a_table(tmp_path: Path, weights: Path) -> None:
+def test_from_files_to_a_table(tmp_path: Path, untrained_weights: Path) -> None:
     fits, survey, table = tmp_path / "fits", tmp_path / "survey", tmp_path / "catalog.fits"
     fits.mkdir()
     for seed in (1, 2):
@@ -69,7 +58,9 @@ def test_from_files_to_a_table(tmp_path: Path, weights: Path) -> None:
     assert json.loads(ingested.stdout)["rows"] == 4
     assert "broken.fits" in ingested.stdout
 
-    ran = twinlines("run", "--survey", survey, "--weights", weights, "--draws", "2", "--workers", "1", "--json")
+    ran = twinlines(
+        "run", "--survey", survey, "--weights", untrained_weights, "--draws", "2", "--workers", "1", "--json"
+    )
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["rows_computed"] == 4
 

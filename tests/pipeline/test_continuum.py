@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import fitsio
 import numpy as np
@@ -12,34 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import preprocess as reference
 from twinlines.pipeline.arms import BLUE, RED, arm
 from twinlines.pipeline.continuum import MINIMUM_PIXELS, TILE, continuum, normalise
 from twinlines.pipeline.despike import despike
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "lamost"
-
-
-def load_benchmark() -> ModuleType:
-    """The benchmark holds the literal per-spectrum implementation, which these tests hold ours against."""
-    spec = importlib.util.spec_from_file_location("benchmark_preprocess", ROOT / "benchmarks" / "preprocess.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-REFERENCE = load_benchmark()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def spectra(rows: int, pixels: int = 3996, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,7 +54,7 @@ def test_agrees_with_a_spline_per_spectrum_on_real_exposures(path: Path | None) 
         grid = arm(name[0]).wavelength
         for x, y in ((wavelength[keep], clean[keep]), (grid, np.interp(grid, wavelength, clean).clip(min=0.0))):
             ours = continuum(torch.from_numpy(x), torch.from_numpy(y)[None])[0].numpy()
-            theirs = REFERENCE.reference_continuum(x, y)
+            theirs = reference.reference_continuum(x, y)
             inside = (x >= grid[0]) & (x <= grid[-1])
             error = np.abs(ours / theirs - 1.0)[inside]
             # In the ruined night (S/N below 1) a pixel on the bound of the clipping moves the whole spline.
@@ -91,7 +67,7 @@ def test_agrees_with_a_spline_per_spectrum_on_the_grids(grid: np.ndarray) -> Non
     rng = np.random.default_rng(1)
     y = (1.0 + 0.2 * np.sin(grid / 50.0)) * (1.0 - 0.5 * (np.sin(grid * 2.0) > 0.8)) + 0.02 * rng.normal(size=grid.size)
     ours = continuum(torch.from_numpy(grid), torch.from_numpy(y)[None])[0].numpy()
-    np.testing.assert_allclose(ours, REFERENCE.reference_continuum(grid, y), rtol=1e-4)
+    np.testing.assert_allclose(ours, reference.reference_continuum(grid, y), rtol=1e-4)
 
 
 def test_excluded_and_unusable_pixels_take_no_part() -> None:

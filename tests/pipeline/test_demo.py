@@ -8,13 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from distributed import Client
 from rich.console import Console
 
-from twinlines.models import checkpoint
-from twinlines.models.network import Network, NetworkConfig
-from twinlines.pipeline.arms import ARMS
 from twinlines.pipeline.demo import DemoResult, prepare_folder, run_demo
 from twinlines.pipeline.inference import Parameters
 from twinlines.pipeline.mock import MockConfig
@@ -24,20 +20,11 @@ SMALL = MockConfig(mixture=Mixture(sb2=0.5, sb1=0.0, giant=0.0), nights=(2, 2), 
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ensemble of one untrained member per arm."""
-    folder = tmp_path_factory.mktemp("weights")
-    for name, arm in ARMS.items():
-        torch.manual_seed(1)
-        header = checkpoint.Header(arm=name, penalty=16, member=1, seed=1, pairs="none")
-        checkpoint.save(folder / f"{header.stem}.safetensors", Network(NetworkConfig(arm.n_pixels)), header)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def result(client: Client, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+def result(client: Client, untrained_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
     folder = tmp_path_factory.mktemp("demo")
-    return run_demo(client, folder, stars=4, seed=2, weights=weights, config=SMALL, parameters=Parameters(n_draws=2))
+    return run_demo(
+        client, folder, stars=4, seed=2, weights=untrained_weights, config=SMALL, parameters=Parameters(n_draws=2)
+    )
 
 
 def test_nothing_is_lost_and_bad_files_are_named(result: DemoResult) -> None:

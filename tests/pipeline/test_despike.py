@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from scipy.signal import medfilt
 
+from benchmarks import preprocess as reference
 from twinlines.pipeline.arms import BLUE, RED
 from twinlines.pipeline.despike import (
     _edges,
@@ -25,31 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SEED = 5
 
 
-def load_benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_preprocess", ROOT / "benchmarks" / "preprocess.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-REFERENCE = load_benchmark()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def stars(arm, rows: int, snr: float, seed: int = SEED) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Wavelengths, spectra of absorption lines with a level of about 1, and their noise's standard deviation."""
     rng = np.random.default_rng(seed)
-    x = REFERENCE.native_wavelength(arm)
+    x = reference.native_wavelength(arm)
     clean = np.empty((rows, x.size))
     for row in range(rows):
         centres, depths = rng.uniform(x[0], x[-1], 150), 0.8 * rng.beta(1.0, 3.0, 150)
@@ -90,7 +67,7 @@ def test_the_height_test_is_the_authors_recipe_but_for_its_veto(monkeypatch) -> 
     ours, flagged = torch.from_numpy(flux.copy()), torch.zeros(flux.shape, dtype=torch.bool)
     _remove_high(torch.from_numpy(x).expand(6, -1), ours, flagged)
     for row in range(6):
-        theirs, theirs_flagged = REFERENCE.reference_despike(x, flux[row])
+        theirs, theirs_flagged = reference.reference_despike(x, flux[row])
         np.testing.assert_allclose(ours[row].numpy(), theirs, rtol=1e-9, atol=1e-12)
         np.testing.assert_array_equal(flagged[row].numpy(), theirs_flagged)
 
@@ -127,7 +104,7 @@ def test_tracks_go_which_the_authors_recipe_leaves(height: float) -> None:
     window = places[:, None] + np.arange(7)
     after, _ = repaired(x, flux, sigma)
     assert ((after - clean)[:, window].max(axis=2) > 0.5).mean() < 0.02
-    authors = REFERENCE.reference_despike(x, flux[0])[0]
+    authors = reference.reference_despike(x, flux[0])[0]
     assert ((authors - clean[0])[window].max(axis=1) > 0.5).mean() > 0.3
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 from twinlines.models import checkpoint
@@ -24,19 +23,8 @@ ROWS = 9
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    for name, arm in ARMS.items():
-        for member in (1, 2):
-            torch.manual_seed(member)
-            header = checkpoint.Header(arm=name, penalty=16, member=member, seed=1, pairs="none")
-            checkpoint.save(folder / f"{header.stem}.safetensors", Network(NetworkConfig(arm.n_pixels)), header)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def inference(weights: Path) -> Inference:
-    return Inference.load(weights, checkpoint.digest(weights), Parameters(n_draws=3))
+def inference(untrained_weights: Path) -> Inference:
+    return Inference.load(untrained_weights, checkpoint.digest(untrained_weights), Parameters(n_draws=3))
 
 
 def exposures(files: list[lamost.MrsFile]) -> xr.Dataset:
@@ -153,9 +141,9 @@ def test_no_rows(inference: Inference, block: xr.Dataset) -> None:
     assert inference(block.isel(exposure=slice(0, 0))).sizes["exposure"] == 0
 
 
-def test_changed_weights_are_refused(weights: Path) -> None:
+def test_changed_weights_are_refused(untrained_weights: Path) -> None:
     with pytest.raises(WeightsChangedError, match="planned with 0123"):
-        Inference.load(weights, "0123", Parameters())
+        Inference.load(untrained_weights, "0123", Parameters())
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:

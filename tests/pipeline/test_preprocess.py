@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
 
 import fitsio
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import preprocess as reference
 from twinlines.pipeline.arms import BLUE, RED, Arm
 from twinlines.pipeline.preprocess import CUSHION, Observed, RestFrame, _power_of_ten, observe, to_rest_frame
 from twinlines.pipeline.schema import Quality
@@ -20,29 +18,8 @@ SHARED = ROOT.parent / "shared" / "lamost"
 COLUMNS = ("flux", "ivar", "loglam", "mask")
 
 
-def load_benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_preprocess", ROOT / "benchmarks" / "preprocess.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-REFERENCE = load_benchmark()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def stored(arm: Arm, rows: int, seed: int = 2) -> dict[str, np.ndarray]:
-    return REFERENCE.generate(arm, rows, seed)
+    return reference.generate(arm, rows, seed)
 
 
 def real(date: str, arm: Arm) -> dict[str, np.ndarray]:
@@ -70,7 +47,7 @@ def test_agrees_with_the_literal_version(arm: Arm) -> None:
     assert not rest.quality.any()
     for row in range(3):
         spectrum = {name: values[row].astype(np.float64) for name, values in columns.items()}
-        flux, sigma, _ = REFERENCE.reference_preprocess(arm, **spectrum, velocity=velocity[row])
+        flux, sigma, _ = reference.reference_preprocess(arm, **spectrum, velocity=velocity[row])
         difference = np.abs(rest.flux[row].numpy() - flux)
         # Spikes aside, on which the two differ by intent, they are the same spectra.
         assert np.median(difference) < 1e-3
