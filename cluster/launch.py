@@ -19,6 +19,9 @@ from twinlines.cluster.profiles import Address, Local, Profile, cores
 CONNECT_TIMEOUT = 30
 """Seconds to wait for an existing scheduler to answer, and for its first worker."""
 
+NO_WORKERS_TIMEOUT = "5 minutes"
+"""How long tasks wait when every local worker has died and none came back; then they fail instead of waiting on."""
+
 _POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")
 ONE_THREAD = {**{f"{pool}_NUM_THREADS": "1" for pool in _POOLS}, "BLOSC_NTHREADS": "1"}
 """Environment of a local worker: one process per core beats threads, and the two together beat neither."""
@@ -57,7 +60,12 @@ def _local(profile: Local) -> Iterator[Client]:
     environment = {**KEEP_MEMORY, **ONE_THREAD}
     with (
         tempfile.TemporaryDirectory(prefix="twinlines-", ignore_cleanup_errors=True) as scratch,
-        dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),
+        dask.config.set(
+            {
+                "distributed.nanny.pre-spawn-environ": environment,
+                "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT,
+            }
+        ),
         LocalCluster(
             n_workers=n_workers,
             threads_per_worker=1,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from distributed import Client
+from distributed.scheduler import NoWorkerError
 
 from twinlines.cluster import launch as module
 from twinlines.cluster.launch import LaunchError, launch
@@ -60,6 +61,14 @@ def test_an_address_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> Non
         pass
     with pytest.raises(LaunchError, match="set the credentials"), launch(Address(f"tls://{address}")):
         pass
+
+
+def test_tasks_fail_when_no_worker_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NO_WORKERS_TIMEOUT", "200 ms")
+    with launch(Local(n_workers=1)) as client:
+        client.cluster.scale(0)
+        with pytest.raises(NoWorkerError):
+            client.submit(sum, [1, 2]).result(timeout=120)
 
 
 def test_no_process_stays_behind() -> None:
