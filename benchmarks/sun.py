@@ -1,6 +1,7 @@
 """Compare the packaged library's Sun with an ATLAS9 Sun in the paper's library: a figure and the rms in both arms.
 
-Run ``python benchmarks/sun.py FERRE.fits [FIGURE.png]``; the FITS file has columns ``wave`` (A, air) and ``flux``.
+Run ``python benchmarks/sun.py [FERRE.fits] [--figure FIGURE.png]``; the FITS file has columns ``wave`` (A, air) and
+``flux``, and is looked for in ``../shared/library`` if it is not named.
 The library is taken at the spectrum's own parameters (Teff 5750 K, logg 4.5, solar composition) or at ``--labels``.
 """
 
@@ -24,6 +25,9 @@ from twinlines.pipeline.library import Library
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "library"
+"""Where the spectrum is looked for."""
+
 EXTRA_BROADENING = 11.2
 """Gaussian sd, km/s, that takes the FERRE spectrum (R about 10000) to R = 7500."""
 
@@ -42,10 +46,13 @@ def ferre(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("spectrum", type=Path)
-    parser.add_argument("figure", type=Path, nargs="?", default=Path("sun.png"))
+    parser.add_argument("spectrum", type=Path, nargs="?", default=next(SHARED.glob("FERRE*.fits"), None))
+    parser.add_argument("--figure", type=Path)
     parser.add_argument("--labels", type=float, nargs=4, default=[5750.0, 4.5, 0.0, 0.0])
     options = parser.parse_args()
+    if options.spectrum is None:
+        print(json.dumps({"name": "sun", "value": None, "unit": "", "why": f"no FERRE*.fits in {SHARED}"}))
+        return
 
     wave, flux = ferre(options.spectrum)
     library = Library.load()
@@ -67,10 +74,9 @@ def main() -> None:
         below.set(ylabel="difference", ylim=(-0.15, 0.15), xlabel="vacuum wavelength (Å)")
         for panel in (above, below):
             panel.set_xlim(arm.wavelength[0], arm.wavelength[-1])
-    figure.savefig(options.figure, dpi=90)
-    print(
-        json.dumps({"name": "sun", "value": value, "unit": "", "labels": options.labels, "figure": str(options.figure)})
-    )
+    if options.figure:
+        figure.savefig(options.figure, dpi=90)
+    print(json.dumps({"name": "sun", "value": value, "unit": "", "labels": options.labels}))
 
 
 if __name__ == "__main__":
