@@ -1,0 +1,43 @@
+"""What the documents say of names and numbers that the code owns."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from twinlines.pipeline.schema import CATALOG, FATAL, TABLE4, Quality
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_catalog_s_page_lists_its_columns() -> None:
+    rows = re.findall(r"^\| *(\d*) \| `(\w+)` \| ([^|]+) \| ([^|]+) \|", (ROOT / "docs/catalog.md").read_text(), re.M)
+    assert [name for _, name, _, _ in rows] == [*TABLE4, *(name for name in CATALOG.variables if name not in TABLE4)]
+    for number, (_, name, dtype, unit) in enumerate(rows, start=1):
+        variable = CATALOG.variables[name]
+        assert dtype.split()[0] == variable.dtype, name
+        assert unit == (variable.units or "-"), name
+        assert rows[number - 1][0] == (str(number) if number <= len(TABLE4) else "")
+
+
+def test_the_catalog_s_page_lists_the_quality_bits() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (fatal)? ?\|", (ROOT / "docs/catalog.md").read_text(), re.M)
+    assert [(name, int(value), bool(fatal)) for name, value, fatal in rows] == [
+        (bit.name, bit.value, bool(bit & FATAL)) for bit in Quality
+    ]
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("[mp]*/*/README.md")]
+    assert len(pages) >= 6
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_architecture_names_every_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    for folder in ("pipeline", "models", "cluster"):
+        for module in (ROOT / folder).glob("*.py"):
+            known = module.name in text or module.name == "__init__.py" or module.stem.startswith("testing")
+            assert known, f"docs/architecture.md does not name {folder}/{module.name}"
