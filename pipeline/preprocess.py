@@ -45,9 +45,9 @@ class Observed:
     bad: Tensor
     """(spectrum, pixel) bool, True where masked, repaired, or not finite."""
     normalised: Tensor
-    """(spectrum, pixel) float32, flux over continuum; NaN throughout where there is no continuum."""
+    """(spectrum, pixel) float32, flux over continuum; NaN where the continuum is not positive, or there is none."""
     normalised_sigma: Tensor
-    """(spectrum, pixel) float32, standard deviation of the flux over continuum; NaN as ``normalised``."""
+    """(spectrum, pixel) float32, standard deviation of the flux over continuum; NaN where ``normalised`` is."""
     quality: Tensor
     """(spectrum,) int32, bits of :class:`~twinlines.pipeline.schema.Quality`."""
 
@@ -139,7 +139,7 @@ def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> Observ
         sigma=sigma.contiguous(),
         bad=((mask > 0) | repaired.repaired)[:, keep].contiguous(),
         normalised=normalised.to(torch.float32),
-        normalised_sigma=(sigma / fitted).to(torch.float32),
+        normalised_sigma=torch.where(fitted > 0.0, sigma / fitted, torch.nan).to(torch.float32),
         quality=quality.to(torch.int32),
     )
 

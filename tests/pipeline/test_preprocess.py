@@ -194,3 +194,17 @@ def test_no_spike_survives_in_real_exposures(date: str, arm: Arm, ceiling: float
     assert observed.normalised[:, 100:-100].max() < 1.2 * ceiling
     assert rest.flux.max() < ceiling
     assert 0.93 < float(rest.flux.median()) < 1.0
+
+
+def test_both_normalised_columns_are_nan_where_the_continuum_is_not_positive() -> None:
+    columns = stored(BLUE, 1)
+    pixel = np.arange(columns["flux"].shape[1])
+    # Flux that falls steeply and vanishes: its continuum goes on as a straight line, below zero.
+    columns["flux"][:] = np.where(pixel < 1500, 2000.0 * (1.0 - pixel / 1800.0), -5.0)
+    columns["flux"] += np.random.default_rng(0).normal(0.0, 1.0, pixel.size).astype(np.float32)
+    observed, _ = run(BLUE, columns)
+    missing = observed.normalised.isnan()
+    assert missing.any()
+    assert not missing.all()
+    assert torch.equal(observed.normalised_sigma.isnan(), missing)
+    assert (observed.normalised_sigma[~missing] > 0.0).all()
