@@ -110,7 +110,7 @@ def fill(wavelength: Tensor, flux: Tensor, flagged: Tensor) -> None:
     wavelength
         (spectrum, pixel), Angstrom, ascending; equal neighbours are allowed.
     flux
-        (spectrum, pixel), any unit; changed where ``flagged``, save in rows without a good pixel.
+        (spectrum, pixel), any unit; changed where ``flagged``. A row without a good pixel becomes its last value.
     flagged
         (spectrum, pixel) bool.
     """

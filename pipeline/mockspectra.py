@@ -108,7 +108,7 @@ class Frames:
     ivar: NDArray[np.float32]
     """Inverse variance of the counts, adu-2."""
     loglam: NDArray[np.float32]
-    """log10 of the vacuum wavelength in Angstrom, heliocentric."""
+    """log10 of the vacuum wavelength in Angstrom, corrected to the solar system's barycentre."""
     mask: NDArray[np.uint8]
     """Bits of the pixel mask."""
     snr: Array

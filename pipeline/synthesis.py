@@ -93,8 +93,9 @@ def broaden_and_shift(
     Returns
     -------
     Tensor, shape (star, pixel)
-        As observed. Within vsini and velocity of the two ends (100 pixels for 500 km/s) the straight continuation of
-        the spectrum enters; the library's margins of 860 pixels keep that away from the arm's own grid.
+        As observed. Within vsini and velocity of the two ends (100 pixels for 500 km/s) the values mean nothing: there
+        enters the other end of the spectrum, on the straight line from end to end. The library's margins of 866 pixels
+        and more keep that away from the arm's own grid.
     """
     n_pixels = arm.library_pixels
     n_fft = next_fast_len(n_pixels + 1, real=True)
@@ -153,8 +154,8 @@ def component(arm: Arm, library: Library, stars: Stars, *, pixels: slice | None 
 def add_noise(flux: Tensor, snr: Tensor, keys: NDArray[np.int64], arm: Arm, seed: int) -> Tensor:
     """Add photon-like Gaussian noise so that the median over pixels of flux / sigma is ``snr``.
 
-    sigma_i = sqrt(flux_i median(flux)) / snr: the noise of photons at the level that gives the asked S/N, as in a
-    survey spectrum, whose header S/N is the median over pixels. The draws depend on (seed, keys, arm) alone.
+    sigma_i = sqrt(flux_i median(flux)) / snr: the noise of photons at the level that gives the asked S/N. A survey
+    spectrum's header S/N is 0.92 to 0.97 of that median. The draws depend on (seed, keys, arm) alone.
 
     Parameters
     ----------
