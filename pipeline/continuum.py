@@ -4,8 +4,8 @@ It is the authors' "spline" normalisation (production settings of their toolkit;
 function f that minimises the sum of (flux - f)^2 over the kept pixels + 999999 Angstrom^3 times the integral of f''^2,
 fitted three times with two rounds of asymmetric clipping in between. It equals
 ``scipy.interpolate.make_smoothing_spline(lam=999999)`` on the kept pixels, for whole batches at once: on real exposures
-within 4e-5 of the flux on the networks' grid, and on the detector's sampling within 1.2e-5 in the median over pixels and
-3e-4 at most. It must never know an arm, an instrument or a star.
+within 4e-5 of the flux on the networks' grid, and on the detector's sampling within 1.2e-5 in the median over pixels
+and 3e-4 at most. It must never know an arm, an instrument or a star.
 
 How. Such a spline is smooth over some 50 Angstrom, so that a knot every few Angstrom represents it as well as a knot
 on every pixel. Our knots stand every ``m`` pixels, uniform in *pixel index*, not in wavelength. Then the four cubic
