@@ -122,7 +122,7 @@ def find_files(folder: Path) -> list[FoundFile]:
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         here = Path(parent)
-        folders[:] = [name for name in folders if not _leads_back(here / name)]
+        folders[:] = [name for name in folders if not _leads_back(here / name, folder)]
         for name in names:
             if name.lower().endswith((".fits", ".fits.gz")):
                 path = here / name
@@ -135,9 +135,13 @@ def find_files(folder: Path) -> list[FoundFile]:
     return sorted(found, key=lambda file: file.path)
 
 
-def _leads_back(folder: Path) -> bool:
-    """Whether a link leads to a folder that holds it."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+def _leads_back(path: Path, top: Path) -> bool:
+    """Whether a link leads to a folder that holds it, or one of those through which we came from ``top`` to it."""
+    if not path.is_symlink():
+        return False
+    target = path.resolve()
+    way = [path.parent, *path.parent.parents]
+    return any(step.resolve().is_relative_to(target) for step in way[: way.index(top) + 1])
 
 
 def resolve(index: Index) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:

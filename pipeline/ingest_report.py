@@ -87,4 +87,6 @@ class IngestReport:
             if len(entries) > _SHOWN:
                 lines.append(f"{title}: and {len(entries) - _SHOWN} more; all are in the release's report.json")
         for line in lines:
-            console.print(line, markup=False, highlight=False)
+            # A file name that is no UTF-8 reads as lone surrogates, which no terminal takes.
+            text = line.encode("utf-8", "backslashreplace").decode()
+            console.print(text, markup=False, highlight=False)

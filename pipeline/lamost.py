@@ -12,6 +12,7 @@ import gzip
 import math
 import os
 import re
+import stat
 import tempfile
 import zlib
 from collections.abc import Mapping
@@ -57,11 +58,15 @@ MAXIMUM_BYTES = 1 << 28
 MASK_HIGHER_BITS = 0x80
 """Bit of the stored 8-bit mask that stands for every bit of PIXMASK above the seventh."""
 
+MAXIMUM_EXPTIME = 86_400.0
+"""Longest exposure that is believed, s: no night is longer, and what is far beyond has no date."""
+
 HEADER_SNR_RATIO = 0.95
 """Header S/N over median(flux sqrt(ivar)), measured on DR7 files: 0.92 to 0.97. Used where a header has no S/N."""
 
 _EXPOSURE_HDU = re.compile(r"([BR])-(\d{8})")
 _FILE_NAME = re.compile(r"med-(?P<LMJD>\d{5})-(?P<PLANID>.+)_sp(?P<SPID>\d{2})-(?P<FIBERID>\d{3})\.fits(\.gz)?")
+_MAXIMUM_FLOAT32 = float(np.finfo(np.float32).max)
 _SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
@@ -109,6 +114,7 @@ def _forget_errors() -> None:
 def _content(path: Path) -> bytes:
     """Return the file's bytes, decompressed and checked."""
     try:
+        _require_ordinary(path)
         with path.open("rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if compressed else path.open("rb") as file:
@@ -130,6 +136,12 @@ def _content(path: Path) -> bytes:
             Reason.WRONG_FORMAT, f"{path}: begins with {content[:9]!r}, a FITS file with 'SIMPLE  ='; remove it"
         )
     return content
+
+
+def _require_ordinary(path: Path) -> None:
+    """Refuse what is no file: a pipe would be waited for without end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is not an ordinary file")
 
 
 def _size(path: Path) -> int:
@@ -223,6 +235,8 @@ class _Reader:
                 )
             fields[key.lower()] = int(value) if key in limits else number
         fields["planid"] = _text(header, "PLANID") or named.get("PLANID", "").strip()
+        # A file name that is no UTF-8 reads as lone surrogates, which no store takes.
+        fields["planid"] = fields["planid"].encode("utf-8", "backslashreplace").decode()
         return fields
 
     def _compare_counts(self, header: Mapping[str, Any], names: list[str]) -> None:
@@ -255,7 +269,7 @@ class _Reader:
                 f"{name}: no S/N in the header (SNR = {header.get('SNR')!r}); {snr:.2f} from the pixels"
             )
         exptime = _number(header.get("EXPTIME"))
-        if not exptime > 0:
+        if not 0 < exptime <= MAXIMUM_EXPTIME:
             exptime = math.nan
             self.problems.append(f"{name}: EXPTIME is {header.get('EXPTIME')!r}; the exposure's time may be unknown")
         dates = _text(header, "DATE-BEG"), _text(header, "DATE-END")
@@ -287,13 +301,14 @@ def _text(header: Mapping[str, Any], key: str) -> str | None:
 
 
 def _number(value: object) -> float:
-    """Return a header value as a number, however it was stored; NaN if it is none."""
+    """Return a header value as a number, however it was stored; NaN if it is none, or none that a float32 holds."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return math.nan
     try:
-        return float(value)
+        number = float(value)
     except (ValueError, OverflowError):
         return math.nan
+    return number if abs(number) <= _MAXIMUM_FLOAT32 else math.nan
 
 
 def _pixels(columns: Mapping[str, NDArray[Any]], key: str) -> NDArray[Any]:

@@ -23,7 +23,7 @@ from rich.console import Console
 from twinlines.pipeline import lamost, stores
 from twinlines.pipeline.arms import NATIVE_PIXELS
 from twinlines.pipeline.ingest import find_files, ingest, resolve
-from twinlines.pipeline.ingest_report import Conflict
+from twinlines.pipeline.ingest_report import Conflict, IngestReport, Quarantined
 from twinlines.pipeline.ingest_tasks import Index, IngestError, content_hash
 from twinlines.pipeline.mrs import MrsFile
 from twinlines.pipeline.schema import EXPOSURES
@@ -356,6 +356,27 @@ def test_finds_files_by_name_and_through_links(tmp_path: Path) -> None:
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "in" / "circle").symlink_to(tmp_path / "in")
     assert [file.path for file in find_files(tmp_path / "in")] == ["a/y.fits.gz", "b/x.fits", "c.FITS", "linked/w.fits"]
+
+
+def test_links_in_a_ring_are_walked_once(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.fits").touch()
+    for name, others in (("a", "bc"), ("b", "ca"), ("c", "ab")):
+        for other in others:
+            (tmp_path / name / f"to-{other}").symlink_to(tmp_path / other)
+    found = [file.path for file in find_files(tmp_path)]
+    assert sorted(found, key=len)[:3] == ["a/a.fits", "b/b.fits", "c/c.fits"]
+    assert len(found) == 3 * (1 + 2 + 2)
+
+
+def test_a_report_with_any_name_can_be_printed() -> None:
+    name = os.fsdecode(b"\xff.fits")
+    report = IngestReport("r", "f", 1, 0, 0, (), (Quarantined(name, "empty", f"{name}: nothing"),), ())
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    report.show(Console(file=out))
+    out.seek(0)
+    assert r"\udcff.fits" in out.read()
 
 
 def an_index(rows: list[tuple[int, int, int]]) -> Index:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from twinlines.pipeline import lamost, lamost_layout, times
 from twinlines.pipeline.arms import ARM_NAMES, BLUE, NATIVE_PIXELS, RED
+from twinlines.pipeline.ingest_tasks import content_hash
 from twinlines.pipeline.lamost import LamostError, Reason
 from twinlines.pipeline.mrs import ArmExposure, MrsFile
 from twinlines.pipeline.testing import random_arm, random_file, with_arm
@@ -324,6 +326,37 @@ def test_header_without_snr_or_length(tmp_path: Path) -> None:
     assert np.isnan(blue.exptime)
     assert np.isnan(lamost.mid_exposure_bjd(file)).all()
     assert len(file.problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("SNR", "1E40"), ("SNR", "-5E38"), ("EXPTIME", "1E60"), ("EXPTIME", "1E15")]
+)
+def test_absurd_numbers_count_as_none(tmp_path: Path, key: str, value: str) -> None:
+    path = tmp_path / "x.fits"
+    lamost.write(path, random_file(0, 1))
+    content = raw(path)
+    card = f"{key:8}= ".encode()
+    at = content.index(card, content.index(b"B-84107311")) + 10
+    file = lamost.read(write_bytes(path, content[:at] + value.rjust(20).encode() + content[at + 20 :]))
+    (problem,) = file.problems
+    assert problem.startswith("B-84107311: ")
+    assert f"{float(value)!r}" in problem
+    (when,) = lamost.mid_exposure_utc(file)
+    assert isinstance(content_hash(file, file.exposures[0], when), int)
+    assert np.isfinite(lamost.mid_exposure_bjd(file)).all()
+
+
+def test_plan_of_a_name_that_is_no_utf8_can_be_stored(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"med-58408-T\xff_sp01-015.fits")
+    lamost.write(path, replace(random_file(0, 1), planid=""))
+    assert lamost.read(path).planid == r"T\udcff"
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.fits")
+    error = refusal(tmp_path / "x.fits")
+    assert error.reason is Reason.UNREADABLE
+    assert "not an ordinary file" in str(error)
 
 
 def test_not_fits_at_all(tmp_path: Path) -> None:
