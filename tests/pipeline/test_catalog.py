@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import astropy.units as u
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import Table
 from cdshealpix.nested import lonlat_to_healpix
 from hypothesis import given, settings
@@ -54,7 +56,12 @@ def cat() -> xr.Dataset:
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory: pytest.TempPathFactory, cat: xr.Dataset) -> Path:
     folder = tmp_path_factory.mktemp("survey")
-    stores.create(folder / "catalogs" / "one.zarr", CATALOG, N, {"release": "dr7"})
+    stores.create(
+        folder / "catalogs" / "one.zarr",
+        CATALOG,
+        N,
+        {"releases": ["dr6", "dr7"], "run": "0123", "weights_digest": "4567"},
+    )
     stores.write_shard(folder / "catalogs" / "one.zarr", CATALOG, 0, cat)
     (folder / "CURRENT").write_text("one.zarr\n")
     return folder
@@ -139,7 +146,37 @@ def test_export_is_table_4(survey: Path, cat: xr.Dataset, tmp_path: Path) -> Non
     for name in ("obsid", "ra", "pb_pct_R_16", "specflag_R", "bprp0"):
         np.testing.assert_array_equal(np.ma.filled(table[name], np.nan if name == "bprp0" else None), cat[name].values)
     assert table["planid"][5].strip() == cat["planid"].values[5]
-    assert table.meta["RELEASE"] == "dr7"
+    assert (table.meta["RELEASE"], table.meta["RUN"], table.meta["WEIGHTS"]) == ("dr7", "0123", "4567")
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+
+
+@pytest.mark.parametrize("name", ["of[1].fits", "of(1).fits", "!of.fits.gz"])
+def test_export_takes_names_as_they_are(cat: xr.Dataset, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "in[1]"
+    folder.mkdir()
+    cat.sb2.export(folder / name)
+    with (folder / name).open("rb") as file:
+        assert len(Table.read(file, format="fits")) == N
+    assert [path.name for path in tmp_path.iterdir()] == ["in[1]"]
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("kept", [0, 99])
+@pytest.mark.parametrize("name", ["c.fits", "c.fits.gz"])
+def test_export_that_a_full_disk_cuts_short_is_refused(
+    cat: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: int
+) -> None:
+    check = catalog._check_whole
+
+    def cut_and_check(path: Path, written: Path) -> None:
+        os.truncate(written, written.stat().st_size * kept // 100)
+        check(path, written)
+
+    monkeypatch.setattr(catalog, "_check_whole", cut_and_check)
+    with pytest.raises(CatalogError, match="make room"):
+        cat.sb2.export(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_export_streams_in_blocks(cat: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +194,8 @@ def test_export_keeps_what_is_there(cat: xr.Dataset, tmp_path: Path) -> None:
     assert path.read_text() == "mine"
     with pytest.raises(CatalogError, match=r"not named \.fits"):
         cat.sb2.export(tmp_path / "catalog.csv")
+    with pytest.raises(CatalogError, match="no folder"):
+        cat.sb2.export(tmp_path / "nowhere" / "catalog.fits")
     cat.sb2.export(path, overwrite=True)
     assert len(Table.read(path)) == N
 
