@@ -8,8 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of the system that names no file (a full disk does not say which) the name ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -23,7 +36,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
-        with aside.open("wb") as file:
+        with naming(path), aside.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -155,8 +155,12 @@ def publish(survey: Path, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
     new = not target.exists()
     if new:
         aside = folder / f".{name}.{os.getpid()}-{uuid4().hex[:8]}.tmp"
-        _write(aside, plan, recipe, name)
-        _sync_tree(aside)
+        try:
+            _write(aside, plan, recipe, name)
+            _sync_tree(aside)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
         aside.rename(target)
         atomic.sync_folder(folder)
     elif zarr.open_group(target, mode="r").attrs.get("exposures") != plan.content:

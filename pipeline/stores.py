@@ -20,6 +20,7 @@ from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, BloscShuffle
 from zarr.storage import LocalStore, MemoryStore, ZipStore
 
+from twinlines.pipeline import atomic
 from twinlines.pipeline.schema import Schema, SchemaError, Variable
 
 PathLike = str | Path
@@ -40,7 +41,8 @@ def create(path: PathLike, schema: Schema, rows: int, attrs: Mapping[str, object
     path = Path(path)
     if path.exists():
         raise StoreError(f"{path} exists already; remove it or choose another name")
-    _template(path, schema, rows, attrs or {})
+    with atomic.naming(path):
+        _template(path, schema, rows, attrs or {})
 
 
 def _template(store: Path | MemoryStore, schema: Schema, rows: int, attrs: Mapping[str, object]) -> zarr.Group:
@@ -98,8 +100,9 @@ def write_shard(path: PathLike, schema: Schema, start: int, block: xr.Dataset) -
             f"{path}: rows {start} to {stop} of {total} are not whole shards of {schema.shard_rows} rows; "
             "two writers inside one shard would lose rows, so nothing was written"
         )
-    for name in schema.variables:
-        group[name][start:stop] = block[name].values  # type: ignore[index]
+    with atomic.naming(Path(path)):
+        for name in schema.variables:
+            group[name][start:stop] = block[name].values  # type: ignore[index]
 
 
 def write_column(path: PathLike, schema: Schema, name: str, values: NDArray[Any]) -> None:
@@ -114,7 +117,8 @@ def write_column(path: PathLike, schema: Schema, name: str, values: NDArray[Any]
     expected = schema.shape(name, int(array.shape[0]))
     if values.shape != expected:
         raise StoreError(f"{path}: {name!r} has shape {expected}, the values {values.shape}; give the whole column")
-    array[:] = values
+    with atomic.naming(Path(path)):
+        array[:] = values
 
 
 def pack(schema: Schema, dataset: xr.Dataset) -> bytes:

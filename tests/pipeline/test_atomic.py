@@ -25,3 +25,8 @@ def test_failure_leaves_the_old_content_and_no_litter(tmp_path: Path) -> None:
         atomic.write_json(path, float("nan"))
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["marker"]
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left.*marker"), atomic.naming(tmp_path / "marker"):
+        Path("/dev/full").write_bytes(b"x")
