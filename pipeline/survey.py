@@ -222,8 +222,7 @@ class _Job:
         failed: list[tuple[ShardTask, Failure]] = []
         rows = self.plan.rows - sum(task.rows for task, *_ in tasks)
         self._tell(rows)
-        arguments = (str(self.recipe.weights), self.recipe.digest, self.parameters)
-        with keeping(self.client, keeper, self.loader, *arguments):
+        with keeping(self.client, keeper, _load, self.loader, self.recipe, self.parameters):
             for (task, *_), future in run_window(self.client, compute_shard, tasks, retries=RETRIES):
                 if future.status == "error":
                     failed.append((task, self._failure(task, future)))
@@ -248,6 +247,22 @@ class _Job:
     def _tell(self, rows: int) -> None:
         if self.progress is not None:
             self.progress("exposures", rows, self.plan.rows)
+
+
+def _load(loader: Loader, recipe: Recipe, parameters: Parameters) -> Callable[[xr.Dataset], xr.Dataset]:
+    """Make the inference on a worker, if its installation makes what the run's key promises.
+
+    Parameters are objects, whose meaning (the library's digest, say) is the installation's of whoever holds them.
+    """
+    from twinlines.pipeline.inference import NUMERICS
+
+    mine = Recipe(recipe.weights, recipe.digest, parameters.to_json(), NUMERICS)
+    if mine.key != recipe.key:
+        raise SurveyError(
+            f"this worker's twinlines would compute {mine.content}, but the run is {recipe.content}; "
+            "install the same version of twinlines, with the same library, on the workers as where the run is started"
+        )
+    return loader(str(recipe.weights), recipe.digest, parameters)
 
 
 def compute_shard(task: ShardTask, store: str, folder: str, keeper: str) -> dict[str, Any]:

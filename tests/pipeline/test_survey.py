@@ -272,6 +272,17 @@ def test_weights_that_a_worker_cannot_load_end_the_run_at_once(client: Client, f
         _run(client, folder, weights, loader=load)
 
 
+def test_a_worker_that_would_compute_something_else_is_refused(client: Client, folder: Path, weights: Path) -> None:
+    class Local(ToyParameters):
+        """Means something else in every process, as a library does that each machine has its own of."""
+
+        def to_json(self) -> dict[str, object]:
+            return {"library": os.getpid()}
+
+    with pytest.raises(WorkerError, match="install the same version of twinlines"):
+        _run(client, folder, weights, parameters=Local())
+
+
 def test_two_runs_at_once_are_refused(client: Client, folder: Path, weights: Path) -> None:
     with (
         ledger.lock(folder, "twinlines run"),
