@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 QUARANTINED = 3
 """Exit status of a command that did its work but put files aside."""
 
+_STOPPED = 130
+
 app = typer.Typer(
     help="Finds double-lined spectroscopic binaries in survey spectra.",
     no_args_is_help=True,
@@ -67,9 +69,10 @@ def main() -> None:
     """Run the command line; an expected error is one message and exit status 1, not a traceback."""
     try:
         app()
-    except KeyboardInterrupt:
-        console.complain("stopped; what is finished is kept, and the same command goes on from there")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _STOPPED:  # typer's word for Ctrl-C
+            console.complain("stopped; what is finished is kept, and the same command goes on from there")
+        raise
     except Exception as error:
         if not _expected(error):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from twinlines.models import checkpoint
 from twinlines.models.network import Network, NetworkConfig
-from twinlines.pipeline import cli, lamost
+from twinlines.pipeline import cli, lamost, survey
 from twinlines.pipeline.arms import ARMS
 from twinlines.pipeline.testing import random_file
 
@@ -109,3 +110,17 @@ def test_weights_of_another_architecture_end_a_run_before_it_starts(tmp_path: Pa
     none = twinlines("run", "--survey", survey, "--weights", tmp_path / "none", "--workers", "1")
     assert none.returncode == 1
     assert str(tmp_path / "none") in none.stderr
+
+
+def test_a_stopped_command_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_: Path) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(survey, "status", stop)
+    monkeypatch.setattr(sys, "argv", ["twinlines", "status", "--survey", "s"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    assert "goes on from there" in capsys.readouterr().err
