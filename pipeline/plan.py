@@ -170,7 +170,7 @@ def make(
     Raises
     ------
     SurveyError
-        If the survey or the release does not exist, or a row count is not what its release says.
+        If the survey or the release does not exist, a row count is not what its release says, or rows were lost.
     """
     if shard_rows < 1:
         raise SurveyError(f"shard_rows is {shard_rows}; give 1 or more")
@@ -186,6 +186,12 @@ def make(
         for start in range(0, rows, shard_rows):
             stop = min(start + shard_rows, rows)
             columns = stores.read_columns(one.store, _KEY_COLUMNS, start, stop)
+            if np.any(columns["obsid"] == EXPOSURES.variables["obsid"].missing):
+                # Zarr reads a file that is not there as missing values.
+                raise SurveyError(
+                    f"{one.store} has lost rows between {start} and {stop}: obsid is missing; restore the release's "
+                    "files, or ingest it again"
+                )
             tasks.append(ShardTask(one.name, start, stop, task_key(run.config_key, **columns)))
             content.update(_row_bytes(columns))
     done = frozenset(task.key for task in tasks if run.is_done(task.key, verify=verify))

@@ -160,7 +160,7 @@ def read_columns(
         with ZipStore(path, mode="r") if path.is_file() else LocalStore(path, read_only=True) as store:
             arrays = {name: zarr.open_array(store=store, path=name, mode="r", zarr_format=3) for name in names}
             return {name: np.asarray(array[start:stop]) for name, array in arrays.items()}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:  # RuntimeError: blosc's
         raise StoreError(f"{path}: cannot read {', '.join(names)}: {error}") from error
 
 

@@ -339,7 +339,7 @@ def status(survey: Path) -> dict[str, Any]:
         "run": latest.description() if latest else None,
         "releases": [],
     }
-    shard_rows = latest.description()["shard_rows"] if latest else EXPOSURES.shard_rows
+    shard_rows = latest.description().get("shard_rows", EXPOSURES.shard_rows) if latest else EXPOSURES.shard_rows
     tasks = plan.make(survey, latest, shard_rows=shard_rows) if latest and found else None
     for one in found:
         mine = [task for task in tasks.tasks if task.release == one.name] if tasks else []

@@ -283,6 +283,23 @@ def test_a_worker_that_would_compute_something_else_is_refused(client: Client, f
         _run(client, folder, weights, parameters=Local())
 
 
+def test_rows_that_a_release_has_lost_are_noticed(client: Client, folder: Path, weights: Path) -> None:
+    column = folder / "releases" / "dr1" / "exposures.zarr" / "obsid" / "c" / "0"
+    content = column.read_bytes()
+    column.write_bytes(content[:10] + bytes(40) + content[50:])
+    with pytest.raises(stores.StoreError, match=r"cannot read obsid"):
+        _run(client, folder, weights)
+    column.unlink()
+    with pytest.raises(SurveyError, match=r"dr1.*has lost rows between 0 and 20"):
+        _run(client, folder, weights)
+
+
+def test_status_takes_a_damaged_description(client: Client, folder: Path, weights: Path) -> None:
+    _run(client, folder, weights)
+    (_the_run(folder).folder / "run.json").write_text("{}")
+    assert [one["rows"] for one in survey.status(folder)["releases"]] == [100, 60]
+
+
 def test_two_runs_at_once_are_refused(client: Client, folder: Path, weights: Path) -> None:
     with (
         ledger.lock(folder, "twinlines run"),
