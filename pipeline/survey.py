@@ -220,8 +220,9 @@ class _Job:
         folder = str(self.plan.run.folder)
         tasks = [(task, stores_by_name[task.release], folder, keeper) for task in self.plan.missing]
         failed: list[tuple[ShardTask, Failure]] = []
-        rows = self.plan.rows - sum(task.rows for task, *_ in tasks)
-        self._tell(rows)
+        total = self.plan.rows
+        rows = total - sum(task.rows for task, *_ in tasks)
+        self._tell(rows, total)
         with keeping(self.client, keeper, _load, self.loader, self.recipe, self.parameters):
             for (task, *_), future in run_window(self.client, compute_shard, tasks, retries=RETRIES):
                 if future.status == "error":
@@ -232,7 +233,7 @@ class _Job:
                     )
                 else:
                     rows += task.rows
-                self._tell(rows)
+                self._tell(rows, total)
         return tuple(failed)
 
     def _failure(self, task: ShardTask, future: Any) -> Failure:
@@ -244,9 +245,9 @@ class _Job:
         )
         return Failure(str(task), words, str(path))
 
-    def _tell(self, rows: int) -> None:
+    def _tell(self, rows: int, total: int) -> None:
         if self.progress is not None:
-            self.progress("exposures", rows, self.plan.rows)
+            self.progress("exposures", rows, total)
 
 
 def _load(loader: Loader, recipe: Recipe, parameters: Parameters) -> Callable[[xr.Dataset], xr.Dataset]:
