@@ -28,7 +28,7 @@ ONE_THREAD = {**{f"{pool}_NUM_THREADS": "1" for pool in _POOLS}, "BLOSC_NTHREADS
 
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 """Environment of a local worker: freed memory is kept for the next array. Dask's default hands every array above 128 kB
-back to the system, whose zeroed pages then cost more than the computing (synthesis: 31 against 10 ms a pair)."""
+back to the system, whose zeroed pages then cost more than the computing."""
 
 
 class LaunchError(RuntimeError):

@@ -12,8 +12,8 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -198,33 +198,6 @@ def train_member(
     )
     checkpoint.save(weights, run.network.cpu(), header)
     state.unlink(missing_ok=True)
-    return metrics
-
-
-def train(
-    pairs: PairArrays,
-    arm: str,
-    penalties: Sequence[int],
-    members: int,
-    out: Path,
-    *,
-    base: TrainingConfig | None = None,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> dict[str, dict[str, float]]:
-    """Train ``members`` members for each penalty, one after the other; metrics by file name without suffix.
-
-    ``base`` gives the settings that all members share. To train in parallel, call :func:`train_member` in
-    processes of their own.
-    """
-    base = base or TrainingConfig(arm, penalties[0], NetworkConfig(pairs.n_pixels))
-    metrics = {}
-    for penalty in penalties:
-        for member in range(1, members + 1):
-            config = replace(base, arm=arm, penalty=penalty, member=member)
-            metrics[checkpoint.stem(arm, penalty, member)] = train_member(
-                pairs, config, out, device=device, progress=progress
-            )
     return metrics
 
 

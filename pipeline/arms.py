@@ -24,9 +24,6 @@ STEP_DEX = 7.56e-6
 STEP_KMS = SPEED_OF_LIGHT * float(np.log(10.0)) * STEP_DEX
 """Step of both grids as a velocity, km/s a pixel (5.21865); to first order in v/c."""
 
-RESOLVING_POWER = 7500.0
-"""Resolving power of the spectrograph and of the spectral library, lambda / FWHM."""
-
 NATIVE_PIXELS = 4136
 """Pixels of one arm of one LAMOST MRS exposure on the detector's own sampling."""
 

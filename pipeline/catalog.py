@@ -27,12 +27,10 @@ from astropy.coordinates import SkyCoord
 from astropy.io.fits import Header
 from numpy.typing import NDArray
 
-from twinlines.pipeline import stores
+from twinlines.pipeline import publication, stores
 from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.schema import CATALOG, CATALOG_PENALTIES, PERCENTILES, TABLE4
-
-MAXIMUM_BAD_PIXELS = 100
-"""A candidate has fewer masked or repaired pixels than this in each arm (Zhang et al. 2022, section 4.5)."""
+from twinlines.pipeline.publication import HEALPIX_ORDER
+from twinlines.pipeline.schema import CATALOG, CATALOG_PENALTIES, MAXIMUM_BAD_PIXELS, PERCENTILES, TABLE4
 
 MAXIMUM_COLOUR = 2.5
 """A candidate whose (G_BP - G_RP)_0 is known is bluer than this, mag (Zhang et al. 2022, section 4.5)."""
@@ -40,7 +38,6 @@ MAXIMUM_COLOUR = 2.5
 SOURCE_RADIUS = 3.0
 """Exposures within this angle are of one source, arcsec: about the fibre's diameter."""
 
-_HEALPIX_ORDER = 29
 _WIDE = 5.0 * u.deg  # Wider cones look at every row: cdshealpix misses cells of very wide ones (seen at 139 degrees).
 _EXPORT_ROWS = 65536
 _FITS_BLOCK = 2880
@@ -68,17 +65,12 @@ def open(survey: str | Path, name: str | None = None) -> xr.Dataset:  # noqa: A0
     survey = Path(survey)
     if not survey.is_dir():
         raise CatalogError(f"there is no survey at {survey}; 'twinlines ingest FITS_DIR --survey {survey}' makes one")
-    if name is None:
-        current = survey / "CURRENT"
-        if not current.exists():
-            raise CatalogError(
-                f"the survey {survey} has published no catalog yet; run 'twinlines run --survey {survey}'"
-            )
-        name = current.read_text().strip()
-    folder = survey / "catalogs" / name
+    folder = survey / "catalogs" / name if name else publication.current(survey)
+    if folder is None:
+        raise CatalogError(f"the survey {survey} has published no catalog yet; run 'twinlines run --survey {survey}'")
     if not folder.exists():
-        known = sorted(path.name for path in (survey / "catalogs").glob("*") if not path.name.startswith("."))
-        raise CatalogError(f"the survey {survey} has no catalog {name!r}; it has {known}")
+        known = publication.catalogs(survey)
+        raise CatalogError(f"the survey {survey} has no catalog {folder.name!r}; it has {known}")
     return stores.open_store(folder, CATALOG, chunked=True)
 
 
@@ -147,7 +139,7 @@ class SB2:
             raise CatalogError(f"ra {ra}, dec {dec} is no position in degrees (0 to 360, -90 to 90)")
         if not 0.0 < angle.to_value(u.deg) <= 180.0:
             raise CatalogError(f"a cone's radius lies between 0 and 180 degrees (asked: {angle})")
-        rows = self._near(ra, dec, angle) if angle <= _WIDE else np.arange(self._catalog.sizes["exposure"])
+        rows = self._near(ra, dec, angle) if angle <= _WIDE else np.flatnonzero(self._catalog["healpix29"].values >= 0)
         positions = SkyCoord(self._catalog["ra"].values[rows], self._catalog["dec"].values[rows], unit="deg")
         distance = positions.separation(SkyCoord(ra, dec, unit="deg")).to_value(u.deg)
         inside = distance <= angle.to_value(u.deg)
@@ -208,7 +200,7 @@ class SB2:
         cells, orders, _ = cdshealpix.nested.cone_search(
             lon=ra * u.deg, lat=dec * u.deg, radius=angle, depth=_covering_order(angle.to_value(u.rad)), flat=False
         )
-        scale = 2 * (_HEALPIX_ORDER - orders.astype(np.int64))
+        scale = 2 * (HEALPIX_ORDER - orders.astype(np.int64))
         index = self._catalog["healpix29"].values
         begins = np.searchsorted(index, cells.astype(np.int64) << scale)
         ends = np.searchsorted(index, (cells.astype(np.int64) + 1) << scale)
@@ -275,7 +267,7 @@ def _partial(path: Path) -> Iterator[str]:
 def _covering_order(radius: float) -> int:
     """HEALPix order whose cells are somewhat smaller than ``radius`` (radians), so that few of them cover the cone."""
     side = np.sqrt(np.pi / 3.0)  # of a base cell, radians
-    return int(np.clip(np.ceil(np.log2(side / radius)) + 2, 0, _HEALPIX_ORDER))
+    return int(np.clip(np.ceil(np.log2(side / radius)) + 2, 0, HEALPIX_ORDER))
 
 
 def _records(block: xr.Dataset, widths: dict[str, int]) -> NDArray[np.void]:

@@ -13,11 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from twinlines.pipeline.progress import Progress as ProgressFunction
+
 if TYPE_CHECKING:
     import xarray as xr
-
-ProgressCallback = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 
 _LOG_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
@@ -33,7 +32,7 @@ def out() -> Console:
 
 
 @contextmanager
-def progress() -> Iterator[ProgressCallback]:
+def progress() -> Iterator[ProgressFunction]:
     """A bar per stage on a terminal; in a log, a plain line for each tenth of a stage."""
     if not sys.stderr.isatty():
         told: dict[str, int] = {}

@@ -28,9 +28,10 @@ from twinlines.pipeline.comparison import Comparison, compare
 from twinlines.pipeline.figures import Epoch
 from twinlines.pipeline.inference import SHIPPED_WEIGHTS, Parameters
 from twinlines.pipeline.ingest import IngestReport, ingest
-from twinlines.pipeline.mock import MockConfig, MockTruth, Progress, make_release
+from twinlines.pipeline.mock import MockConfig, MockTruth, make_release
 from twinlines.pipeline.mockstars import SB2
 from twinlines.pipeline.plan import SurveyError
+from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import EXPOSURES
 
 RELEASE = "mock"
@@ -193,7 +194,7 @@ def run_demo(
     """
     weights = Path(weights) if weights is not None else SHIPPED_WEIGHTS
     folder = prepare_folder(Path(folder))
-    told = progress or _silent
+    told = progress or silent
     seconds: dict[str, float] = {}
     clock = time.monotonic()
 
@@ -241,10 +242,6 @@ def run_demo(
     result = DemoResult(folder, truth, ingested, comparison, pictures, seconds)
     (folder / "demo.json").write_text(json.dumps(result.to_json(), indent=2) + "\n")
     return result
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Tell nobody."""
 
 
 def prepare_folder(folder: Path) -> Path:

@@ -19,7 +19,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
@@ -33,12 +32,10 @@ from twinlines.cluster.window import run_window
 from twinlines.pipeline import atomic, ledger, stores
 from twinlines.pipeline.ingest_report import Conflict, FileWarning, IngestReport, Quarantined
 from twinlines.pipeline.ingest_tasks import CONTENT_VERSION, Index, IngestError, Piece, scan, write_rows
+from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import EXPOSURES, Schema
 
 __all__ = ["Conflict", "FileWarning", "IngestError", "IngestReport", "Quarantined", "ingest"]
-
-ProgressCallback = Callable[[str, int, int], None]
-"""Called with a stage's name, what is done of it, and its total."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -49,7 +46,7 @@ def ingest(
     survey: Path,
     release: str,
     *,
-    progress: ProgressCallback | None = None,
+    progress: Progress | None = None,
     files_per_task: int = 256,
     schema: Schema = EXPOSURES,
 ) -> IngestReport:
@@ -99,7 +96,7 @@ def ingest(
         raise IngestError(f"no *.fits or *.fits.gz file in {folder}; give the folder that holds the FITS files")
     work.mkdir(parents=True, exist_ok=True)
     with ledger.lock(work, f"ingest {release}"):
-        job = _Job(client, folder, survey, release, work, schema, progress or _silent)
+        job = _Job(client, folder, survey, release, work, schema, progress or silent)
         report = job.run(files, files_per_task)
         shutil.rmtree(work)
     return report
@@ -170,10 +167,6 @@ def resolve(index: Index) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:
     return np.sort(order[first]), int(np.sum(~first & ~differs)), conflicts[np.argsort(conflicts[:, 1])]
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    """Tell nobody."""
-
-
 @dataclass(frozen=True)
 class _Job:
     """One ingestion."""
@@ -184,7 +177,7 @@ class _Job:
     release: str
     work: Path
     schema: Schema
-    progress: ProgressCallback
+    progress: Progress
 
     @property
     def target(self) -> Path:
@@ -292,7 +285,7 @@ class _Job:
             "name": self.release,
             "rows": report.rows,
             "quarantined": len(report.quarantined),
-            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "created": ledger.now(),
             "digest": _content_digest(index, kept),
             "twinlines": metadata.version("twinlines"),
             "folder": str(self.folder),

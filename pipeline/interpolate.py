@@ -40,28 +40,3 @@ class Places:
         # A new abscissa that meets an old one takes its value, even next to a NaN.
         between = left + (right - left) * self.fraction
         return torch.where(self.fraction == 0.0, left, torch.where(self.fraction == 1.0, right, between))
-
-
-def interpolate(x: Tensor, y: Tensor, x_new: Tensor) -> Tensor:
-    """Interpolate each row of ``y`` linearly.
-
-    Parameters
-    ----------
-    x
-        (spectrum, n) abscissae, ascending in each row; equal neighbours are allowed.
-    y
-        (spectrum, n) values, any unit.
-    x_new
-        (m,) or (spectrum, m) abscissae asked for, in the unit of ``x``.
-
-    Returns
-    -------
-    Tensor
-        (spectrum, m), in the unit of ``y``; NaN outside a row's abscissae, and where a value that is needed is NaN.
-
-    Raises
-    ------
-    ValueError
-        If ``x`` is not two-dimensional or has fewer than two abscissae in a row.
-    """
-    return Places(x, x_new)(y)

@@ -9,7 +9,7 @@ that claims to be FITS and a file that is there twice. The truth stands beside t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -26,10 +26,9 @@ from twinlines.pipeline.library import Library
 from twinlines.pipeline.mockplates import FIBRES, SPECTROGRAPHS, Night, Plate, draw_plates, observe
 from twinlines.pipeline.mockspectra import Frames, detector
 from twinlines.pipeline.mockstars import Mixture, draw_stars
+from twinlines.pipeline.progress import Progress
 from twinlines.pipeline.times import date_of_mjd
 from twinlines.pipeline.tracks import Tracks
-
-Progress = Callable[[str, int, int], None]
 
 RUINED, TRUNCATED, TEXT, DUPLICATE = "ruined night", "truncated file", "text file", "duplicate"
 NO_ARM: dict[ArmName, str] = {"B": "no blue arm", "R": "no red arm"}

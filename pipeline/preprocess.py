@@ -23,13 +23,10 @@ from twinlines.pipeline.arms import SPEED_OF_LIGHT, Arm
 from twinlines.pipeline.continuum import TILE, continuum, normalise
 from twinlines.pipeline.despike import despike, fill
 from twinlines.pipeline.interpolate import Places
-from twinlines.pipeline.schema import Quality
+from twinlines.pipeline.schema import MAXIMUM_BAD_PIXELS, Quality
 
 CUSHION = 70
 """Native pixels that are cut at each end, where extraction and sky subtraction fail (the authors' cushion)."""
-
-MAXIMUM_BAD = 100
-"""From so many masked or repaired pixels on the grid on, an arm is flagged ``BAD_PIXELS`` (Zhang et al. 2022)."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ def to_rest_frame(arm: Arm, observed: Observed, velocity: NDArray[np.floating] |
     -------
     RestFrame
         ``quality`` has ``OFF_GRID`` where the pixels do not cover the grid, ``NO_CONTINUUM`` where there is none there,
-        ``NO_VELOCITY`` where the velocity is not finite, and ``BAD_PIXELS`` from ``MAXIMUM_BAD`` bad pixels on.
+        ``NO_VELOCITY`` where the velocity is not finite, and ``BAD_PIXELS`` from ``MAXIMUM_BAD_PIXELS`` bad pixels on.
 
     Raises
     ------
@@ -226,7 +223,7 @@ def _to_rest_frame(grid: Tensor, observed: Observed, velocity: Tensor) -> RestFr
     quality = before | torch.where(covered | (before & int(Quality.NO_CONTINUUM) > 0), 0, int(Quality.OFF_GRID))
     quality = quality | torch.where(usable | ~covered, 0, int(Quality.NO_CONTINUUM))
     quality = quality | torch.where(moving, 0, int(Quality.NO_VELOCITY))
-    quality = quality | torch.where(n_bad >= MAXIMUM_BAD, int(Quality.BAD_PIXELS), 0)
+    quality = quality | torch.where(n_bad >= MAXIMUM_BAD_PIXELS, int(Quality.BAD_PIXELS), 0)
     blank = ~(covered & usable & moving & (before & int(Quality.NO_CONTINUUM) == 0))[:, None]
     return RestFrame(
         flux=torch.where(blank, torch.nan, flux / fitted).to(torch.float32),

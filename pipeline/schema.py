@@ -31,6 +31,9 @@ SPLITS = ("train", "validation", "test")
 MINIMUM_SNR = 5.0
 """An arm takes part where its header S/N is above this (strictly; Zhang et al. 2022, Table 4)."""
 
+MAXIMUM_BAD_PIXELS = 100
+"""An arm with as many masked or repaired pixels on the grid is doubtful (Zhang et al. 2022, section 4.5)."""
+
 
 class SchemaError(ValueError):
     """A Dataset or store is not what the schema says it is."""
@@ -110,14 +113,6 @@ class Schema:
     def shape(self, name: str, rows: int) -> tuple[int, ...]:
         """Shape of variable ``name`` in a Dataset of ``rows`` rows."""
         return tuple(rows if dim == self.row else self.sizes[dim] for dim in self.variables[name].dims)
-
-    def row_bytes(self) -> int:
-        """Bytes of one row before compression, text aside."""
-        total = 0
-        for name, variable in self.variables.items():
-            if variable.dtype != "str":
-                total += int(np.prod(self.shape(name, 1))) * np.dtype(variable.dtype).itemsize
-        return total
 
     def dataset(self, columns: Mapping[str, NDArray[np.generic]], rows: int, **attrs: object) -> xr.Dataset:
         """Make a Dataset of ``rows`` rows from ``columns``; variables that are not given are missing.

@@ -25,6 +25,7 @@ from twinlines.cluster.workers import keeping, kept
 from twinlines.pipeline import ledger, plan, publication, stores
 from twinlines.pipeline.ledger import Recipe, Run
 from twinlines.pipeline.plan import Plan, ShardTask, SurveyError
+from twinlines.pipeline.progress import Progress
 from twinlines.pipeline.schema import EXPOSURES, RESULTS
 
 __all__ = ["Failure", "RunReport", "SurveyError", "run", "status"]
@@ -46,10 +47,6 @@ class Parameters(Protocol):
 
 Loader = Callable[[str, str, Any], Callable[[xr.Dataset], xr.Dataset]]
 """Makes, from weights, their digest and parameters, the function from exposures to results."""
-
-
-ProgressCallback = Callable[[str, int, int], None]
-"""Told (stage, done, total): the stage is "exposures", and both numbers count them."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def run(
     parameters: Parameters,
     release: str | None = None,
     shard_rows: int = EXPOSURES.shard_rows,
-    progress: ProgressCallback | None = None,
+    progress: Progress | None = None,
     loader: Loader | None = None,
 ) -> RunReport:
     """Compute what is missing of a release and those before it, and publish their catalog.
@@ -147,7 +144,7 @@ def run(
     shard_rows
         Exposures of one task. The catalog does not depend on it.
     progress
-        Called at the start and after every shard; see :data:`ProgressCallback`.
+        Called at the start and after every shard; the stage is "exposures", and both numbers count them.
     loader
         Makes the inference on a worker; by default :meth:`twinlines.pipeline.inference.Inference.load`.
 
@@ -210,7 +207,7 @@ class _Job:
     recipe: Recipe
     parameters: Parameters
     loader: Loader
-    progress: ProgressCallback | None
+    progress: Progress | None
 
     def compute(self) -> tuple[tuple[ShardTask, Failure], ...]:
         """Compute the missing shards; returns those that failed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from twinlines.models.pairs import load_pairs
 from twinlines.models.training import TrainingConfig, train_member
 from twinlines.pipeline import stores
 from twinlines.pipeline.arms import arm as named_arm
+from twinlines.pipeline.progress import Progress
 from twinlines.pipeline.schema import PAIRS
 
 Metrics = dict[str, float]
@@ -31,7 +32,7 @@ def train(
     members: int = 5,
     epochs: int = 60,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Metrics]:
     """Train ``members`` members for each arm and penalty; metrics by the stem of the weights' file.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from twinlines.cluster.window import run_window
 from twinlines.pipeline import population, stores, synthesis
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.population import TABLE1, Draws, Population, Priors
+from twinlines.pipeline.progress import Progress
 from twinlines.pipeline.schema import PAIRS
 from twinlines.pipeline.tracks import Tracks
 
@@ -122,7 +124,7 @@ def synthesize(
     training_set: TrainingSet,
     out: Path,
     *,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SynthesisReport:
     """Make the training store ``out``: one Dask task per shard of pairs, published by one rename when it is whole.
 
@@ -158,10 +160,14 @@ def synthesize(
             yield training_set, numbers, str(partial), start
 
     total = -(-training_set.n_pairs // PAIRS.shard_rows)
-    for done, (_, future) in enumerate(run_window(client, write_pairs, tasks()), start=1):
-        future.result()
-        if progress:
-            progress("synthesize", done, total)
+    try:
+        for done, (_, future) in enumerate(run_window(client, write_pairs, tasks()), start=1):
+            future.result()
+            if progress:
+                progress("synthesize", done, total)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # it cannot be gone on with
+        raise
     partial.rename(out)
     return SynthesisReport(str(out), training_set.n_pairs, n_draws, fates, digest)
 

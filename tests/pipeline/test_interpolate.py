@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinlines.pipeline.interpolate import Places, interpolate
+from twinlines.pipeline.interpolate import Places
 
 
 @given(st.integers(0, 2**31), st.integers(2, 40), st.integers(1, 30))
@@ -15,7 +15,7 @@ def test_equals_numpy(seed: int, size: int, asked: int) -> None:
     x = np.sort(rng.uniform(0.0, 10.0, (3, size)), axis=1)
     y = rng.normal(size=(3, size))
     x_new = rng.uniform(-1.0, 11.0, (3, asked))
-    ours = interpolate(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(x_new)).numpy()
+    ours = Places(torch.from_numpy(x), torch.from_numpy(x_new))(torch.from_numpy(y)).numpy()
     for row in range(3):
         expected = np.interp(x_new[row], x[row], y[row], left=np.nan, right=np.nan)
         np.testing.assert_allclose(ours[row], expected, rtol=1e-9, atol=1e-12)
@@ -25,7 +25,7 @@ def test_equal_abscissae_and_ends() -> None:
     x = torch.tensor([[0.0, 1.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
     y = torch.tensor([[0.0, 10.0, 20.0, 30.0, torch.nan]], dtype=torch.float64)
     at = torch.tensor([-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 4.0], dtype=torch.float64)
-    result = interpolate(x, y, at)[0]
+    result = Places(x, at)(y)[0]
     assert result[:3].tolist()[1:] == [0.0, 5.0]
     assert result[3].item() in (10.0, 20.0)
     assert result[4:6].tolist() == [25.0, 30.0]
@@ -41,4 +41,4 @@ def test_places_serve_several_quantities() -> None:
 
 def test_rows_too_short_are_refused() -> None:
     with pytest.raises(ValueError, match="n of 2 at least"):
-        interpolate(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1))
+        Places(torch.zeros(1, 1), torch.zeros(1))

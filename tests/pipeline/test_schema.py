@@ -93,18 +93,6 @@ def test_writers_of_less_than_whole_shards_are_refused(tmp_path: Path, start: in
     assert (stores.open_store(path, SMALL)["number"] == 0).all()
 
 
-def test_sub_shard_writers_would_lose_rows(tmp_path: Path) -> None:
-    """Why the guard is there: two writers with their own view of one shard, the second wins whole."""
-    path = tmp_path / "s.zarr"
-    stores.create(path, SMALL, 8)
-    shard = path / "number" / "c" / "0"
-    stores.write_shard(path, SMALL, 0, SMALL.dataset(block(1, 8), 8))
-    first = shard.read_bytes()
-    stores.write_shard(path, SMALL, 0, SMALL.dataset(block(100, 8), 8))
-    assert shard.read_bytes() != first
-    assert list((path / "number" / "c").iterdir()) == [shard]
-
-
 def test_a_store_of_another_kind_or_version_is_refused(tmp_path: Path) -> None:
     stores.create(tmp_path / "s.zarr", SMALL, 4)
     with pytest.raises(SchemaError, match="'small' version 3, not 'results' version 1"):
