@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from distributed import Client
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from twinlines.pipeline import survey as survey_module
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
 from twinlines.pipeline.comparison import Comparison, compare
 from twinlines.pipeline.figures import Epoch
-from twinlines.pipeline.inference import SHIPPED_WEIGHTS, Parameters
+from twinlines.pipeline.inference import SHIPPED_WEIGHTS, Parameters, observe
 from twinlines.pipeline.ingest import IngestReport, ingest
 from twinlines.pipeline.mock import MockConfig, MockTruth, make_release
 from twinlines.pipeline.mockstars import SB2
@@ -157,7 +156,7 @@ def run_demo(
     client: Client,
     folder: str | Path,
     *,
-    stars: int = 60,
+    stars: int = 48,
     seed: int = 1,
     weights: str | Path | None = None,
     config: MockConfig | None = None,
@@ -351,7 +350,5 @@ def _rest_frame(
     name: Any, block: xr.Dataset, data: dict[str, NDArray[Any]], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Normalised spectra of one arm in the measured rest frame, (exposure, pixel)."""
-    raw = (torch.from_numpy(np.ascontiguousarray(block[part].values)) for part in ("flux", "ivar", "loglam", "mask"))
-    observed = preprocess.observe(ARMS[name], *raw)
-    rest = preprocess.to_rest_frame(ARMS[name], observed, torch.from_numpy(data[f"rv_obs_{name}"][rows]))
+    rest = preprocess.to_rest_frame(ARMS[name], observe(name, block), data[f"rv_obs_{name}"][rows])
     return np.asarray(rest.flux.numpy(), dtype=np.float32)

@@ -142,11 +142,7 @@ class Inference:
         columns: Columns,
     ) -> NDArray[np.uint16]:
         """Fill the ``rows`` of ``columns`` from the spectra in ``block``; returns their quality bits."""
-        raw = (
-            torch.from_numpy(np.ascontiguousarray(block[column].values))
-            for column in ("flux", "ivar", "loglam", "mask")
-        )
-        observed = preprocess.observe(ARMS[name], *raw)
+        observed = observe(name, block)
         measured = velocity.measure(
             name,
             observed.wavelength,
@@ -177,6 +173,11 @@ class Inference:
                 if penalty in CATALOG_PENALTIES:
                     columns[f"pb_pct_{penalty}"][rows[on_grid]] = values
         return quality
+
+
+def observe(name: ArmName, block: xr.Dataset) -> preprocess.Observed:
+    """Clean and normalise one arm of a block (rows of exposures, without the dimension ``arm``), observed frame."""
+    return preprocess.observe(ARMS[name], *(block[column].values for column in ("flux", "ivar", "loglam", "mask")))
 
 
 def _table_name(column: str, arm: str) -> str:

@@ -45,6 +45,10 @@ _Fates = Mapping[tuple[int, int, int], str]
 """Defects of files by (plate, night, place on the plate)."""
 
 
+class MockError(ValueError):
+    """A mock release cannot be made as asked."""
+
+
 @dataclass(frozen=True)
 class Defects:
     """How much goes wrong in a mock release, beside what always does."""
@@ -63,7 +67,7 @@ class Defects:
     def __post_init__(self) -> None:
         for item in fields(self):
             if getattr(self, item.name) < 0:
-                raise ValueError(f"{item.name} is {getattr(self, item.name)}; it counts defects and cannot be negative")
+                raise MockError(f"{item.name} is {getattr(self, item.name)}; it counts defects and cannot be negative")
 
 
 @dataclass(frozen=True)
@@ -158,15 +162,14 @@ def make_release(
     ------
     FileExistsError
         If the folder is there and not empty.
-    ValueError
+    MockError
         If there is no star, or there are fewer files than defects asked for.
     """
     out, config = Path(out), config or MockConfig()
     if stars < 1:
-        raise ValueError(f"a mock release needs one star or more (asked: {stars})")
+        raise MockError(f"a mock release needs one star or more (asked: {stars})")
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty; name a new folder for the mock release")
-    out.mkdir(parents=True, exist_ok=True)
 
     rng = np.random.default_rng([seed, 0])
     library = Library.load()
@@ -176,6 +179,7 @@ def make_release(
     ruined = config.defects.ruined_nights
     plates = draw_plates(stars, config.stars_per_plate, config.nights, config.exposures, ruined, rng)
     fates = _fates(plates, config.defects, rng)
+    out.mkdir(parents=True, exist_ok=True)
     detectors = {name: {spid: detector(name, spid, seed) for spid in range(1, SPECTROGRAPHS + 1)} for name in ARM_NAMES}
 
     tables: list[Table] = []
@@ -208,7 +212,7 @@ def _fates(plates: list[Plate], defects: Defects, rng: np.random.Generator) -> _
     names = [TRUNCATED] * defects.truncated_files + [DUPLICATE] * defects.duplicates
     names += [NO_ARM[ARM_NAMES[i % 2]] for i in range(defects.missing_arms)]
     if len(names) > len(places):
-        raise ValueError(f"{len(names)} files are to be spoilt, but the release has only {len(places)}; add stars")
+        raise MockError(f"{len(names)} files are to be spoilt, but the release has only {len(places)}; add stars")
     chosen = rng.choice(len(places), len(names), replace=False)
     return {places[index]: name for index, name in zip(chosen.tolist(), names, strict=True)}
 

@@ -85,6 +85,11 @@ def test_expected_errors_are_one_line_and_status_1(tmp_path: Path) -> None:
     unknown = twinlines("status", "--survey", tmp_path / "nowhere")
     assert unknown.returncode == 1
     assert "nowhere" in unknown.stderr
+    few = twinlines("mock", tmp_path / "mock", "--stars", "1", "--seed", "0")
+    assert few.returncode == 1
+    assert "add stars" in few.stderr
+    assert "Traceback" not in few.stderr
+    assert not (tmp_path / "mock").exists()
     profile = twinlines("ingest", tmp_path, "--survey", tmp_path / "s", "--release", "a", "--cluster", "moon")
     assert profile.returncode == 1
     assert "moon" in profile.stderr
