@@ -30,17 +30,27 @@ def logits_of(network: Network, flux: NDArray[np.floating[Any]], batch: int = 12
     return torch.cat(parts)
 
 
-def rates(logits: Tensor, threshold: float = 0.5) -> tuple[float, float]:
-    """True and false positive rate (equations 11 and 10) of pairs' logits (pair, 2) at a threshold in probability."""
+def rates(logits: Tensor, label: NDArray[np.float32], threshold: float = 0.5) -> tuple[float, float]:
+    """True and false positive rate (equations 11 and 10) at a threshold in probability.
+
+    Parameters
+    ----------
+    logits, label
+        (pair, 2) logits and labels of the spectra.
+    threshold
+        Probability above which a spectrum counts as a binary's.
+    """
     positive = torch.sigmoid(logits.double()) > threshold
-    return float(positive[:, 1].double().mean()), float(positive[:, 0].double().mean())
+    truth = torch.from_numpy(label) > 0.5
+    return float(positive[truth].double().mean()), float(positive[~truth].double().mean())
 
 
-def tpr_at(logits: Tensor, fpr: float) -> float:
-    """True positive rate of pairs' logits (pair, 2) at the lowest threshold of a false positive rate up to ``fpr``."""
-    singles, _ = logits[:, 0].sort(descending=True)
+def tpr_at(logits: Tensor, label: NDArray[np.float32], fpr: float) -> float:
+    """True positive rate at the lowest threshold of a false positive rate up to ``fpr``; both arrays (pair, 2)."""
+    truth = torch.from_numpy(label) > 0.5
+    singles, _ = logits[~truth].sort(descending=True)
     threshold = singles[min(int(fpr * len(singles)), len(singles) - 1)]
-    return float((logits[:, 1] > threshold).double().mean())
+    return float((logits[truth] > threshold).double().mean())
 
 
 def evaluate(network: Network, pairs: PairArrays, split: int = TEST, threshold: float = 0.5) -> tuple[float, float]:
@@ -51,14 +61,15 @@ def evaluate(network: Network, pairs: PairArrays, split: int = TEST, threshold: 
     PairsError
         If there are no such pairs.
     """
-    return rates(logits_of(network, pairs.read(split)[0]), threshold)
+    found = pairs.read(split)
+    return rates(logits_of(network, found.flux), found.label, threshold)
 
 
-def named_rates(split: str, logits: Tensor) -> dict[str, float]:
+def named_rates(split: str, logits: Tensor, label: NDArray[np.float32]) -> dict[str, float]:
     """Rates of a split's logits (pair, 2) under the names that a member's metrics have."""
-    tpr, fpr = rates(logits)
+    tpr, fpr = rates(logits, label)
     return {
         f"{split}_tpr": tpr,
         f"{split}_fpr": fpr,
-        f"{split}_tpr_at_fpr_{FIXED_FPR:g}": tpr_at(logits, FIXED_FPR),
+        f"{split}_tpr_at_fpr_{FIXED_FPR:g}": tpr_at(logits, label, FIXED_FPR),
     }

@@ -1,4 +1,4 @@
-"""Stored pairs as the trainer sees them: flux, split and S/N of one arm. Knows arrays and their names, no survey."""
+"""Stored pairs as the trainer sees them: flux, labels, split and S/N of one arm. Knows arrays, no survey."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import zarr
@@ -36,13 +36,25 @@ class ArrayLike(Protocol):
         """Its rows."""
 
 
+class Split(NamedTuple):
+    """One split of pairs, in memory."""
+
+    flux: NDArray[np.float16]
+    """(pair, 2, pixel), noisy flux over continuum."""
+    label: NDArray[np.float32]
+    """(pair, 2), 1 where the spectrum shows two stars, else 0."""
+    snr: NDArray[np.float32]
+    """(pair,) signal-to-noise ratio per pixel of both spectra."""
+
+
 @dataclass(frozen=True)
 class PairArrays:
-    """Pairs of a single star and a binary, one arm."""
+    """Pairs of spectra, one arm: a single star, and (mostly) a binary that contains it."""
 
     flux: ArrayLike
-    """(pair, 2, pixel) float32, noisy flux over continuum; kind 0 is the single star (label 0), kind 1 the binary
-    (label 1)."""
+    """(pair, 2, pixel) float32, noisy flux over continuum."""
+    label: NDArray[np.int8]
+    """(pair, 2) 1 where the spectrum shows two stars, else 0."""
     split: NDArray[np.int8]
     """(pair,) 0 train, 1 validation, 2 test."""
     snr: NDArray[np.float32]
@@ -54,9 +66,10 @@ class PairArrays:
         rows = self.flux.shape[0]
         if len(self.flux.shape) != 3 or self.flux.shape[1] != 2:
             raise PairsError(f"flux has shape {self.flux.shape}; it must be (pair, 2, pixel)")
-        if self.split.shape != (rows,) or self.snr.shape != (rows,):
+        if self.split.shape != (rows,) or self.snr.shape != (rows,) or self.label.shape != (rows, 2):
             raise PairsError(
-                f"flux has {rows} pairs, split {self.split.shape} and snr {self.snr.shape}; they must agree"
+                f"flux has {rows} pairs, label {self.label.shape}, split {self.split.shape} and snr {self.snr.shape}; "
+                "they must agree"
             )
 
     @property
@@ -64,8 +77,8 @@ class PairArrays:
         """Pixels of one spectrum."""
         return self.flux.shape[2]
 
-    def read(self, split: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-        """Read one split into memory: flux (pair, 2, pixel) and S/N (pair,).
+    def read(self, split: int) -> Split:
+        """Read one split into memory.
 
         float16 halves the memory; near 1 it rounds by at most 5e-4, a twentieth of the noise at S/N 100.
 
@@ -86,7 +99,7 @@ class PairArrays:
                 raise PairsError(f"pair {bad} holds flux that is not finite; synthesize the pairs again")
             np.clip(mine, -_LIMIT, _LIMIT, out=kept[done : done + len(mine)], casting="same_kind")
             done += len(mine)
-        return kept, self.snr[rows]
+        return Split(kept, self.label[rows].astype(np.float32), self.snr[rows])
 
 
 def _blocks(flux: ArrayLike) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -94,9 +107,10 @@ def _blocks(flux: ArrayLike) -> Iterator[tuple[int, NDArray[np.float32]]]:
         yield start, np.asarray(flux[start : start + _BLOCK], np.float32)
 
 
-def content_digest(flux: ArrayLike, split: NDArray[np.int8], snr: NDArray[np.float32]) -> str:
+def content_digest(flux: ArrayLike, label: NDArray[np.int8], split: NDArray[np.int8], snr: NDArray[np.float32]) -> str:
     """Hash (sha256, hexadecimal) of the values of pairs, whatever their chunks and compression."""
     total = hashlib.sha256(np.ascontiguousarray(split, np.int8).tobytes())
+    total.update(np.ascontiguousarray(label, np.int8).tobytes())
     total.update(np.ascontiguousarray(snr, "<f4").tobytes())
     for _, block in _blocks(flux):
         total.update(np.ascontiguousarray(block, "<f4").data)
@@ -109,7 +123,8 @@ def load_pairs(path: Path, arm: str) -> PairArrays:
     Parameters
     ----------
     path
-        Folder of the store, with arrays ``flux_<arm>`` (pair, kind, pixel), ``split`` (pair,) and ``snr`` (pair,).
+        Folder of the store, with arrays ``flux_<arm>`` (pair, kind, pixel), ``label`` (pair, kind), ``split`` (pair,)
+        and ``snr`` (pair,).
     arm
         "B" or "R".
 
@@ -123,10 +138,16 @@ def load_pairs(path: Path, arm: str) -> PairArrays:
         raise PairsError(f"{path} does not exist; synthesize pairs into it first")
     try:
         group = zarr.open_group(store=path, mode="r")
-        flux, split, snr = (cast("zarr.Array[Any]", group[name]) for name in (f"flux_{arm}", "split", "snr"))
+        names = f"flux_{arm}", "label", "split", "snr"
+        flux, label, split, snr = (cast("zarr.Array[Any]", group[name]) for name in names)
     except (KeyError, FileNotFoundError, zarr.errors.BaseZarrError) as error:
         raise PairsError(
-            f"{path} is no store of pairs with arrays 'flux_{arm}', 'split' and 'snr' ({error}); synthesize them"
+            f"{path} is no store of pairs with arrays 'flux_{arm}', 'label', 'split' and 'snr' ({error}); "
+            "synthesize them"
         ) from error
-    splits, ratios = np.asarray(split[:], np.int8), np.asarray(snr[:], np.float32)
-    return PairArrays(flux, splits, ratios, content_digest(flux, splits, ratios))
+    labels, splits, ratios = (
+        np.asarray(label[:], np.int8),
+        np.asarray(split[:], np.int8),
+        np.asarray(snr[:], np.float32),
+    )
+    return PairArrays(flux, labels, splits, ratios, content_digest(flux, labels, splits, ratios))

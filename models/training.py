@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,7 +26,7 @@ from twinlines.models import checkpoint
 from twinlines.models.augmentation import Augmentation
 from twinlines.models.evaluation import logits_of, named_rates
 from twinlines.models.network import Network, NetworkConfig
-from twinlines.models.pairs import TEST, TRAIN, VALIDATION, PairArrays
+from twinlines.models.pairs import TEST, TRAIN, VALIDATION, PairArrays, Split
 from twinlines.models.precision import resolve
 
 logger = logging.getLogger(__name__)
@@ -171,27 +170,27 @@ def train_member(
     if weights.exists():
         return _finished(weights, config, settings)
 
-    flux, snr = pairs.read(TRAIN)
-    held_out, _ = pairs.read(VALIDATION)
+    shown, held_out = pairs.read(TRAIN), pairs.read(VALIDATION)
     run = _start(config, device)
     if state.exists():
         _restore(run, state, settings)
         logger.info("%s: goes on after epoch %d", name, len(run.history))
     while len(run.history) < config.max_epochs and run.epochs_without_best < config.patience:
-        epoch = _epoch(run, config, flux, snr, held_out, device)
+        epoch = _epoch(run, config, shown, held_out, device)
         _store(run, state, settings)
         _log(out / f"{name}.jsonl", run.history)
         if progress is not None:
             progress(epoch)
 
-    del flux
+    del shown
     run.network.load_state_dict(run.best)
+    test = pairs.read(TEST)
     metrics = {
         "epochs": float(len(run.history)),
         "best_epoch": float(max(epoch.epoch for epoch in run.history if epoch.best)),
         "validation_loss": run.lowest,
-        **named_rates("validation", logits_of(run.network, held_out)),
-        **named_rates("test", logits_of(run.network, pairs.read(TEST)[0])),
+        **named_rates("validation", logits_of(run.network, held_out.flux), held_out.label),
+        **named_rates("test", logits_of(run.network, test.flux), test.label),
     }
     header = checkpoint.Header(
         config.arm, config.penalty, config.member, config.seed, pairs.digest, metrics, settings["training"]
@@ -201,19 +200,12 @@ def train_member(
     return metrics
 
 
-def _epoch(
-    run: _Run,
-    config: TrainingConfig,
-    flux: NDArray[np.float16],
-    snr: NDArray[np.float32],
-    held_out: NDArray[np.float16],
-    device: str,
-) -> Epoch:
+def _epoch(run: _Run, config: TrainingConfig, shown: Split, held_out: Split, device: str) -> Epoch:
     """Show every training pair once, then measure the validation loss and draw the consequences."""
     began = time.perf_counter()
     number = len(run.history) + 1
     seeds = _seeds(config, number)
-    order = np.random.default_rng(seeds[0]).permutation(len(flux))
+    order = np.random.default_rng(seeds[0]).permutation(len(shown.flux))
     total, seen = torch.zeros((), device=device), 0
     batches = range(0, len(order), config.batch_pairs)
     with torch.random.fork_rng(devices=[]):
@@ -223,15 +215,14 @@ def _epoch(
             group["lr"] = run.learning_rate
         for start in batches:
             rows = order[start : start + config.batch_pairs]
-            batch = torch.from_numpy(flux[rows]).to(device).float()
-            ratios = torch.from_numpy(snr[rows]).to(device)
-            total += _step(run, config, batch, ratios) * len(rows)
+            batch = torch.from_numpy(shown.flux[rows]).to(device).float()
+            labels, ratios = (torch.from_numpy(column[rows]).to(device) for column in (shown.label, shown.snr))
+            total += _step(run, config, batch, labels, ratios) * len(rows)
             seen += len(rows)
     if not torch.isfinite(total):
         raise TrainingError(f"the training loss became {float(total)} in epoch {number}; lower the learning rate")
-    logits = logits_of(run.network, held_out)
-    labels = torch.tensor([0.0, 1.0]).expand_as(logits)
-    loss = float(penalised_cross_entropy(logits, labels, config.penalty))
+    logits = logits_of(run.network, held_out.flux)
+    loss = float(penalised_cross_entropy(logits, torch.from_numpy(held_out.label), config.penalty))
     epoch = Epoch(number, float(total) / seen, loss, run.learning_rate, loss < run.lowest, time.perf_counter() - began)
     if run.history and loss > run.history[-1].validation_loss:
         run.learning_rate = max(run.learning_rate / config.divisor, config.minimum_learning_rate)
@@ -241,14 +232,13 @@ def _epoch(
     return epoch
 
 
-def _step(run: _Run, config: TrainingConfig, batch: Tensor, snr: Tensor) -> Tensor:
+def _step(run: _Run, config: TrainingConfig, batch: Tensor, labels: Tensor, snr: Tensor) -> Tensor:
     spectra = config.augmentation(batch, snr).flatten(0, 1)
-    labels = torch.tensor([0.0, 1.0], device=batch.device).repeat(len(batch))
     mixed = resolve(config.precision, batch.device) == "mixed"
     context = torch.autocast(batch.device.type, torch.bfloat16) if mixed else contextlib.nullcontext()
     with context:
         logits = run.network(spectra)
-    loss = penalised_cross_entropy(logits.float(), labels, config.penalty)
+    loss = penalised_cross_entropy(logits.float(), labels.flatten(), config.penalty)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()

@@ -45,7 +45,8 @@ def make_pairs(count: int = 400, snr: float = 20.0, seed: int = 0) -> PairArrays
     split[count // 2 :] = 1
     split[3 * count // 4 :] = 2
     ratios = np.full(count, snr, np.float32)
-    return PairArrays(flux, split, ratios, content_digest(flux, split, ratios))
+    label = np.tile(np.array([0, 1], np.int8), (count, 1))
+    return PairArrays(flux, label, split, ratios, content_digest(flux, label, split, ratios))
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,8 @@ def test_a_toy_is_learned(pairs: PairArrays, config: TrainingConfig, tmp_path: P
 def test_the_best_weights_are_kept(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
     metrics = train_member(pairs, config, tmp_path)
     network, _ = checkpoint.load(tmp_path / "B_p1_m1.safetensors")
-    logits = logits_of(network, pairs.read(VALIDATION)[0])
+    held_out = pairs.read(VALIDATION)
+    logits = logits_of(network, held_out.flux)
     loss = training.penalised_cross_entropy(logits, torch.tensor([0.0, 1.0]).expand_as(logits), 1)
     assert float(loss) == pytest.approx(metrics["validation_loss"], rel=1e-3)  # weights are stored rounded
 
