@@ -1,17 +1,18 @@
-"""What has been done: content keys, done-markers, and the lock of a survey.
+"""What has been done: content keys, done-markers, and the lock of a folder.
 
-A *recipe* is everything but the rows that decides a result; its hash names the folder ``runs/<config key>``. A *task*
-is one shard of rows under a recipe; its key hashes the rows' content and the recipe, so that neither a restart nor a
-new name makes anything be computed twice, and nothing stale is ever taken for new. In a run's folder:
+A *recipe* is everything but the rows that decides a result. A *task* is one shard of rows under a recipe; its key
+hashes the rows' content and the recipe, so that neither a restart nor a new name makes anything be computed twice, and
+nothing stale is ever taken for new. In the folder of a job, be it a survey's run or the making of a training set:
 
 ``run.json``
     the recipe in full, and which versions of what computed it
-``results/<task key>.zarr.zip``
-    the result of a task, one file
 ``done/<task key>.json``
-    its marker, written after it: a result without a marker does not count
+    the marker of a task, written after its data: data without a marker do not count
 ``failed/<task key>.json``
     the error of a task that failed to the last retry
+
+A survey's run stands in ``runs/<config key>``, the hash of its recipe, and has its tasks' results beside the markers,
+each in one file, ``results/<task key>.zarr.zip``.
 
 Knows files and hashes; neither Dask nor a wavelength.
 """
@@ -24,7 +25,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,12 +107,123 @@ def task_key(
     return digest.hexdigest()
 
 
+def fingerprint(files: Sequence[Path]) -> dict[str, Any]:
+    """Size in bytes, and SHA-256, of files one after the other; what a marker says of its task's data."""
+    digest, size = hashlib.sha256(), 0
+    for path in files:
+        data = path.read_bytes()
+        digest.update(data)
+        size += len(data)
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
 @dataclass(frozen=True)
-class Run:
-    """The folder of a run: results, markers and failures of one recipe's tasks."""
+class Markers:
+    """The folder of a job: which of its tasks are done, which have failed."""
 
     folder: Path
-    """``runs/<config key>`` of a survey."""
+    """Where ``run.json`` and the markers are."""
+
+    def marker_path(self, key: str) -> Path:
+        """File of a task's marker."""
+        return self.folder / "done" / f"{key}.json"
+
+    def failure_path(self, key: str) -> Path:
+        """File of a task's failure."""
+        return self.folder / "failed" / f"{key}.json"
+
+    def start(self, content: Mapping[str, Any], folders: Sequence[str] = (), **about: Any) -> None:
+        """Make the folder, or take it up again: write ``run.json``, sweep away what a crash left half written.
+
+        The caller holds the lock.
+
+        Parameters
+        ----------
+        content
+            The recipe, as JSON; a folder that was begun with another one is refused.
+        folders
+            Folders wanted beside those of the markers.
+        about
+            What else ``run.json`` should say.
+
+        Raises
+        ------
+        LedgerError
+            If the folder belongs to another recipe; the message says where they differ.
+        """
+        for name in ("done", "failed", *folders):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            for stale in (self.folder / name).glob(".*.tmp"):
+                stale.unlink(missing_ok=True)
+        # The recipe passes through JSON, as what was found did: there, tuples are lists.
+        wanted, before = json.loads(json.dumps(dict(content))), self.description()
+        others = [name for name in wanted if before and before.get(name) != wanted[name]]
+        if others:
+            found = ", ".join(f"{name} {before.get(name)}, not {wanted[name]}" for name in others)
+            raise LedgerError(f"{self.folder} holds results of another recipe: {found}")
+        started = now()
+        atomic.write_json(
+            self.folder / "run.json",
+            {
+                **wanted,
+                **about,
+                "created": before.get("created", started),
+                "last_started": started,
+                "versions": versions(),
+            },
+        )
+
+    def description(self) -> dict[str, Any]:
+        """Content of ``run.json``; empty if there is none."""
+        return _read_json(self.folder / "run.json")
+
+    def finished(self, key: str, files: Sequence[Path], *, verify: bool = False) -> bool:
+        """Whether a task has a marker, and the data that the marker speaks of.
+
+        Parameters
+        ----------
+        key
+            Key of the task.
+        files
+            Its data.
+        verify
+            Read the data and compare their hash with the marker's, not only their size.
+        """
+        marker = _read_json(self.marker_path(key))
+        if not marker or not all(path.is_file() for path in files):
+            return False
+        if sum(path.stat().st_size for path in files) != marker.get("size"):
+            return False
+        return not verify or fingerprint(files)["sha256"] == marker.get("sha256")
+
+    def mark(self, key: str, rows: int, written: Mapping[str, Any], **about: Any) -> dict[str, Any]:
+        """Write the marker of a task whose data are on the disk; returns its content.
+
+        Parameters
+        ----------
+        key
+            Key of the task.
+        rows
+            Rows of its data.
+        written
+            The data's :func:`fingerprint`.
+        about
+            What else the marker should say, as JSON.
+        """
+        marker = {"rows": rows, **written, **about, "finished": now()}
+        atomic.write_json(self.marker_path(key), marker)
+        self.failure_path(key).unlink(missing_ok=True)
+        return marker
+
+    def record_failure(self, key: str, error: str, traceback: str, **about: Any) -> Path:
+        """Write down that a task failed; returns the file."""
+        path = self.failure_path(key)
+        atomic.write_json(path, {**about, "error": error, "failed": now(), "traceback": traceback.splitlines()})
+        return path
+
+
+class Run(Markers):
+    """The folder of a survey's run, ``runs/<config key>``: results, markers and failures of one recipe's tasks."""
 
     @classmethod
     def at(cls, survey: Path, config_key: str) -> Run:
@@ -127,65 +239,18 @@ class Run:
         """File of a task's result."""
         return self.folder / "results" / f"{key}.zarr.zip"
 
-    def marker_path(self, key: str) -> Path:
-        """File of a task's marker."""
-        return self.folder / "done" / f"{key}.json"
-
-    def failure_path(self, key: str) -> Path:
-        """File of a task's failure."""
-        return self.folder / "failed" / f"{key}.json"
-
     def begin(self, recipe: Recipe, shard_rows: int) -> None:
-        """Make the folder, or take it up again: write ``run.json``, sweep away what a crash left half written.
-
-        The caller holds the survey's lock.
-
-        Raises
-        ------
-        LedgerError
-            If the folder belongs to another recipe.
-        """
-        for name in ("results", "done", "failed"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-            for stale in (self.folder / name).glob(".*.tmp"):
-                stale.unlink(missing_ok=True)
-        before = self.description()
-        found = {name: before.get(name) for name in recipe.content} if before else recipe.content
-        # The recipe passes through JSON, as what was found did: there, tuples are lists.
-        if found != json.loads(json.dumps(recipe.content)):
-            raise LedgerError(f"{self.folder} holds results of another recipe: {found}, not {recipe.content}")
-        started = now()
-        atomic.write_json(
-            self.folder / "run.json",
-            {
-                "config_key": self.config_key,
-                **recipe.content,
-                "weights": str(recipe.weights),
-                "shard_rows": shard_rows,
-                "created": before.get("created", started),
-                "last_started": started,
-                "versions": versions(),
-            },
+        """Make the folder, or take it up again; see :meth:`start`."""
+        self.start(
+            {"config_key": self.config_key, **recipe.content},
+            ("results",),
+            weights=str(recipe.weights),
+            shard_rows=shard_rows,
         )
 
-    def description(self) -> dict[str, Any]:
-        """Content of ``run.json``; empty if there is none."""
-        return _read_json(self.folder / "run.json")
-
     def is_done(self, key: str, *, verify: bool = False) -> bool:
-        """Whether a task has a marker, and the result that the marker speaks of.
-
-        Parameters
-        ----------
-        key
-            Key of the task.
-        verify
-            Read the result and compare its hash with the marker's, not only its size.
-        """
-        marker, path = _read_json(self.marker_path(key)), self.result_path(key)
-        if not marker or not path.is_file() or path.stat().st_size != marker.get("size"):
-            return False
-        return not verify or hashlib.sha256(path.read_bytes()).hexdigest() == marker.get("sha256")
+        """Whether a task has a marker and its result; see :meth:`finished`."""
+        return self.finished(key, [self.result_path(key)], verify=verify)
 
     def record(self, key: str, result: xr.Dataset, **about: Any) -> dict[str, Any]:
         """Write a task's result, then its marker; returns the marker's content.
@@ -201,22 +266,8 @@ class Run:
         """
         data = stores.pack(RESULTS, result)
         atomic.write_bytes(self.result_path(key), data)
-        marker = {
-            "rows": result.sizes[RESULTS.row],
-            "size": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
-            **about,
-            "finished": now(),
-        }
-        atomic.write_json(self.marker_path(key), marker)
-        self.failure_path(key).unlink(missing_ok=True)
-        return marker
-
-    def record_failure(self, key: str, error: str, traceback: str, **about: Any) -> Path:
-        """Write down that a task failed; returns the file."""
-        path = self.failure_path(key)
-        atomic.write_json(path, {**about, "error": error, "failed": now(), "traceback": traceback.splitlines()})
-        return path
+        written = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return self.mark(key, result.sizes[RESULTS.row], written, **about)
 
 
 def runs(survey: Path) -> list[Run]:
@@ -231,15 +282,15 @@ def versions() -> dict[str, str]:
 
 
 @contextmanager
-def lock(survey: Path, purpose: str) -> Iterator[None]:
-    """Hold the survey's lock: of two processes that want it, the second is refused.
+def lock(folder: Path, purpose: str) -> Iterator[None]:
+    """Hold the lock of a survey, or of another folder: of two processes that want it, the second is refused.
 
     The kernel lets go of the lock when its holder dies, however it dies; the file's text only tells who holds it.
 
     Parameters
     ----------
-    survey
-        Folder of the survey.
+    folder
+        Folder of the survey, or of another job.
     purpose
         What for, in a word.
 
@@ -248,10 +299,10 @@ def lock(survey: Path, purpose: str) -> Iterator[None]:
     SurveyLockedError
         If it is held, naming the holder.
     """
-    with (Path(survey) / ".lock").open("a+") as file:
+    with (Path(folder) / ".lock").open("a+") as file:
         if not _acquire(file.fileno()):
             raise SurveyLockedError(
-                f"{survey} is in use by {_holder(Path(survey))}; wait until it has finished, or end it"
+                f"{folder} is in use by {_holder(Path(folder))}; wait until it has finished, or end it"
             )
         file.truncate(0)
         holder = {"purpose": purpose, "pid": os.getpid(), "host": socket.gethostname(), "since": now()}

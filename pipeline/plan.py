@@ -66,6 +66,11 @@ class ShardTask:
         """Number of rows."""
         return self.stop - self.start
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a failure's file should say of it."""
+        return {"release": self.release, "start": self.start, "stop": self.stop}
+
     def __str__(self) -> str:
         return f"rows {self.start} to {self.stop} of {self.release}"
 

@@ -7,7 +7,6 @@ Knows no wavelength.
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,9 +19,9 @@ import xarray as xr
 from distributed import Client, get_worker
 from rich.console import Console
 
-from twinlines.cluster.window import run_window
 from twinlines.cluster.workers import keeping, kept
-from twinlines.pipeline import ledger, plan, publication, stores
+from twinlines.pipeline import jobs, ledger, plan, publication, stores
+from twinlines.pipeline.jobs import Failure
 from twinlines.pipeline.ledger import Recipe, Run
 from twinlines.pipeline.plan import Plan, ShardTask, SurveyError
 from twinlines.pipeline.progress import Progress
@@ -32,9 +31,6 @@ __all__ = ["Failure", "RunReport", "SurveyError", "run", "status"]
 
 BLOCK_ROWS = EXPOSURES.chunk_rows
 """Exposures that are in a worker's memory at a time, twice: one block is computed while the next one is read."""
-
-RETRIES = 2
-"""How often a failed task is tried again."""
 
 
 class Parameters(Protocol):
@@ -47,18 +43,6 @@ class Parameters(Protocol):
 
 Loader = Callable[[str, str, Any], Callable[[xr.Dataset], xr.Dataset]]
 """Makes, from weights, their digest and parameters, the function from exposures to results."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A shard that failed to the last retry."""
-
-    shard: str
-    """The shard, in words."""
-    error: str
-    """Its error."""
-    file: str
-    """Where the traceback is."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +135,9 @@ def run(
     Raises
     ------
     SurveyError
-        If the survey or the release does not exist or holds no exposures, or the cluster was lost.
+        If the survey or the release does not exist or holds no exposures.
+    twinlines.pipeline.jobs.JobError
+        If the cluster was lost, or a disk is full.
     twinlines.pipeline.ledger.SurveyLockedError
         If another run is at work on the survey.
     twinlines.cluster.workers.WorkerError
@@ -168,11 +154,10 @@ def run(
     with ledger.lock(survey, "twinlines run"):
         todo = _begin(survey, recipe, release, shard_rows)
         job = _Job(client, todo, recipe, parameters, loader or Inference.load, progress)
-        failed = job.compute() if todo.missing else ()
+        failed = job.compute() if todo.missing else {}
         catalog, published = (None, False) if failed else publication.publish(survey, todo, recipe)
     missing = todo.missing
-    failed_keys = {task.key for task, _ in failed}
-    computed = [task for task in missing if task.key not in failed_keys]
+    computed = [task for task in missing if task.key not in failed]
     return RunReport(
         config_key=recipe.key,
         releases=tuple(one.name for one in todo.releases),
@@ -181,7 +166,7 @@ def run(
         skipped=len(todo.tasks) - len(missing),
         rows=todo.rows,
         rows_computed=sum(task.rows for task in computed),
-        failed=tuple(failure for _, failure in failed),
+        failed=tuple(failed.values()),
         catalog=catalog,
         published=published,
         seconds=time.monotonic() - started,
@@ -209,38 +194,24 @@ class _Job:
     loader: Loader
     progress: Progress | None
 
-    def compute(self) -> tuple[tuple[ShardTask, Failure], ...]:
-        """Compute the missing shards; returns those that failed."""
+    def compute(self) -> dict[str, Failure]:
+        """Compute the missing shards; returns the failures by their tasks' keys."""
         # A name of its own for every run: two runs on one cluster must not take away each other's ensemble.
         keeper = f"inference-{self.recipe.key}-{uuid4().hex[:8]}"
         stores_by_name = {one.name: str(one.store) for one in self.plan.releases}
-        folder = str(self.plan.run.folder)
-        tasks = [(task, stores_by_name[task.release], folder, keeper) for task in self.plan.missing]
-        failed: list[tuple[ShardTask, Failure]] = []
+        run = self.plan.run
+        tasks = [(task, stores_by_name[task.release], str(run.folder), keeper) for task in self.plan.missing]
         total = self.plan.rows
         rows = total - sum(task.rows for task, *_ in tasks)
+
+        def finished(task: ShardTask, succeeded: bool) -> None:
+            nonlocal rows
+            rows += task.rows if succeeded else 0
+            self._tell(rows, total)
+
         self._tell(rows, total)
         with keeping(self.client, keeper, _load, self.loader, self.recipe, self.parameters):
-            for (task, *_), future in run_window(self.client, compute_shard, tasks, retries=RETRIES):
-                if future.status == "error":
-                    failed.append((task, self._failure(task, future)))
-                elif future.status != "finished":
-                    raise SurveyError(
-                        f"the cluster was lost ({task} is {future.status}); run again: what has a marker is kept"
-                    )
-                else:
-                    rows += task.rows
-                self._tell(rows, total)
-        return tuple(failed)
-
-    def _failure(self, task: ShardTask, future: Any) -> Failure:
-        error = future.exception()
-        trace = "".join(traceback.format_exception(type(error), error, future.traceback()))
-        words = f"{type(error).__name__}: {error}"
-        path = self.plan.run.record_failure(
-            task.key, words, trace, release=task.release, start=task.start, stop=task.stop
-        )
-        return Failure(str(task), words, str(path))
+            return jobs.compute(self.client, run, compute_shard, tasks, finished)
 
     def _tell(self, rows: int, total: int) -> None:
         if self.progress is not None:

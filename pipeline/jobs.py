@@ -1,0 +1,102 @@
+"""Runs the tasks of a job over a Dask client, through a bounded window, and keeps account of those that fail.
+
+A survey's run and the making of a training set are both such jobs: a task writes its data and its marker itself and
+returns little. Knows no survey and no star.
+"""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from distributed import Client
+
+from twinlines.cluster.window import run_window
+from twinlines.pipeline.ledger import Markers
+
+RETRIES = 2
+"""How often a failed task is tried again."""
+
+
+class JobError(RuntimeError):
+    """A job cannot go on."""
+
+
+class Piece(Protocol):
+    """What a task computes; its text names it for people."""
+
+    @property
+    def key(self) -> str:
+        """Key of the task."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What a failure's file should say of it, as JSON."""
+
+
+Task = TypeVar("Task", bound=tuple[Any, ...])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A piece that failed to the last retry."""
+
+    shard: str
+    """The piece, in words."""
+    error: str
+    """Its error."""
+    file: str
+    """Where the traceback is."""
+
+
+def compute(
+    client: Client,
+    markers: Markers,
+    function: Callable[..., Any],
+    tasks: Iterable[Task],
+    finished: Callable[[Any, bool], None],
+) -> dict[str, Failure]:
+    """Call ``function(*task)`` on the workers for each task; returns the failures by key.
+
+    Parameters
+    ----------
+    client
+        Client of the cluster that computes.
+    markers
+        Where failures are written down.
+    function
+        Computes and keeps one piece.
+    tasks
+        Tuples of arguments, the first of which is the :class:`Piece`.
+    finished
+        Called with each piece and whether it succeeded.
+
+    Raises
+    ------
+    JobError
+        If the cluster was lost, or a disk is full: then the other tasks would fail like the first.
+    """
+    failed: dict[str, Failure] = {}
+    for task, future in run_window(client, function, tasks, retries=RETRIES):
+        piece: Any = task[0]
+        if future.status == "error":
+            failed[piece.key] = _failure(markers, piece, future)
+        elif future.status != "finished":
+            raise JobError(f"the cluster was lost ({piece} is {future.status}); run again: what has a marker is kept")
+        finished(piece, piece.key not in failed)
+    return failed
+
+
+def _failure(markers: Markers, piece: Any, future: Any) -> Failure:
+    error = future.exception()
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise JobError(
+            f"{piece}: {error}; free some space and give the same command again: what has a marker is kept"
+        ) from error
+    trace = "".join(traceback.format_exception(type(error), error, future.traceback()))
+    words = f"{type(error).__name__}: {error}"
+    path = markers.record_failure(piece.key, words, trace, **piece.about)
+    return Failure(str(piece), words, str(path))
