@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from scipy import stats
 
 from twinlines.pipeline import population
 from twinlines.pipeline.library import Library
-from twinlines.pipeline.population import KEPT, TABLE1, Priors, Uniform, draw, fate_label, resolve
+from twinlines.pipeline.population import KEPT, TABLE1, Companion, Priors, Source, draw, fate_label, resolve
+from twinlines.pipeline.priors import Constant, Uniform
 from twinlines.pipeline.tracks import Tracks
 
 N = 20_000
@@ -113,3 +114,68 @@ def test_priors_can_be_replaced() -> None:
     twins = draw(0, 500, 3, narrow)
     assert twins.mass_ratio.min() >= 0.9
     np.testing.assert_array_equal(twins.mass1, draw(0, 500, 3, TABLE1).mass1)
+
+
+def test_a_source_makes_its_draws_whatever_the_block() -> None:
+    source = Source(11, code=2, companion=Companion.UNRELATED, condition=("feh",))
+    tracks, library = Tracks.load(), Library.load()
+    whole = source.realise(np.arange(500), tracks, library)
+    for numbers in (np.arange(120, 260), np.array([3, 77, 400])):
+        part = source.realise(numbers, tracks, library)
+        for name in ("fate", "redraws", "mass2", "feh2", "dilution", "eep2"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[numbers])
+        for item in fields(population.Draws):
+            np.testing.assert_array_equal(getattr(part.draws, item.name), getattr(whole.draws, item.name)[numbers])
+
+
+def test_populations_have_draws_of_their_own() -> None:
+    first, second = (Source(11, code).draw(np.arange(100)) for code in (0, 1))
+    assert not np.any(first.mass1 == second.mass1)
+    np.testing.assert_array_equal(first.mass1, draw(0, 100, 11).mass1)
+
+
+def test_a_condition_redraws_what_it_names_and_nothing_else() -> None:
+    tracks, library = Tracks.load(), Library.load()
+    numbers = np.arange(4000)
+    plain = Source(11).realise(numbers, tracks, library)
+    conditioned = Source(11, condition=("feh",)).realise(numbers, tracks, library)
+    high = plain.draws.feh > tracks.feh[-1]
+    assert 0.05 < high.mean() < 0.1
+    assert (conditioned.draws.feh[conditioned.fate == KEPT] <= tracks.feh[-1]).all()
+    saved = (plain.fate != KEPT) & (conditioned.fate == KEPT)
+    assert saved.sum() > 0.15 * high.sum()
+    assert (conditioned.redraws[saved] > 0).all()
+    same = plain.fate == KEPT
+    np.testing.assert_array_equal(conditioned.draws.feh[same], plain.draws.feh[same])
+    assert (conditioned.redraws[same] == 0).all()
+    for name in ("mass1", "mass_ratio", "eep1", "snr"):
+        np.testing.assert_array_equal(getattr(conditioned.draws, name), getattr(plain.draws, name))
+
+
+def test_conditioned_values_have_the_priors_distribution_within_the_domain() -> None:
+    # Sun-like stars are inside the library at any metallicity up to the tracks' limit.
+    sun_like = Priors(mass1=Constant(1.1), mass_ratio=Constant(0.9), eep1=Constant(300.0), alpha=Constant(0.0))
+    found = Source(3, priors=sun_like, condition=("feh",)).realise(np.arange(5000), Tracks.load(), Library.load())
+    assert (found.fate == KEPT).all()
+    assert stats.kstest(found.draws.feh, stats.uniform(-2.0, 2.3).cdf).pvalue > 1e-3
+
+
+def test_giants_alone_have_no_secondary_and_are_not_dropped_for_one() -> None:
+    priors = replace(TABLE1, mass1=Uniform(0.8, 2.0), eep1=Uniform(490.0, 605.0))
+    alone = Source(11, 1, priors, Companion.NONE).realise(np.arange(3000), Tracks.load(), Library.load())
+    kept = alone.kept()
+    assert np.isnan(kept.secondary.teff).all()
+    assert np.isnan(kept.mass2).all()
+    assert not any(label.startswith("secondary") for label in alone.counts())
+    assert (kept.primary.logg < 3.9).all()
+    assert kept.primary.teff.min() < 3900
+
+
+def test_unrelated_stars_differ_in_all_but_the_line_of_sight() -> None:
+    source = Source(11, 2, companion=Companion.UNRELATED, magnitude_difference=Uniform(0.5, 1.0))
+    kept = source.realise(np.arange(3000), Tracks.load(), Library.load()).kept()
+    assert np.abs(np.corrcoef(kept.draws.feh, kept.feh2)[0, 1]) < 0.15
+    assert not np.any(np.isclose(kept.primary.age, kept.secondary.age, rtol=1e-6))
+    ratio = kept.secondary.luminosity * kept.dilution / kept.primary.luminosity
+    magnitudes = -2.5 * np.log10(ratio)
+    assert 0.5 <= magnitudes.min() < magnitudes.max() <= 1.0
