@@ -7,9 +7,6 @@ quarantined. Modules are imported within the commands, so that ``--help`` does n
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,10 +14,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlines.pipeline import console
+from twinlines.pipeline.cli_options import (
+    ClusterOption,
+    JsonOption,
+    OverwriteOption,
+    SeedOption,
+    SurveyOption,
+    WorkersOption,
+    connected,
+)
+from twinlines.pipeline.cli_training import training_app
 
 if TYPE_CHECKING:
     import xarray as xr
-    from distributed import Client
     from rich.console import Console
 
 QUARANTINED = 3
@@ -36,6 +42,7 @@ app = typer.Typer(
 )
 catalog_app = typer.Typer(help="Questions to the published catalog.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(training_app)
 
 
 class LayoutName(StrEnum):
@@ -45,22 +52,6 @@ class LayoutName(StrEnum):
     VECTORS = "vectors"
 
 
-class ArmOption(StrEnum):
-    """Arms."""
-
-    B = "B"
-    R = "R"
-
-
-SurveyOption = Annotated[Path, typer.Option("--survey", help="Folder of the survey.", metavar="S")]
-ClusterOption = Annotated[
-    str, typer.Option("--cluster", help="Where to run: local, or a scheduler's address such as tcp://host:8786.")
-]
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Worker processes of a local cluster; one per core by default.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Rows to print.")]
 PenaltyOption = Annotated[int, typer.Option("--penalty", help="Penalty (Lambda): 8, 16 or 32.")]
 
@@ -85,15 +76,6 @@ def _expected(error: Exception) -> bool:
     return isinstance(error, OSError | ImportError) or type(error).__module__.startswith("twinlines.")
 
 
-@contextmanager
-def _client(cluster: str, workers: int | None) -> Iterator[Client]:
-    from twinlines.cluster.launch import launch
-    from twinlines.cluster.profiles import parse
-
-    with launch(parse(cluster, n_workers=workers)) as client:
-        yield client
-
-
 @app.command(epilog="Example: twinlines demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the demo; an earlier demo there is replaced.")] = Path(
@@ -107,7 +89,7 @@ def demo(
     """Everything below on a small mock survey: a table of candidates against the injected truth, and figures."""
     from twinlines.pipeline.demo import run_demo
 
-    with _client("local", workers) as client, console.progress() as progress:
+    with connected("local", workers) as client, console.progress() as progress:
         result = run_demo(client, out, stars=stars, seed=seed, progress=progress)
     console.show(result.to_json(), as_json, result.show)
 
@@ -141,7 +123,7 @@ def ingest(
     """Read a folder of LAMOST MRS FITS files into a release of a survey. A bad file is quarantined, not a crash."""
     from twinlines.pipeline.ingest import ingest as run_ingest
 
-    with _client(cluster, workers) as client, console.progress() as progress:
+    with connected(cluster, workers) as client, console.progress() as progress:
         report = run_ingest(client, fits_dir, survey, release, progress=progress)
     console.show(report.to_json(), as_json, report.show)
     if report.quarantined:
@@ -166,7 +148,7 @@ def run(
     from twinlines.pipeline.survey import run as run_survey
 
     parameters = Parameters(seed=seed, n_draws=draws)
-    with _client(cluster, workers) as client, console.progress() as progress:
+    with connected(cluster, workers) as client, console.progress() as progress:
         report = run_survey(
             client,
             survey,
@@ -258,7 +240,7 @@ def _answer(rows: xr.Dataset, limit: int, as_json: bool, penalty: int) -> None:
 def export(
     survey: SurveyOption,
     out: Annotated[Path, typer.Argument(help="FITS table to write (.fits or .fits.gz).")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the catalog as a FITS table with the paper's 34 columns."""
@@ -266,67 +248,3 @@ def export(
 
     rows = catalog.open(survey).sb2.export(out, overwrite=overwrite)
     console.show({"file": str(out), "rows": rows}, as_json, lambda where: where.print(f"{out}: {rows} rows"))
-
-
-@app.command(epilog="Example: twinlines synthesize --pairs 60000 --out pairs.zarr")
-def synthesize(
-    pairs: Annotated[int, typer.Option("--pairs", min=1, help="Single-binary pairs to make.")],
-    out: Annotated[Path, typer.Option("--out", help="New Zarr store.")],
-    seed: SeedOption = 0,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Make a training set: pairs of a single star and a binary, by Table 1 of the paper."""
-    from twinlines.pipeline.trainingset import TrainingSet
-    from twinlines.pipeline.trainingset import synthesize as make
-
-    with _client(cluster, workers) as client, console.progress() as progress:
-        report = make(client, TrainingSet(n_pairs=pairs, seed=seed), out, progress=progress)
-    by_number = sorted(report.fates.items(), key=lambda fate: -fate[1])
-    fates: list[tuple[object, ...]] = [*by_number]
-
-    def lines(where: Console) -> None:
-        where.print(console.table(("fate of the draws", "number"), fates))
-        where.print(
-            f"{out}: {report.n_pairs} pairs of {report.n_draws} draws ({100 * report.kept_fraction:.1f} % kept)"
-        )
-
-    console.show({**asdict(report), "kept_fraction": report.kept_fraction}, as_json, lines)
-
-
-@app.command(epilog="Example: twinlines train --pairs pairs.zarr --penalty 16 --members 3 --out weights")
-def train(
-    pairs: Annotated[Path, typer.Option("--pairs", help="Training store, from 'twinlines synthesize'.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the ensemble.")],
-    arm: Annotated[list[ArmOption] | None, typer.Option("--arm", help="Arm; both by default.")] = None,
-    penalty: Annotated[
-        list[int] | None, typer.Option("--penalty", min=1, help="Penalty (Lambda); 16 by default.")
-    ] = None,
-    members: Annotated[int, typer.Option("--members", min=1, help="Members for each arm and penalty.")] = 5,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Most epochs of one member.")] = 60,
-    seed: SeedOption = 0,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Train an ensemble, one member a task. Killed, each member goes on after its last epoch."""
-    from twinlines.pipeline.training import train as run_train
-
-    with _client(cluster, workers) as client, console.progress() as progress:
-        metrics = run_train(
-            client,
-            pairs,
-            out,
-            arms=[one.value for one in arm or list(ArmOption)],
-            penalties=penalty or [16],
-            members=members,
-            epochs=epochs,
-            seed=seed,
-            progress=progress,
-        )
-    columns = ("epochs", "best_epoch", "validation_loss", "test_tpr", "test_fpr", "test_tpr_at_fpr_0.001")
-    rows: list[tuple[object, ...]] = [
-        (name, *(round(one[column], 5) for column in columns)) for name, one in sorted(metrics.items())
-    ]
-    console.show(metrics, as_json, lambda where: where.print(console.table(("member", *columns), rows)))

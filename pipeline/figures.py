@@ -42,7 +42,8 @@ def save(figure: Figure, path: str | Path, dpi: int = 130) -> Path:
     return path
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches on a canvas of its own."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -74,7 +75,7 @@ def epochs(star: str, shown: Sequence[Epoch]) -> Figure:
     """
     if not shown:
         raise ValueError(f"no epoch of {star} to draw; give one or more")
-    figure = _figure(11.0, 1.6 + 1.3 * len(shown))
+    figure = new_figure(11.0, 1.6 + 1.3 * len(shown))
     panels = figure.subplots(1, 2, sharey=True)
     for panel, name in zip(panels, ARM_NAMES, strict=True):
         low, high, lines, title = _WINDOWS[name]
@@ -133,7 +134,7 @@ def probability_by_separation(
     threshold
         Probability at which a line is drawn.
     """
-    figure = _figure(11.0, 4.8)
+    figure = new_figure(11.0, 4.8)
     grid = figure.subplots(1, 4, sharey=True, width_ratios=[1.1, 3.0, 1.1, 3.0])
     colours = LogNorm(*_SNR_LIMITS)
     spread = (np.arange(len(kind)) * 0.6180339887) % 1.0 - 0.5  # golden ratio: even, and the same every time
@@ -184,7 +185,7 @@ def velocity_residuals(
     snr, residual, error
         Signal-to-noise ratio, velocity residual and its error (km/s) by arm, shape (exposure,); NaN is not drawn.
     """
-    figure = _figure(11.0, 4.2)
+    figure = new_figure(11.0, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
     everything = np.concatenate([np.abs(values[np.isfinite(values)]) for values in residual.values()])
     limit = float(np.clip(1.5 * np.percentile(everything, 95.0), 3.0, 60.0)) if everything.size else 3.0

@@ -158,22 +158,39 @@ class Library:
             If there is no such arm, or the labels are not of shape (n, 4).
         """
         name = arm_called(arm).name
+        coefficients = self.interpolate(labels)
+        mean, components = self.mean[name], self.components[name]
+        flux = np.empty((coefficients.shape[0], mean.size), dtype=np.float32)
+        for start in range(0, coefficients.shape[0], _BATCH):
+            batch = flux[start : start + _BATCH]
+            np.matmul(coefficients[start : start + _BATCH], components, out=batch)
+            batch += mean
+            np.exp(batch, out=batch)
+        return flux
+
+    def interpolate(self, labels: ArrayLike) -> NDArray[np.float32]:
+        """Interpolate the coefficients: ln flux = mean + coefficients @ components.
+
+        Parameters
+        ----------
+        labels
+            Teff in K, logg, [Fe/H], [alpha/Fe]; shape (n, 4).
+
+        Returns
+        -------
+        coefficients : (n, component) float32
+            A row does not depend on the others.
+
+        Raises
+        ------
+        OutsideLibraryError, ValueError
+            As :meth:`flux`.
+        """
         labels = _as_labels(labels)
         codes = self.outside(labels)
         if codes.any():
             row = int(np.flatnonzero(codes)[0])
             raise OutsideLibraryError(self._complaint(row, labels[row], Outside(int(codes[row]))))
-        mean, components = self.mean[name], self.components[name]
-        flux = np.empty((labels.shape[0], mean.size), dtype=np.float32)
-        for start in range(0, labels.shape[0], _BATCH):
-            batch = flux[start : start + _BATCH]
-            np.matmul(self._interpolated(labels[start : start + _BATCH]), components, out=batch)
-            batch += mean
-            np.exp(batch, out=batch)
-        return flux
-
-    def _interpolated(self, labels: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Coefficients at labels inside the library, shape (n, component)."""
         result = np.zeros((labels.shape[0], self.coefficients.shape[1]), dtype=np.float32)
         for rows, weight in self._corners(labels):
             # A corner that does not exist has weight zero here, so it does not matter which row stands in for it.

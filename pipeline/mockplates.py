@@ -268,13 +268,13 @@ def _light(
 ) -> tuple[NDArray[np.float32], Array]:
     """Light of each row of stars in one arm, and the secondary's over the primary's, 0 without a secondary."""
     arm = ARMS[name]
-    light = component(arm, library, Stars(stars.labels1, stars.radius1, stars.vsini1, velocity1)).numpy()
+    light = component(arm, library, Stars(stars.labels1, stars.radius1, stars.vsini1, velocity1), whole=True).numpy()
     ratio = np.zeros(len(light))
     double = np.isfinite(velocity2)
     if double.any():
         both = stars.take(np.flatnonzero(double))
         second = Stars(both.labels2, both.radius2, both.vsini2, velocity2[double])
-        more = component(arm, library, second).numpy()
+        more = component(arm, library, second, whole=True).numpy()
         ratio[double] = np.median(more, axis=1) / np.median(light[double], axis=1)
         light[double] += more
     return light, ratio

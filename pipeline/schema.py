@@ -22,8 +22,13 @@ PERCENTILES = (0, 16, 50, 84, 100)
 CATALOG_PENALTIES = (8, 16, 32)
 """Penalties (Lambda) whose probabilities the catalog keeps (Zhang et al. 2022, Table 4)."""
 
+_COLOURS = {"B": "blue", "R": "red"}
+
 KINDS = ("single", "binary")
 """The two spectra of a pair: the primary alone, and the sum of both stars."""
+
+POPULATIONS = ("table1", "cool_giant", "blend")
+"""Meaning of the codes 0, 1, 2 of the pairs' variable ``population``."""
 
 SPLITS = ("train", "validation", "test")
 """Meaning of the codes 0, 1, 2 of the pairs' variable ``split``."""
@@ -109,6 +114,8 @@ class Schema:
     """Rows of one chunk: the least that is read."""
     shard_rows: int = 4096
     """Rows of one shard: the least that is written, and the unit of work."""
+    bitshuffle: bool = False
+    """Sort bits, not bytes, before compression: it pays where values are rounded to few bits."""
 
     def shape(self, name: str, rows: int) -> tuple[int, ...]:
         """Shape of variable ``name`` in a Dataset of ``rows`` rows."""
@@ -217,6 +224,9 @@ EXPOSURES = Schema(
 _STAR = {
     "teff": ("K", "Effective temperature"),
     "logg": ("", "log10 of surface gravity in cm s-2"),
+    "feh": ("", "[Fe/H]"),
+    "alpha": ("", "[alpha/Fe]"),
+    "log_age": ("", "log10 of age in years"),
     "radius": ("solRad", "Radius"),
     "luminosity": ("solLum", "Luminosity"),
     "mass": ("solMass", "Initial mass"),
@@ -227,31 +237,65 @@ _STAR = {
 
 PAIRS = Schema(
     name="pairs",
-    version=1,
+    version=2,
     row="pair",
     variables={
-        "draw": Variable(("pair",), "int64", "", "Serial number of the draw that made the pair"),
+        "draw": Variable(
+            ("pair",), "int64", "", "Serial number of the draw, within its population, that made the pair"
+        ),
+        "population": Variable(("pair",), "int8", "", "0 Table 1, 1 cool giant, 2 blend"),
         "split": Variable(("pair",), "int8", "", "0 train, 1 validation, 2 test"),
+        "label": Variable(("pair", "kind"), "int8", "", "1 where two stars are to be seen, 0 where one is"),
         "mass_ratio": Variable(("pair",), "float32", "", "q = m2 / m1"),
-        "feh": Variable(("pair",), "float32", "", "[Fe/H]"),
-        "alpha": Variable(("pair",), "float32", "", "[alpha/Fe]"),
-        "log_age": Variable(("pair",), "float32", "", "log10 of the common age in years"),
+        "luminosity_ratio": Variable(("pair",), "float32", "", "Luminosity of the secondary over the primary's"),
+        "dilution": Variable(("pair",), "float32", "", "Square of the primary's distance over the secondary's"),
+        **{
+            f"flux_ratio_{arm}": Variable(
+                ("pair",), "float32", "", f"Mean flux of the secondary over the primary's, as observed, {colour} arm"
+            )
+            for arm, colour in _COLOURS.items()
+        },
         "separation": Variable(("pair",), "float32", "km s-1", "Velocity separation, v2 - v1"),
         "snr": Variable(("pair",), "float32", "", "Signal-to-noise ratio per pixel"),
+        "emission": Variable(("pair",), "float32", "", "Height of H-alpha emission over the continuum beside it"),
         **{
             f"{name}{star}": Variable(("pair",), "float32", units, f"{long_name}, {which}")
             for star, which in ((1, "primary"), (2, "secondary"))
             for name, (units, long_name) in _STAR.items()
         },
-        "flux_B": Variable(("pair", "kind", "pixel_B"), "float32", "", "Noisy flux over continuum, blue arm"),
-        "flux_R": Variable(("pair", "kind", "pixel_R"), "float32", "", "Noisy flux over continuum, red arm"),
+        **{
+            f"n_defects_{arm}": Variable(("pair", "kind"), "int16", "", f"Pixels with added defects, {colour} arm")
+            for arm, colour in _COLOURS.items()
+        },
+        **{
+            f"flux_{arm}": Variable(
+                ("pair", "kind", f"pixel_{arm}"), "float32", "", f"Noisy flux over continuum, {colour} arm"
+            )
+            for arm, colour in _COLOURS.items()
+        },
     },
     sizes={"kind": len(KINDS), "pixel_B": BLUE.n_pixels, "pixel_R": RED.n_pixels},
     coords={"kind": KINDS},
     chunk_rows=128,
     shard_rows=2048,
+    bitshuffle=True,
 )
 """Single-binary pairs: the training set. Split by pair, never by spectrum."""
+
+DRAWS = Schema(
+    name="draws",
+    version=1,
+    row="draw",
+    variables={
+        "number": Variable(("draw",), "int64", "", "Serial number within the population"),
+        "population": Variable(("draw",), "int8", "", "0 Table 1, 1 cool giant, 2 blend"),
+        "fate": Variable(("draw",), "int16", "", "0 kept, else why not; see population.fate_label"),
+        "redraws": Variable(("draw",), "int8", "", "How often conditioned parameters were drawn again"),
+    },
+    chunk_rows=65536,
+    shard_rows=65536,
+)
+"""What became of each draw of a training set; the group ``draws`` of its store."""
 
 
 def _arm_results(arm: str, colour: str) -> dict[str, Variable]:
@@ -279,7 +323,7 @@ def _arm_results(arm: str, colour: str) -> dict[str, Variable]:
 
 def _table4() -> dict[str, Variable]:
     """The 34 columns of the paper's Table 4, in its order."""
-    blue, red = _arm_results("B", "blue"), _arm_results("R", "red")
+    blue, red = (_arm_results(arm, colour) for arm, colour in _COLOURS.items())
     velocities = [name for name in blue if name.startswith(("rv_", "ccfmax"))]
     columns = {
         **_METADATA,

@@ -70,7 +70,9 @@ def _create_variable(group: zarr.Group, schema: Schema, name: str, variable: Var
         dtype="string" if text else variable.dtype,
         chunks=(schema.chunk_rows, *fixed),
         shards=None if schema.chunk_rows == schema.shard_rows else (schema.shard_rows, *shape[1:]),
-        compressors=BloscCodec(cname="lz4", shuffle=BloscShuffle.shuffle),
+        compressors=BloscCodec(
+            cname="lz4", shuffle=BloscShuffle.bitshuffle if schema.bitshuffle else BloscShuffle.shuffle
+        ),
         fill_value=variable.missing,
         dimension_names=variable.dims,
         attributes={"units": variable.units, "long_name": variable.long_name},
@@ -103,6 +105,26 @@ def write_shard(path: PathLike, schema: Schema, start: int, block: xr.Dataset) -
     with atomic.naming(Path(path)):
         for name in schema.variables:
             group[name][start:stop] = block[name].values  # type: ignore[index]
+
+
+def shard_files(path: PathLike, schema: Schema, start: int) -> list[Path]:
+    """Files that hold the shard of rows from ``start`` on, in the schema's order of variables.
+
+    A variable has one, or none if all of its values are missing ones.
+    """
+    place = str(start // schema.shard_rows)
+    places = (Path(path, name, "c", place, *["0"] * (len(one.dims) - 1)) for name, one in schema.variables.items())
+    return [file for file in places if file.exists()]
+
+
+def sync(files: Iterable[Path]) -> None:
+    """Flush files and the entries of their folders to the disk; a marker may be written after this."""
+    folders = set()
+    for path in files:
+        atomic.sync_folder(path)
+        folders.add(path.parent)
+    for folder in folders:
+        atomic.sync_folder(folder)
 
 
 def write_column(path: PathLike, schema: Schema, name: str, values: NDArray[Any]) -> None:

@@ -6,33 +6,38 @@ Gaussian broadening are convolutions with one kernel for all pixels: factors in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import xarray as xr
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from scipy.special import j1
 from torch import Tensor
 
 from twinlines.models import noise
-from twinlines.pipeline.arms import ARM_NAMES, ARMS, STEP_KMS, Arm, pixel_shift
+from twinlines.pipeline.arms import ARM_NAMES, ARMS, RED, STEP_KMS, Arm, pixel_shift
 from twinlines.pipeline.continuum import normalise
+from twinlines.pipeline.extras import Extras, fill_h_alpha, spoil
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.population import Population
-from twinlines.pipeline.schema import PAIRS
 
-NUMERICS = 1
+NUMERICS = 2
 """Numerical version: raised with every change that changes a synthesised value."""
+
+FLUX_STEP = 2.0**-12
+"""Step in which flux over continuum is stored: its rounding, 7e-5 rms, is 0.7 % of the noise at S/N 100, and halves
+the store."""
 
 LIMB_DARKENING = 0.6
 """Linear limb-darkening coefficient of the rotation kernel (Gray 2005, chapter 18)."""
 
 _KERNEL_STEP = 0.005  # of the tabulated kernel's argument; linear interpolation errs by less than 2e-6
-_BATCH = 64  # pairs synthesised together: bounds the memory, about 10 MB an array
+_BATCH = 32  # pairs synthesised together: their 64 spectra are one tile of the continuum's, and fit the cache
+_MARGIN = 256  # library pixels on either side of the grid: 500 km/s of shift, 500 km/s of rotation, and the guard
+_GUARD = 40  # pixels beyond the reach of shift and rotation: eight standard deviations of the instrument's profile
 
 
 def rotation_transfer(
@@ -71,16 +76,14 @@ def _rotation(vsini: Tensor, frequency: Tensor) -> Tensor:
 
 
 def broaden_and_shift(
-    arm: Arm, flux: Tensor, vsini: Tensor, velocity: Tensor, *, broadening: float = 0.0, pixels: slice | None = None
+    flux: Tensor, vsini: Tensor, velocity: Tensor, *, broadening: float = 0.0, pixels: slice | None = None
 ) -> Tensor:
-    """Rotate, broaden and Doppler-shift spectra on the library grid of an arm.
+    """Rotate, broaden and Doppler-shift spectra on the log-wavelength grid of a library.
 
     Parameters
     ----------
-    arm
-        The arm whose library grid ``flux`` is on.
-    flux : Tensor, shape (star, library_pixels)
-        Flux per unit wavelength, continuum included, at rest.
+    flux : Tensor, shape (star, pixel)
+        Flux per unit wavelength, continuum included, at rest, on pixels of the library grid of an arm.
     vsini : Tensor, shape (star,)
         Projected rotational velocities, km/s.
     velocity : Tensor, shape (star,)
@@ -88,16 +91,15 @@ def broaden_and_shift(
     broadening
         Standard deviation of an additional Gaussian, km/s.
     pixels
-        Library pixels to return; all of them by default.
+        Pixels to return; all of them by default.
 
     Returns
     -------
     Tensor, shape (star, pixel)
-        As observed. Within vsini and velocity of the two ends (100 pixels for 500 km/s) the values mean nothing: there
-        enters the other end of the spectrum, on the straight line from end to end. The library's margins of 866 pixels
-        and more keep that away from the arm's own grid.
+        As observed. Within vsini and velocity of the two ends (200 pixels for 500 km/s each) the values mean nothing:
+        there enters the other end of the spectrum, on the straight line from end to end.
     """
-    n_pixels = arm.library_pixels
+    n_pixels = flux.shape[1]
     n_fft = next_fast_len(n_pixels + 1, real=True)
     # A straight line from end to end goes around the transform: it is broadened to itself and shifted exactly, and what
     # remains meets the periodic boundary at zero, so that no step rings into the spectrum.
@@ -130,28 +132,66 @@ class Stars:
     velocity: NDArray[np.float64]
     """Radial velocities, km/s."""
 
+    def take(self, rows: NDArray[np.bool_]) -> Stars:
+        """The stars at ``rows``."""
+        return Stars(self.labels[rows], self.radius[rows], self.vsini[rows], self.velocity[rows])
 
-def component(arm: Arm, library: Library, stars: Stars, *, pixels: slice | None = None) -> Tensor:
+    def join(self, other: Stars) -> Stars:
+        """These stars, then those of ``other``."""
+        return Stars(*(np.concatenate([getattr(self, item.name), getattr(other, item.name)]) for item in fields(self)))
+
+
+def component(arm: Arm, library: Library, stars: Stars, *, whole: bool = False) -> Tensor:
     """Light of single stars as it would be observed without noise: surface flux times R^2, rotated and shifted.
+
+    Parameters
+    ----------
+    arm, library, stars
+        Which arm of which stars.
+    whole
+        Return the whole library grid, whose ends mean nothing (see :func:`broaden_and_shift`), not the arm's.
 
     Returns
     -------
-    Tensor, shape (star, pixel)
-        On the arm's library grid (or its ``pixels``), erg s-1 cm-2 A-1 at the star's surface times solar radii squared.
+    Tensor, shape (star, arm.n_pixels or arm.library_pixels)
+        In erg s-1 cm-2 A-1 at the star's surface times solar radii squared.
 
     Raises
     ------
     OutsideLibraryError
         If a star is outside the library's domain.
+    ValueError
+        If a star is so fast that what it shows on the grid lies beyond the library's.
     """
-    flux = torch.from_numpy(library.flux(arm.name, stars.labels))
-    observed = broaden_and_shift(
-        arm, flux, torch.from_numpy(stars.vsini), torch.from_numpy(stars.velocity), pixels=pixels
+    margin = _margin(arm, stars)
+    seen = slice(arm.library_margin - margin, arm.library_margin + arm.n_pixels + margin)
+    wanted = slice(margin, margin + arm.n_pixels)
+    if whole:
+        seen = wanted = slice(0, arm.library_pixels)
+    mean, components = (torch.from_numpy(part[arm.name][..., seen]) for part in (library.mean, library.components))
+    # The mean comes last: it is large, and would cost the sum of small terms its last digits.
+    flux = torch.mm(torch.from_numpy(library.interpolate(stars.labels)), components).add_(mean).exp_()
+    vsini, velocity = torch.from_numpy(stars.vsini), torch.from_numpy(stars.velocity)
+    area = torch.from_numpy(stars.radius.astype(np.float32) ** 2)
+    return broaden_and_shift(flux, vsini, velocity, pixels=wanted).mul_(area[:, None])
+
+
+def _margin(arm: Arm, stars: Stars) -> int:
+    """Library pixels needed on either side of the grid: one number for all stars of Table 1, so that shapes are too."""
+    reach = np.max(np.abs(pixel_shift(stars.velocity)) + stars.vsini / STEP_KMS, initial=0.0) + _GUARD
+    widest = min(arm.library_margin, arm.library_pixels - arm.n_pixels - arm.library_margin)
+    for margin in (_MARGIN, widest):
+        if reach <= margin:
+            return margin
+    fastest = int(np.argmax(np.abs(stars.velocity) + stars.vsini))
+    speed = f"velocity {stars.velocity[fastest]:g} km/s and vsini {stars.vsini[fastest]:g} km/s"
+    raise ValueError(
+        f"a star of {speed} shows on the grid of arm {arm.name} what lies beyond the library; together they may reach "
+        f"{(widest - _GUARD) * STEP_KMS:.0f} km/s: narrow the priors"
     )
-    return observed * torch.from_numpy(stars.radius.astype(np.float32) ** 2)[:, None]
 
 
-def add_noise(flux: Tensor, snr: Tensor, keys: NDArray[np.int64], arm: Arm, seed: int) -> Tensor:
+def add_noise(flux: Tensor, snr: Tensor, keys: NDArray[np.int64], arm: Arm, seed: int) -> tuple[Tensor, Tensor]:
     """Add photon-like Gaussian noise so that the median over pixels of flux / sigma is ``snr``.
 
     sigma_i = sqrt(flux_i median(flux)) / snr: the noise of photons at the level that gives the asked S/N. A survey
@@ -165,88 +205,153 @@ def add_noise(flux: Tensor, snr: Tensor, keys: NDArray[np.int64], arm: Arm, seed
         Signal-to-noise ratio per pixel.
     keys : array, shape (spectrum, 2)
         Serial number of the draw, and kind of spectrum.
+
+    Returns
+    -------
+    noisy, sigma : Tensor, shape (spectrum, pixel)
+        The noisy flux, and the standard deviation of its noise.
     """
     level = flux.median(dim=1, keepdim=True).values
     sigma = torch.sqrt(flux * level) / snr[:, None]
     normal = noise.normal(keys, ARM_NAMES.index(arm.name), seed, n_draws=1, n_pixels=flux.shape[1])[:, 0]
-    return flux + sigma * torch.as_tensor(normal)
+    return torch.addcmul(flux, sigma, torch.from_numpy(normal)), sigma
 
 
-def pair_fluxes(arm: Arm, library: Library, population: Population, seed: int) -> NDArray[np.float32]:
+class PairSpectra(NamedTuple):
+    """Both spectra of some pairs in one arm."""
+
+    flux: NDArray[np.float32]
+    """Noisy flux over continuum in steps of :data:`FLUX_STEP`, shape (pair, 2, pixel); kind 0 is the single star."""
+    flux_ratio: NDArray[np.float32]
+    """Mean flux of the second star over the first's, before noise, shape (pair,); NaN where there is no second."""
+    n_defects: NDArray[np.int16]
+    """Pixels with added defects, shape (pair, 2)."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What decides the spectra of resolved draws, beside the draws."""
+
+    seed: int = 0
+    """Seed of the noise and of the extras."""
+    population: int = 0
+    """Number of the population: draws of different populations with one serial number have noise of their own."""
+    extras: Extras = Extras()
+    """What Table 1 lacks."""
+
+    def serial(self, population: Population) -> NDArray[np.int64]:
+        """A number for each draw that no draw of another population has, shape (draw,)."""
+        return population.draws.number + (np.int64(self.population) << np.int64(48))
+
+
+def pair_spectra(arm: Arm, library: Library, population: Population, scene: Scene = Scene()) -> PairSpectra:
     """Noisy, continuum-normalised spectra of the primaries alone and of both stars together.
 
     Equation 4 of Zhang et al. (2022): F_binary = F_1 R_1^2 + F_2 R_2^2, each degraded to the drawn S/N, then the same
-    continuum function as for observed spectra.
-
-    Returns
-    -------
-    array, shape (pair, 2, n_pixels)
-        Kind 0 is the single star, kind 1 the binary.
+    continuum function as for observed spectra. Without a second star both spectra are the first's, with different
+    noise.
     """
+    rows = len(population.draws.number)
+    serial = scene.serial(population)
     primary, secondary = stars_of(population)
-    first = component(arm, library, primary, pixels=arm.on_library)
-    both = first + component(arm, library, secondary, pixels=arm.on_library)
-    spectra = torch.stack([first, both], dim=1).flatten(0, 1)
-    number = np.repeat(population.draws.number, 2)
-    keys = np.stack([number, np.tile(np.arange(2), len(population.draws.number))], axis=1)
+    two = np.isfinite(population.secondary.teff)
+    light = component(arm, library, primary.join(secondary.take(two)))
+    first, second = light[:rows], light[rows:]
+    if not two.all():
+        second = torch.zeros_like(first).index_put_((torch.from_numpy(two),), second)
+    if arm is RED:
+        fill_h_alpha(first.numpy(), primary.velocity, *scene.extras.emission(serial, scene.seed))
+    ratio = np.where(two, (second.mean(dim=1) / first.mean(dim=1)).numpy(), np.nan)
+
+    spectra = torch.stack([first, first + second], dim=1).flatten(0, 1)
+    keys = np.stack([np.repeat(serial, 2), np.tile(np.arange(2), rows)], axis=1)
     snr = torch.from_numpy(np.repeat(population.draws.snr, 2).astype(np.float32))
-    noisy = add_noise(spectra, snr, keys, arm, seed)
-    normalised, _ = normalise(torch.from_numpy(arm.wavelength), noisy.double().clamp_min(0.0))
-    return normalised.to(torch.float32).reshape(-1, 2, arm.n_pixels).numpy()
+    noisy, sigma = add_noise(spectra, snr, keys, arm, scene.seed)
+    changed = spoil(arm, scene.extras.defects, noisy.numpy(), sigma.numpy(), keys, scene.seed)
+    normalised, _ = normalise(torch.from_numpy(arm.wavelength), noisy.double().clamp_min_(0.0))
+    stored = (normalised * (1.0 / FLUX_STEP)).round_().mul_(FLUX_STEP).to(torch.float32)
+    return PairSpectra(
+        stored.reshape(rows, 2, arm.n_pixels).numpy(), ratio.astype(np.float32), changed.reshape(rows, 2)
+    )
 
 
 def stars_of(population: Population) -> tuple[Stars, Stars]:
-    """Components of each pair: the primary moves at v1, the secondary at v1 + separation."""
+    """Components of each pair: the primary moves at v1, the secondary at v1 + separation.
+
+    Radii are such that their squares weigh the light: a star that is further away than the primary counts as smaller.
+    """
     draws = population.draws
     primary = Stars(population.labels(1), population.primary.radius, draws.vsini1, draws.velocity1)
     velocity2 = draws.velocity1 + draws.separation
-    return primary, Stars(population.labels(2), population.secondary.radius, draws.vsini2, velocity2)
+    radius2 = population.secondary.radius * np.sqrt(population.dilution)
+    return primary, Stars(population.labels(2), radius2, draws.vsini2, velocity2)
 
 
-def split_of(population: Population) -> NDArray[np.int8]:
-    """Split of each pair in the paper's proportions: 40 of 380 for the test, the rest 9:1 (codes of schema.SPLITS)."""
-    test = 40.0 / 380.0
-    lot = population.draws.lot
-    return np.where(lot < test, 2, np.where(lot < test + 0.1 * (1.0 - test), 1, 0)).astype(np.int8)
-
-
-def pairs(library: Library, population: Population, seed: int) -> xr.Dataset:
-    """Synthesise kept draws: one block of the training store, both arms of a pair from one theta.
+def pairs(library: Library, population: Population, scene: Scene = Scene()) -> dict[str, NDArray[np.generic]]:
+    """Synthesise kept draws of one population, both arms of a pair from one theta.
 
     Returns
     -------
-    xr.Dataset
-        Of :data:`twinlines.pipeline.schema.PAIRS`.
+    dict
+        Columns of :data:`twinlines.pipeline.schema.PAIRS` but for ``split``, which is not the draws' to say.
+
+    Raises
+    ------
+    ValueError
+        If a spectrum has no continuum; names the draw.
     """
     draws, rows = population.draws, len(population.draws.number)
-    fluxes = {f"flux_{name}": np.empty((rows, 2, ARMS[name].n_pixels), dtype=np.float32) for name in ARM_NAMES}
-    for start in range(0, rows, _BATCH):
-        batch = population.take(slice(start, start + _BATCH))
-        for name in ARM_NAMES:
-            fluxes[f"flux_{name}"][start : start + _BATCH] = pair_fluxes(ARMS[name], library, batch, seed)
+    codes = np.full(rows, scene.population, dtype=np.int8)
+    with np.errstate(invalid="ignore"):
+        luminosity_ratio = population.secondary.luminosity * population.dilution / population.primary.luminosity
     columns: dict[str, NDArray[np.generic]] = {
         "draw": draws.number,
-        "split": split_of(population),
-        "mass_ratio": draws.mass_ratio,
-        "feh": draws.feh,
-        "alpha": draws.alpha,
-        "log_age": np.log10(population.primary.age),
-        "separation": draws.separation,
+        "population": codes,
+        "label": scene.extras.labels(codes),
+        "mass_ratio": population.mass2 / draws.mass1,
+        "luminosity_ratio": luminosity_ratio,
+        "dilution": population.dilution,
+        "separation": np.where(np.isfinite(population.secondary.teff), draws.separation, np.nan),
         "snr": draws.snr,
+        "emission": scene.extras.emission(scene.serial(population), scene.seed)[0],
+        **_star_columns(population),
     }
-    stars = stars_of(population)
-    for suffix, state, star, mass, eep in (
-        ("1", population.primary, stars[0], draws.mass1, draws.eep1),
-        ("2", population.secondary, stars[1], draws.mass2, population.eep2),
-    ):
+    for name in ARM_NAMES:
+        arm = ARMS[name]
+        flux = np.empty((rows, 2, arm.n_pixels), dtype=np.float32)
+        ratio, defects = np.empty(rows, dtype=np.float32), np.empty((rows, 2), dtype=np.int16)
+        for start in range(0, rows, _BATCH):
+            part = slice(start, min(start + _BATCH, rows))
+            # Every batch is full, the last by repetition: kernels choose their order of summation by the shape.
+            full = np.minimum(np.arange(start, start + _BATCH), rows - 1)
+            made = pair_spectra(arm, library, population.take(full), scene)
+            for whole, batch in zip((flux, ratio, defects), made, strict=True):
+                whole[part] = batch[: part.stop - start]
+        if not np.isfinite(flux).all():
+            lost = int(draws.number[~np.isfinite(flux).all(axis=(1, 2))][0])
+            raise ValueError(f"draw {lost} has no continuum in arm {name}; narrow the priors so that it is not drawn")
+        columns |= {f"flux_{name}": flux, f"flux_ratio_{name}": ratio, f"n_defects_{name}": defects}
+    return columns
+
+
+def _star_columns(population: Population) -> dict[str, NDArray[np.generic]]:
+    draws = population.draws
+    first = population.primary, draws.mass1, draws.eep1
+    second = population.secondary, population.mass2, population.eep2
+    columns: dict[str, NDArray[np.generic]] = {}
+    for suffix, star, (state, mass, eep) in zip("12", stars_of(population), (first, second), strict=True):
+        exists = np.isfinite(state.teff)
         columns |= {
             f"teff{suffix}": state.teff,
             f"logg{suffix}": state.logg,
+            f"feh{suffix}": star.labels[:, 2],
+            f"alpha{suffix}": star.labels[:, 3],
+            f"log_age{suffix}": np.log10(state.age),
             f"radius{suffix}": state.radius,
             f"luminosity{suffix}": state.luminosity,
             f"mass{suffix}": mass,
             f"eep{suffix}": eep,
-            f"vsini{suffix}": star.vsini,
-            f"velocity{suffix}": star.velocity,
+            f"vsini{suffix}": np.where(exists, star.vsini, np.nan),
+            f"velocity{suffix}": np.where(exists, star.velocity, np.nan),
         }
-    return PAIRS.dataset(columns | fluxes, rows)
+    return columns

@@ -149,7 +149,7 @@ def _prepare(
         )
     flux = torch.from_numpy(library.flux(which.name, labels[:, :4])).double()
     flux /= flux.mean(1, keepdim=True)
-    flux = broaden_and_shift(which, flux, torch.from_numpy(labels[:, 4]), torch.zeros(len(labels)))
+    flux = broaden_and_shift(flux, torch.from_numpy(labels[:, 4]), torch.zeros(len(labels)))
     normalised, _ = continuum.normalise(torch.from_numpy(which.library_wavelength), flux)
     spectra = normalised[:, which.library_margin - pad : which.library_margin + which.n_pixels + pad]
     spectra = spectra - spectra.mean(1, keepdim=True)

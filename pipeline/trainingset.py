@@ -1,33 +1,35 @@
-"""The training set: draws until enough pairs are kept, then synthesises them shard by shard over a Dask client.
+"""What a training set is made of: its recipe, which draws make its pairs, and how pairs are split.
 
-The client holds the serial numbers of the kept draws and no spectra; a worker makes one shard of pairs from them.
+Knows no spectrum and no Dask; :mod:`twinlines.pipeline.trainingstore` makes the store.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from twinlines.cluster.window import run_window
-from twinlines.pipeline import population, stores, synthesis
+from twinlines.pipeline import synthesis
+from twinlines.pipeline.extras import Extras
 from twinlines.pipeline.library import Library
-from twinlines.pipeline.population import TABLE1, Draws, Population, Priors
-from twinlines.pipeline.progress import Progress
-from twinlines.pipeline.schema import PAIRS
+from twinlines.pipeline.population import KEPT, PARAMETERS, TABLE1, Population, Priors, Source, count_fates
+from twinlines.pipeline.progress import Progress, silent
+from twinlines.pipeline.schema import DRAWS, PAIRS, POPULATIONS
 from twinlines.pipeline.tracks import Tracks
+
+PERIOD, TEST_PAIRS, VALIDATION_PAIRS = 190, 20, 17
+"""Of so many consecutive pairs, so many are for the test and for validation: of 380,000 pairs 40,000 and 34,000, as in
+Table 2 of Zhang et al. (2022)."""
 
 _DRAW_BLOCK = 16384
 _MOST_DRAWS_PER_PAIR = 200
+_SPLIT_STREAM = 2**63  # second word of the key; draws and noise have others
 
 
 class SynthesisError(ValueError):
@@ -41,143 +43,173 @@ class TrainingSet:
     n_pairs: int
     """Pairs wanted."""
     seed: int = 0
-    """Seed of the draws and of the noise."""
+    """Seed of the draws, the noise, the extras and the splits."""
     priors: Priors = TABLE1
     """Distributions of the free parameters."""
+    condition: tuple[str, ...] = ()
+    """Parameters whose priors are conditioned on the domain of tracks and library; see
+    :attr:`twinlines.pipeline.population.Source.condition`."""
+    extras: Extras = field(default_factory=Extras)
+    """What Table 1 lacks."""
     tracks: Path | None = None
     """Track table; None is the one that ships."""
     library: Path | None = None
     """Spectral library; None is the one that ships."""
 
-    def provenance(self) -> dict[str, object]:
+    def __post_init__(self) -> None:
+        if self.n_pairs < 1:
+            raise SynthesisError(f"at least one pair must be asked for (asked: {self.n_pairs})")
+        unknown = [name for name in self.condition if name not in PARAMETERS]
+        if unknown:
+            raise SynthesisError(
+                f"condition: there is no parameter {unknown[0]!r}; the parameters are {', '.join(PARAMETERS)}"
+            )
+
+    def provenance(self) -> dict[str, Any]:
         """Everything that decides the pairs' values, for people and for the digest."""
         return {
             "n_pairs": self.n_pairs,
             "seed": self.seed,
-            "priors": {item.name: repr(getattr(self.priors, item.name)) for item in fields(self.priors)},
+            "priors": self.priors.describe(),
+            "condition": list(self.condition),
+            "extras": self.extras.describe(),
             "tracks": Tracks.load(self.tracks).digest,
             "library": Library.load(self.library).digest,
             "numerics": synthesis.NUMERICS,
+            "store_version": PAIRS.version,
         }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the provenance, hexadecimal."""
+        return hashlib.sha256(json.dumps(self.provenance(), sort_keys=True).encode()).hexdigest()
+
+    def sources(self) -> dict[int, Source]:
+        """The populations that take part, by number."""
+        return self.extras.sources(self.seed, self.priors, self.condition)
 
 
 @dataclass(frozen=True)
-class SynthesisReport:
-    """What became of the draws."""
+class Fates:
+    """What became of draws; arrays of shape (draw,)."""
 
-    store: str
-    """Where the pairs are."""
-    n_pairs: int
-    """Pairs stored."""
-    n_draws: int
-    """Draws made."""
-    fates: dict[str, int]
-    """Number of draws by fate: kept, or why not."""
-    digest: str
-    """Digest of the provenance."""
+    number: NDArray[np.int64]
+    """Serial number within the population."""
+    population: NDArray[np.int8]
+    """Number of the population."""
+    fate: NDArray[np.int16]
+    """0, or why the draw was dropped."""
+    redraws: NDArray[np.int8]
+    """How often conditioned parameters were drawn again."""
 
-    @property
-    def kept_fraction(self) -> float:
-        """Kept over drawn; the paper keeps about 0.38."""
-        return self.fates.get("kept", 0) / self.n_draws
+    @classmethod
+    def of(cls, code: int, population: Population) -> Fates:
+        """Fates of resolved draws."""
+        number = population.draws.number
+        codes = np.full(len(number), code, dtype=np.int8)
+        return cls(number, codes, population.fate, population.redraws)
+
+    @classmethod
+    def join(cls, parts: Sequence[Fates]) -> Fates:
+        """Fates one after the other."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in DRAWS.variables))
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Columns of :data:`twinlines.pipeline.schema.DRAWS`."""
+        return {name: getattr(self, name) for name in DRAWS.variables}
+
+    def counts(self) -> dict[str, int]:
+        """How many draws met which fate."""
+        return count_fates(self.fate)
 
 
-def kept_draws(training_set: TrainingSet) -> tuple[Draws, int, dict[str, int]]:
-    """The first ``n_pairs`` draws that become pairs, how many draws that took, and the fate of each by count.
+@dataclass(frozen=True)
+class Selection:
+    """Which draws make the pairs; arrays of shape (pair,)."""
+
+    population: NDArray[np.int8]
+    """Number of each pair's population."""
+    number: NDArray[np.int64]
+    """Serial number of each pair's draw, within its population."""
+    fates: Fates
+    """What became of all draws that were made."""
+
+
+def select(training_set: TrainingSet, progress: Progress = silent) -> Selection:
+    """Find the draws that make the pairs: of each population the first that are kept.
+
+    A larger set of the same recipe begins with the pairs of a smaller one.
 
     Raises
     ------
     SynthesisError
         If fewer than one in 200 draws is kept: the priors and the library's domain hardly overlap.
     """
-    if training_set.n_pairs < 1:
-        raise SynthesisError(f"at least one pair must be asked for (asked: {training_set.n_pairs})")
     tracks, library = Tracks.load(training_set.tracks), Library.load(training_set.library)
-    kept: list[Draws] = []
-    fates: dict[str, int] = {}
-    n_kept = n_draws = 0
-    while n_kept < training_set.n_pairs:
-        drawn = population.draw(n_draws, _DRAW_BLOCK, training_set.seed, training_set.priors)
-        resolved = population.resolve(drawn, tracks, library)
-        alive = np.flatnonzero(resolved.fate == population.KEPT)
-        wanted = training_set.n_pairs - n_kept
-        if len(alive) >= wanted:
+    population = training_set.extras.assign(training_set.n_pairs)
+    number = np.zeros(training_set.n_pairs, dtype=np.int64)
+    fates: list[Fates] = []
+    done = 0
+    for code, source in training_set.sources().items():
+        wanted = int(np.count_nonzero(population == code))
+
+        def tell(found: int, before: int = done) -> None:
+            progress("draw", before + found, training_set.n_pairs)
+
+        found = _first_kept(source, wanted, tracks, library, tell)
+        number[population == code] = found.number[found.fate == KEPT]
+        fates.append(found)
+        done += wanted
+    return Selection(population, number, Fates.join(fates))
+
+
+def draw_fates(training_set: TrainingSet, draws: int) -> dict[str, dict[str, int]]:
+    """What becomes of the first ``draws`` draws of each population: numbers by the population's name and by fate."""
+    tracks, library = Tracks.load(training_set.tracks), Library.load(training_set.library)
+    counts: dict[str, dict[str, int]] = {}
+    for code, source in training_set.sources().items():
+        blocks = [np.arange(start, min(start + _DRAW_BLOCK, draws)) for start in range(0, draws, _DRAW_BLOCK)]
+        fates = Fates.join([Fates.of(code, source.realise(block, tracks, library)) for block in blocks])
+        counts[POPULATIONS[code]] = fates.counts()
+    return counts
+
+
+def _first_kept(source: Source, wanted: int, tracks: Tracks, library: Library, tell: Callable[[int], None]) -> Fates:
+    """Fates of a population's draws, as many as are needed for ``wanted`` kept ones."""
+    parts: list[Fates] = []
+    kept = made = 0
+    while kept < wanted:
+        numbers = np.arange(made, made + _DRAW_BLOCK)
+        fates = Fates.of(source.code, source.realise(numbers, tracks, library))
+        alive = np.flatnonzero(fates.fate == KEPT)
+        if len(alive) >= wanted - kept:
             # The last block ends with the last wanted pair, so that the fates count just the draws that were needed.
-            used = int(alive[wanted - 1]) + 1
-            resolved, alive = resolved.take(slice(0, used)), alive[:wanted]
-        kept.append(resolved.draws.take(alive))
-        for label, number in resolved.counts().items():
-            fates[label] = fates.get(label, 0) + number
-        n_kept += len(alive)
-        n_draws += len(resolved.fate)
-        if n_draws > _MOST_DRAWS_PER_PAIR * max(n_kept, 1000):
+            alive = alive[: wanted - kept]
+            used = int(alive[-1]) + 1
+            fates = Fates(*(getattr(fates, name)[:used] for name in DRAWS.variables))
+        parts.append(fates)
+        kept += len(alive)
+        made += len(fates.fate)
+        tell(kept)
+        if made > _MOST_DRAWS_PER_PAIR * max(kept, 1000):
             raise SynthesisError(
-                f"only {n_kept} of {n_draws} draws became pairs; the fates are {fates}. "
+                f"only {kept} of {made} draws became pairs; the fates are {Fates.join(parts).counts()}. "
                 "Narrow the priors, or give a wider library or wider tracks"
             )
-    joined = {item.name: np.concatenate([getattr(part, item.name) for part in kept]) for item in fields(Draws)}
-    return Draws(**joined), n_draws, fates
+    return Fates.join(parts)
 
 
-def synthesize(
-    client: Any,
-    training_set: TrainingSet,
-    out: Path,
-    *,
-    progress: Progress | None = None,
-) -> SynthesisReport:
-    """Make the training store ``out``: one Dask task per shard of pairs, published by one rename when it is whole.
+def splits(start: int, stop: int, seed: int) -> NDArray[np.int8]:
+    """Split of the pairs from ``start`` to ``stop``: codes of :data:`twinlines.pipeline.schema.SPLITS`.
 
-    Parameters
-    ----------
-    client
-        A connected ``distributed.Client``.
-    training_set
-        What to make.
-    out
-        Folder of the new Zarr store, of :data:`twinlines.pipeline.schema.PAIRS`.
-    progress
-        Called with (stage, done, total).
-
-    Raises
-    ------
-    StoreError
-        If ``out`` exists.
+    Of every :data:`PERIOD` pairs, 20 are for the test and 17 for validation, in an order that depends on the seed and
+    the period alone: the paper's proportions, exactly, and a pair's split does not change when the set grows.
     """
-    if out.exists():
-        raise stores.StoreError(f"{out} exists already; remove it or choose another name")
-    draws, n_draws, fates = kept_draws(training_set)
-    provenance = training_set.provenance()
-    digest = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    attrs = {"provenance": provenance, "digest": digest, "n_draws": n_draws, "fates": fates}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    stores.create(partial, PAIRS, training_set.n_pairs, attrs)
-
-    def tasks() -> Iterator[tuple[object, ...]]:
-        for start in range(0, training_set.n_pairs, PAIRS.shard_rows):
-            numbers = draws.number[start : start + PAIRS.shard_rows]
-            yield training_set, numbers, str(partial), start
-
-    total = -(-training_set.n_pairs // PAIRS.shard_rows)
-    try:
-        for done, (_, future) in enumerate(run_window(client, write_pairs, tasks()), start=1):
-            future.result()
-            if progress:
-                progress("synthesize", done, total)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)  # it cannot be gone on with
-        raise
-    partial.rename(out)
-    return SynthesisReport(str(out), training_set.n_pairs, n_draws, fates, digest)
-
-
-def write_pairs(training_set: TrainingSet, numbers: NDArray[np.int64], store: str, start: int) -> int:
-    """Synthesise the draws ``numbers`` and write them as the store's rows from ``start`` on; returns their count."""
-    torch.set_num_threads(1)
-    tracks, library = Tracks.load(training_set.tracks), Library.load(training_set.library)
-    first = int(numbers[0])
-    drawn = population.draw(first, int(numbers[-1]) - first + 1, training_set.seed, training_set.priors)
-    kept: Population = population.resolve(drawn.take(numbers - first), tracks, library)
-    stores.write_shard(store, PAIRS, start, synthesis.pairs(library, kept, training_set.seed))
-    return len(numbers)
+    first, last = start // PERIOD, -(-stop // PERIOD)
+    pattern = np.repeat([2, 1, 0], [TEST_PAIRS, VALIDATION_PAIRS, PERIOD - TEST_PAIRS - VALIDATION_PAIRS])
+    key = np.array([seed, _SPLIT_STREAM], dtype=np.uint64)
+    bits = np.random.Philox(key=key, counter=np.array([PERIOD * first, 0, 0, 0], dtype=np.uint64))
+    # One counter, four words, for each pair; the first of them ranks it within its period.
+    lots = bits.random_raw(4 * PERIOD * (last - first)).reshape(-1, PERIOD, 4)[:, :, 0]
+    codes = pattern[np.argsort(np.argsort(lots, axis=1), axis=1)].ravel()
+    return codes[start - PERIOD * first : stop - PERIOD * first].astype(np.int8)

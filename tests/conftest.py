@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed import Client, LocalCluster
+from distributed import Client
 
+from twinlines.cluster.launch import launch
+from twinlines.cluster.profiles import Local
 from twinlines.models import checkpoint
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.pipeline.arms import ARMS
@@ -34,11 +36,6 @@ def untrained_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[Client]:
-    """A client of a real cluster: two single-threaded worker processes on this machine."""
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
-        ) as cluster,
-        Client(cluster) as connected,
-    ):
+    """A client of a real cluster, as users launch it: two single-threaded worker processes on this machine."""
+    with launch(Local(n_workers=2)) as connected:
         yield connected

@@ -1,98 +1,104 @@
-"""The training store and the training of members, over a real cluster."""
+"""Which draws make a training set, and how its pairs are split."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from distributed import Client
+from hypothesis import given
+from hypothesis import strategies as st
 
-from twinlines.models import checkpoint
-from twinlines.models.ensemble import Ensemble
-from twinlines.pipeline import population, stores, training, trainingset
-from twinlines.pipeline.population import Priors, Uniform
-from twinlines.pipeline.schema import PAIRS, SchemaError
-from twinlines.pipeline.trainingset import SynthesisError, SynthesisReport, TrainingSet, kept_draws, synthesize
+from twinlines.pipeline import trainingset
+from twinlines.pipeline.extras import BLEND, COOL_GIANT, Blends, CoolGiants, Extras
+from twinlines.pipeline.library import Library
+from twinlines.pipeline.population import KEPT, Priors, resolve
+from twinlines.pipeline.population import draw as draw_systems
+from twinlines.pipeline.priors import Uniform
+from twinlines.pipeline.tracks import Tracks
+from twinlines.pipeline.trainingset import PERIOD, SynthesisError, TrainingSet, draw_fates, select, splits
 
-SMALL = TrainingSet(n_pairs=70, seed=3)
-
-
-@pytest.fixture(scope="module")
-def report(client: Client, tmp_path_factory: pytest.TempPathFactory) -> SynthesisReport:
-    return synthesize(client, SMALL, tmp_path_factory.mktemp("pairs") / "pairs.zarr")
-
-
-def test_the_store_holds_the_first_draws_that_are_kept(report: SynthesisReport) -> None:
-    with stores.open_store(report.store, PAIRS) as store:
-        assert store.sizes["pair"] == 70
-        drawn = population.draw(0, report.n_draws, seed=3)
-        np.testing.assert_allclose(store["mass1"], drawn.mass1[store["draw"].values], rtol=1e-6)
-        assert int(store["draw"][-1]) == report.n_draws - 1
-        assert np.isfinite(store["flux_B"].values).all()
-        assert set(store["split"].values.tolist()) == {0, 1, 2}
-        assert store.attrs["digest"] == report.digest
-        assert store.attrs["fates"] == report.fates
-    assert sum(report.fates.values()) == report.n_draws
-    assert report.kept_fraction == 70 / report.n_draws
+SMALL = TrainingSet(n_pairs=300, seed=3)
+MIXED = replace(SMALL, extras=Extras(CoolGiants(0.2), Blends(0.1)))
 
 
-def test_the_digest_says_what_the_pairs_are_made_of(report: SynthesisReport) -> None:
-    other = TrainingSet(n_pairs=70, seed=3, priors=Priors(mass_ratio=Uniform(0.5, 1.0)))
-    assert SMALL.provenance() != other.provenance()
-    assert SMALL.provenance() == TrainingSet(n_pairs=70, seed=3).provenance()
+def test_the_pairs_are_the_first_draws_that_are_kept() -> None:
+    chosen = select(SMALL)
+    made = len(chosen.fates.fate)
+    resolved = resolve(draw_systems(0, made, seed=3), Tracks.load(), Library.load())
+    np.testing.assert_array_equal(chosen.number, np.flatnonzero(resolved.fate == KEPT))
+    np.testing.assert_array_equal(chosen.fates.fate, resolved.fate)
+    assert chosen.number[-1] == made - 1
+    assert sum(chosen.fates.counts().values()) == made
 
 
-def test_a_longer_set_begins_with_the_shorter(report: SynthesisReport) -> None:
-    longer, _, _ = kept_draws(TrainingSet(n_pairs=200, seed=3))
-    with stores.open_store(report.store, PAIRS) as store:
-        np.testing.assert_array_equal(longer.number[:70], store["draw"].values)
+def test_the_block_of_draws_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = select(MIXED)
+    monkeypatch.setattr(trainingset, "_DRAW_BLOCK", 77)
+    parts = select(MIXED)
+    for name in ("population", "number"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    np.testing.assert_array_equal(parts.fates.fate, whole.fates.fate)
 
 
-def test_an_existing_store_stays(client: Client, report: SynthesisReport) -> None:
-    with pytest.raises(stores.StoreError, match="exists already"):
-        synthesize(client, SMALL, Path(report.store))
+def test_a_longer_set_begins_with_the_shorter() -> None:
+    shorter, longer = select(MIXED), select(replace(MIXED, n_pairs=500))
+    np.testing.assert_array_equal(longer.population[:300], shorter.population)
+    np.testing.assert_array_equal(longer.number[:300], shorter.number)
 
 
-def test_what_fails_leaves_nothing_behind(client: Client, tmp_path: Path) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        raise KeyboardInterrupt
+def test_every_population_has_its_share_and_its_fates() -> None:
+    chosen = select(MIXED)
+    counts = np.bincount(chosen.population, minlength=3)
+    np.testing.assert_allclose(counts, [210, 60, 30], atol=3)
+    for code in (COOL_GIANT, BLEND):
+        mine = chosen.fates.population == code
+        kept = chosen.fates.number[mine & (chosen.fates.fate == KEPT)]
+        np.testing.assert_array_equal(kept, chosen.number[chosen.population == code])
+    assert set(draw_fates(MIXED, 100)) == {"table1", "cool_giant", "blend"}
 
-    with pytest.raises(KeyboardInterrupt):
-        synthesize(client, TrainingSet(n_pairs=5), tmp_path / "pairs.zarr", progress=stop)
-    assert list(tmp_path.iterdir()) == []
+
+def test_fates_of_draws_are_counted_without_pairs() -> None:
+    counts = draw_fates(SMALL, 20_000)["table1"]
+    assert sum(counts.values()) == 20_000
+    assert 0.25 < counts["kept"] / 20_000 < 0.28
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[str, int, int]] = []
+    select(MIXED, lambda *step: told.append(step))
+    assert told[-1] == ("draw", 300, 300)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
 
 
 def test_priors_that_give_no_pairs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainingset, "_MOST_DRAWS_PER_PAIR", 10)
     with pytest.raises(SynthesisError, match="only 0 of 16384 draws became pairs"):
-        kept_draws(TrainingSet(n_pairs=5, priors=Priors(feh=Uniform(0.4, 0.5))))
+        select(TrainingSet(n_pairs=5, priors=Priors(feh=Uniform(0.4, 0.5))))
     with pytest.raises(SynthesisError, match="at least one pair"):
-        kept_draws(TrainingSet(n_pairs=0))
+        TrainingSet(n_pairs=0)
 
 
-def test_members_are_trained_as_tasks_and_make_an_ensemble(
-    client: Client, report: SynthesisReport, tmp_path: Path
-) -> None:
-    told: list[tuple[str, int, int]] = []
-    options = {"arms": ("B", "R"), "penalties": (16,), "members": 1, "epochs": 1}
-    metrics = training.train(
-        client, Path(report.store), tmp_path / "w", progress=lambda *step: told.append(step), **options
-    )
-    assert sorted(metrics) == ["B_p16_m1", "R_p16_m1"]
-    assert told == [("train", 1, 2), ("train", 2, 2)]
-    ensemble = Ensemble.load(tmp_path / "w")
-    assert ensemble.penalties("R") == (16,)
-    before = checkpoint.digest(tmp_path / "w")
-    assert training.train(client, Path(report.store), tmp_path / "w", **options) == metrics
-    assert checkpoint.digest(tmp_path / "w") == before
+def test_the_digest_follows_the_recipe() -> None:
+    others = [
+        replace(SMALL, n_pairs=301),
+        replace(SMALL, seed=4),
+        replace(SMALL, priors=Priors(mass_ratio=Uniform(0.5, 1.0))),
+        replace(SMALL, condition=("feh",)),
+        MIXED,
+    ]
+    assert len({SMALL.digest, *(other.digest for other in others)}) == 6
+    assert TrainingSet(n_pairs=300, seed=3).digest == SMALL.digest
 
 
-def test_training_on_something_else_is_one_clear_error(client: Client, tmp_path: Path) -> None:
-    with pytest.raises(stores.StoreError, match="does not exist"):
-        training.train(client, tmp_path / "none.zarr", tmp_path / "w")
-    other = tmp_path / "other.zarr"
-    stores.create(other, trainingset.PAIRS, 1)
-    (other / "zarr.json").write_text((other / "zarr.json").read_text().replace('"pairs"', '"catalog"'))
-    with pytest.raises(SchemaError, match="'catalog'"):
-        training.train(client, other, tmp_path / "w")
+def test_splits_have_the_papers_proportions_exactly() -> None:
+    codes = splits(0, 380_000, seed=0)
+    assert np.bincount(codes).tolist() == [306_000, 34_000, 40_000]
+    # Not the same order in every period, and no two seeds alike.
+    assert len({codes[start : start + PERIOD].tobytes() for start in range(0, 19_000, PERIOD)}) == 100
+    assert (splits(0, 1900, seed=1) != codes[:1900]).any()
+
+
+@given(st.integers(0, 5000), st.integers(1, 700), st.integers(0, 2**40))
+def test_the_split_of_a_pair_does_not_depend_on_its_block(start: int, count: int, seed: int) -> None:
+    np.testing.assert_array_equal(splits(start, start + count, seed), splits(0, start + count, seed)[start:])

@@ -79,7 +79,7 @@ def expose(
     which, rng = arm(name), np.random.default_rng(seed)
     rows = len(velocities)
     flux = torch.from_numpy(library.flux(name, np.broadcast_to(labels, (rows, 4)))).double()
-    flux = broaden_and_shift(which, flux / flux.mean(1, keepdim=True), torch.full((rows,), vsini), torch.zeros(rows))
+    flux = broaden_and_shift(flux / flux.mean(1, keepdim=True), torch.full((rows,), vsini), torch.zeros(rows))
     wavelength = native_pixels(name) + rng.uniform(-0.3, 0.3, (rows, 1))
     low, high = which.library_loglam[[0, -1]]
     values = np.empty_like(wavelength)
@@ -170,7 +170,7 @@ def test_correlation_equals_the_direct_sum(library: Library, templates: Template
     # Directly: the templates as they are, neither tapered, filtered nor written in components.
     raw = torch.from_numpy(library.flux(name, prepared.labels[:, :4])).double()
     raw = broaden_and_shift(
-        prepared.arm, raw / raw.mean(1, keepdim=True), torch.from_numpy(prepared.labels[:, 4]), torch.zeros(len(raw))
+        raw / raw.mean(1, keepdim=True), torch.from_numpy(prepared.labels[:, 4]), torch.zeros(len(raw))
     )
     raw, _ = continuum.normalise(torch.from_numpy(prepared.arm.library_wavelength), raw)
     for place in range(0, prepared.lags + 1, 16):

@@ -1,0 +1,156 @@
+"""The commands that make a training set and train an ensemble on it: arguments and what is printed, nothing else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twinlines.pipeline import console
+from twinlines.pipeline.cli_options import ClusterOption, JsonOption, SeedOption, WorkersOption, connected
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from twinlines.pipeline.trainingset import TrainingSet
+
+training_app = typer.Typer()
+
+TracksOption = Annotated[
+    Path | None, typer.Option("--tracks", help="Track table, from 'twinlines tracks import'; else the one that ships.")
+]
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option("--library", help="Spectral library, from 'twinlines library import'; else the one that ships."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with priors, conditions and extra populations.")
+]
+
+
+class ArmOption(StrEnum):
+    """Arms."""
+
+    B = "B"
+    R = "R"
+
+
+def _training_set(pairs: int, seed: int, tracks: Path | None, library: Path | None, config: Path | None) -> TrainingSet:
+    from twinlines.pipeline import trainingconfig
+    from twinlines.pipeline.trainingset import TrainingSet
+
+    chosen = trainingconfig.read(config) if config else {}
+    # Workers may have another current folder.
+    absolute = {name: path and path.resolve() for name, path in (("tracks", tracks), ("library", library))}
+    return TrainingSet(n_pairs=pairs, seed=seed, **absolute, **chosen)
+
+
+def _print_fates(fates: dict[str, int], draws: int, where: Console) -> None:
+    rows: list[tuple[object, ...]] = [
+        (name, number, f"{100.0 * number / draws:.1f}")
+        for name, number in sorted(fates.items(), key=lambda one: -one[1])
+    ]
+    where.print(console.table(("fate of the draws", "number", "%"), rows))
+
+
+@training_app.command(epilog="Example: twinlines population --draws 20000 --tracks parsec.zarr.zip")
+def population(
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Systems to draw.")] = 20_000,
+    seed: SeedOption = 0,
+    tracks: TracksOption = None,
+    library: LibraryOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw systems and say what becomes of them, without spectra: which fraction is kept, and why others are not."""
+    from twinlines.pipeline.trainingset import draw_fates
+
+    fates = draw_fates(_training_set(draws, seed, tracks, library, config), draws)
+
+    def lines(where: Console) -> None:
+        for name, counts in fates.items():
+            total = sum(counts.values())
+            _print_fates(counts, total, where)
+            where.print(f"{name}: {100 * counts.get('kept', 0) / total:.1f} % of {total} draws are kept")
+
+    console.show(fates, as_json, lines)
+
+
+@training_app.command(epilog="Example: twinlines synthesize --pairs 60000 --out pairs.zarr --report pairs-report")
+def synthesize(
+    pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs to make.")],
+    out: Annotated[Path, typer.Option("--out", help="New Zarr store.")],
+    seed: SeedOption = 0,
+    tracks: TracksOption = None,
+    library: LibraryOption = None,
+    config: ConfigOption = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Folder for figures of the set, like the paper's 1 and 2.")
+    ] = None,
+    cluster: ClusterOption = "local",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a training set: pairs of a single star and a binary. Killed, it goes on where it was."""
+    from twinlines.pipeline import trainingreport
+    from twinlines.pipeline.trainingstore import synthesize as make
+
+    training_set = _training_set(pairs, seed, tracks, library, config)
+    with connected(cluster, workers) as client, console.progress() as progress:
+        made = make(client, training_set, out, progress=progress)
+    figures = trainingreport.write(out, training_set, report) if report and made.complete else []
+
+    def lines(where: Console) -> None:
+        _print_fates(made.fates, made.n_draws, where)
+        where.print(f"{made.n_pairs} pairs of {made.n_draws} draws ({100 * made.kept_fraction:.1f} % kept)")
+        for one in made.failed:
+            where.print(f"failed: {one.shard}: {one.error} (traceback in {one.file})", markup=False)
+        if made.failed:
+            where.print(f"{out} is not there yet; mend the cause and give the same command again")
+        else:
+            where.print(f"{out}: {made.computed} shards made now, {made.skipped} before")
+        for path in figures:
+            where.print(f"figure: {path}", markup=False)
+
+    console.show({**made.to_json(), "figures": [str(path) for path in figures]}, as_json, lines)
+    if not made.complete:
+        raise typer.Exit(1)
+
+
+@training_app.command(epilog="Example: twinlines train --pairs pairs.zarr --penalty 16 --members 3 --out weights")
+def train(
+    pairs: Annotated[Path, typer.Option("--pairs", help="Training store, from 'twinlines synthesize'.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the ensemble.")],
+    arm: Annotated[list[ArmOption] | None, typer.Option("--arm", help="Arm; both by default.")] = None,
+    penalty: Annotated[
+        list[int] | None, typer.Option("--penalty", min=1, help="Penalty (Lambda); 16 by default.")
+    ] = None,
+    members: Annotated[int, typer.Option("--members", min=1, help="Members for each arm and penalty.")] = 5,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Most epochs of one member.")] = 60,
+    seed: SeedOption = 0,
+    cluster: ClusterOption = "local",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train an ensemble, one member a task. Killed, each member goes on after its last epoch."""
+    from twinlines.pipeline.training import train as run_train
+
+    with connected(cluster, workers) as client, console.progress() as progress:
+        metrics = run_train(
+            client,
+            pairs,
+            out,
+            arms=[one.value for one in arm or list(ArmOption)],
+            penalties=penalty or [16],
+            members=members,
+            epochs=epochs,
+            seed=seed,
+            progress=progress,
+        )
+    columns = ("epochs", "best_epoch", "validation_loss", "test_tpr", "test_fpr", "test_tpr_at_fpr_0.001")
+    rows: list[tuple[object, ...]] = [
+        (name, *(round(one[column], 5) for column in columns)) for name, one in sorted(metrics.items())
+    ]
+    console.show(metrics, as_json, lambda where: where.print(console.table(("member", *columns), rows)))
