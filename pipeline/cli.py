@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlines.pipeline import console
+from twinlines.pipeline.cli_tracks import tracks_app
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 catalog_app = typer.Typer(help="Questions to the published catalog.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(tracks_app, name="tracks")
 
 
 class LayoutName(StrEnum):

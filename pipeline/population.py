@@ -228,11 +228,11 @@ def resolve(draws: Draws, tracks: Tracks, library: Library) -> Population:
         lost = (fate == KEPT) & (reason != 0)
         fate[lost] = base + reason[lost].astype(np.int16)
 
-    primary = tracks.state(draws.mass1, draws.feh, draws.eep1)
+    primary = tracks.state(draws.mass1, draws.feh, draws.eep1, draws.alpha)
     drop(primary.reason, _PRIMARY_TRACK)
-    eep2, reason = tracks.eep_at_age(draws.mass2, draws.feh, primary.age)
+    eep2, reason = tracks.eep_at_age(draws.mass2, draws.feh, primary.age, draws.alpha)
     drop(reason, _SECONDARY_TRACK)
-    secondary = tracks.state(draws.mass2, draws.feh, eep2)
+    secondary = tracks.state(draws.mass2, draws.feh, eep2, draws.alpha)
     drop(secondary.reason, _SECONDARY_TRACK)
     population = Population(draws, primary, secondary, eep2, fate)
     for star, base in ((1, _PRIMARY_LIBRARY), (2, _SECONDARY_LIBRARY)):
