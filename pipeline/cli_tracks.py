@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,12 @@ def import_(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Store to write, *.zarr.zip.")] = Path("tracks.zarr.zip"),
+    maximum_mass: Annotated[
+        float, typer.Option("--maximum-mass", help="Leave out heavier tracks; solar masses.", show_default="all")
+    ] = inf,
+    last_eep: Annotated[
+        int | None, typer.Option("--last-eep", min=2, help="Cut tracks after this EEP.", show_default="all")
+    ] = None,
     skip_damaged: Annotated[
         bool, typer.Option("--skip-damaged", help="Leave out files that cannot be read; exit status 3 tells.")
     ] = False,
@@ -37,7 +44,15 @@ def import_(
     from twinlines.pipeline.trackimport import import_tracks
 
     with console.progress() as progress:
-        report = import_tracks(sources, out, skip_damaged=skip_damaged, overwrite=overwrite, progress=progress)
+        report = import_tracks(
+            sources,
+            out,
+            maximum_mass=maximum_mass,
+            last_eep=last_eep,
+            skip_damaged=skip_damaged,
+            overwrite=overwrite,
+            progress=progress,
+        )
     console.show(report.to_json(), as_json, report.show)
     if report.left_out:
         raise typer.Exit(QUARANTINED)

@@ -29,6 +29,10 @@ COLUMNS = ("star_age", "star_mass", "log_L", "log_Teff")
 
 _KNOWN = f"*{SUFFIX} file or archive ({', '.join('*' + suffix for suffix in ARCHIVES)})"
 _ALPHA_NAMES = ("[a/Fe]", "[alpha/Fe]")
+_ROUNDING = 1e-9
+"""An age that falls by less than this part of it does so by rounding: official MIST files have such places."""
+_MOST_MOVED = 10  # EEPs of a track; more is no rounding
+_LEAST_STEP = 1e-12  # dex, of log age, after the repair: far above what a sum of float64 numbers loses
 _DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError)
 """What reading a damaged archive can raise."""
 
@@ -58,7 +62,9 @@ class TrackFile:
     rotation: float
     """Initial v/v_crit; NaN where the header does not say."""
     table: NDArray[np.float64]
-    """Age in years, current mass, log L, log Teff from EEP 1 on, (eep, 4)."""
+    """Log age (years), log L, log Teff and current mass from EEP 1 on, (eep, 4); the age rises along it."""
+    moved: int
+    """EEPs whose age had to be moved, within its rounding, to rise."""
 
 
 def find(sources: Sequence[str | Path]) -> list[Path]:
@@ -92,18 +98,20 @@ def _is_track_source(path: Path) -> bool:
 
 def read(path: Path) -> Iterator[TrackFile | TrackFileError]:
     """Read a track file, or all of an archive without unpacking it to disk; what cannot be read comes as an error."""
+    # A file name that is no UTF-8 reads as lone surrogates, which neither stores nor terminals take.
+    name = str(path).encode("utf-8", "backslashreplace").decode()
     if path.name.endswith(ARCHIVES):
-        yield from _read_archive(path)
+        yield from _read_archive(path, name)
         return
     try:
-        yield parse(path.read_bytes(), str(path))
+        yield parse(path.read_bytes(), name)
     except OSError as error:
-        yield TrackFileError(f"{path}: cannot be read: {error}")
+        yield TrackFileError(f"{name}: cannot be read: {error}")
     except TrackFileError as error:
         yield error
 
 
-def _read_archive(path: Path) -> Iterator[TrackFile | TrackFileError]:
+def _read_archive(path: Path, name: str) -> Iterator[TrackFile | TrackFileError]:
     n_members = 0
     try:
         with tarfile.open(path, "r:*") as archive:
@@ -114,17 +122,17 @@ def _read_archive(path: Path) -> Iterator[TrackFile | TrackFileError]:
                 content = archive.extractfile(member)
                 data = b"" if content is None else content.read()
                 try:
-                    yield parse(data, f"{path}: {member.name}")
+                    yield parse(data, f"{name}: {member.name}")
                 except TrackFileError as error:
                     yield error
     except _DAMAGE as error:
         yield TrackFileError(
-            f"{path}: the archive is damaged or cut short after {n_members} track files "
+            f"{name}: the archive is damaged or cut short after {n_members} track files "
             f"({error or type(error).__name__}); download it again"
         )
         return
     if not n_members:
-        yield TrackFileError(f"{path}: no *{SUFFIX} file in this archive")
+        yield TrackFileError(f"{name}: no *{SUFFIX} file in this archive")
 
 
 def parse(data: bytes, source: str) -> TrackFile:
@@ -162,7 +170,7 @@ def parse(data: bytes, source: str) -> TrackFile:
             f"({' '.join(names[:8])}{' ...' if len(names) > 8 else ''}); get the track with all columns"
         )
     _refuse_truncated(data, header[-1], body, n_points, source)
-    table = _table(body, names, n_header, source)
+    log_age, moved = _rising(table := _table(body, names, n_header, source), source)
     alpha_name = next((name for name in _ALPHA_NAMES if name in composition), _ALPHA_NAMES[0])
     track = TrackFile(
         source=source,
@@ -173,18 +181,22 @@ def parse(data: bytes, source: str) -> TrackFile:
         helium=_number(composition, "Yinit", source, required=False),
         metals=_number(composition, "Zinit", source, required=False),
         rotation=_number(composition, "v/vcrit", source, required=False),
-        table=table,
+        table=np.column_stack([log_age, table[:, 2:], table[:, 1]]),
+        moved=moved,
     )
-    _refuse_impossible(track)
+    if track.mass <= 0:
+        raise TrackFileError(f"{source}: the header gives initial_mass as {track.mass:g}, expected above 0")
     return track
 
 
 def _values(header: list[str], key: str, source: str) -> dict[str, str]:
     """The header's values by name, from the line that names ``key`` and the line below it."""
-    for names, values in itertools.pairwise(header):
-        found = names.lstrip("#").split()
-        if key in found:
-            return dict(zip(found, values.lstrip("#").split(), strict=False))
+    for line, below in itertools.pairwise(header):
+        names, values = line.lstrip("#").split(), below.lstrip("#").split()
+        if key in names and len(names) > len(values):
+            raise TrackFileError(f"{source}: the header names {' '.join(names)} and gives only {' '.join(values)}")
+        if key in names:
+            return dict(zip(names, values, strict=False))
     raise TrackFileError(
         f"{source}: no line with the name {key} among the {len(header)} lines that begin with '#'; "
         f"this is no track in MIST's {SUFFIX} layout"
@@ -206,7 +218,7 @@ def _number(values: dict[str, str], name: str, source: str, *, required: bool = 
 
 def _refuse_truncated(data: bytes, names: str, body: list[str], n_points: float, source: str) -> None:
     if len(body) != n_points:
-        what = "is truncated" if len(body) < n_points else "has rows too many"
+        what = "is truncated" if len(body) < n_points else "has too many rows"
         raise TrackFileError(
             f"{source}: {what}: {len(body)} rows, the header's N_pts says {n_points:.0f}; get the file again"
         )
@@ -248,26 +260,31 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _refuse_impossible(track: TrackFile) -> None:
-    """Refuse values that no star has: not finite, no mass or age, an age that does not rise."""
-    table = track.table
+def _rising(table: NDArray[np.float64], source: str) -> tuple[NDArray[np.float64], int]:
+    """Log ages (eep,) of a table of :data:`COLUMNS`, rising, and at how many EEPs rounding was mended for that."""
     if len(table) < 2:
-        raise TrackFileError(f"{track.source}: {len(table)} EEP; a track needs two at least; leave the file out")
-    if not track.mass > 0:
-        raise TrackFileError(f"{track.source}: the header gives initial_mass as {track.mass:g}, expected above 0")
+        raise TrackFileError(f"{source}: {len(table)} EEP; a track needs two at least; leave the file out")
     bad = ~np.isfinite(table)
     bad[:, :2] |= table[:, :2] <= 0  # their logarithms are taken
     if bad.any():
         row, column = np.argwhere(bad)[0]
         expected = "a number above 0" if column < 2 else "a finite number"
         raise TrackFileError(
-            f"{track.source}: {COLUMNS[column]} at EEP {row + 1} is {table[row, column]:g}, expected {expected}; "
+            f"{source}: {COLUMNS[column]} at EEP {row + 1} is {table[row, column]:g}, expected {expected}; "
             "get the file again or leave it out"
         )
-    falls = np.flatnonzero(np.diff(np.log10(table[:, 0])) <= 0)
-    if falls.size:
-        row = falls[0]
+    age = table[:, 0]
+    log_age = np.log10(age)
+    flat = np.flatnonzero(np.diff(log_age) < _LEAST_STEP)
+    if not flat.size:
+        return log_age, 0
+    falls = np.flatnonzero(np.diff(age) < -_ROUNDING * age[1:])
+    if falls.size or flat.size > _MOST_MOVED:
+        row = falls[0] if falls.size else flat[0]
         raise TrackFileError(
-            f"{track.source}: age does not rise from EEP {row + 1} to {row + 2} ({table[row, 0]:.10g} yr, then "
-            f"{table[row + 1, 0]:.10g} yr); leave the file out"
+            f"{source}: age does not rise from EEP {row + 1} to {row + 2} ({age[row]:.10g} yr, then "
+            f"{age[row + 1]:.10g} yr); leave the file out"
         )
+    for row in range(int(flat[0]), len(age) - 1):
+        log_age[row + 1] = max(log_age[row + 1], log_age[row] + _LEAST_STEP)
+    return log_age, int((log_age != np.log10(age)).sum())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class ImportReport:
     """Number of tracks by the first line of their files: whose models, which version."""
     rotation: list[float]
     """Initial v/v_crit that occur, where files state it."""
+    ages_moved: int
+    """EEPs whose ages were moved, by less than one part in 1e9, since they did not rise."""
     left_out: list[str]
     """Files that could not be read and were left out, with the reasons."""
     covers: TrackSummary
@@ -55,6 +57,8 @@ class ImportReport:
         lines.append(f"initial rotation v/v_crit: {', '.join(f'{value:g}' for value in self.rotation) or 'not stated'}")
         if len(self.models) > 1 or len(self.rotation) > 1:
             lines.append("attention: these tracks are of different models, and are interpolated as if they were of one")
+        if self.ages_moved:
+            lines.append(f"ages at {self.ages_moved} EEPs did not rise, by less than one part in 1e9, and were moved")
         lines += [f"left out: {error}" for error in self.left_out]
         for line in [*lines, f"written: {self.file}"]:
             where.print(line, markup=False)
@@ -64,6 +68,8 @@ def import_tracks(
     sources: Sequence[str | Path],
     out: str | Path,
     *,
+    maximum_mass: float = np.inf,
+    last_eep: int | None = None,
     skip_damaged: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -76,6 +82,10 @@ def import_tracks(
         Track files, archives of them, and folders, which are searched with their subfolders; any set of compositions.
     out
         Store to write, ``*.zarr.zip``.
+    maximum_mass
+        Leave out heavier tracks; solar masses.
+    last_eep
+        Cut tracks after this EEP; with both, all of MIST fits in the memory of a worker.
     skip_damaged
         Leave out what cannot be read, and report it, instead of importing nothing.
     overwrite
@@ -103,10 +113,10 @@ def import_tracks(
     for done, path in enumerate(paths):
         progress("track files", done, len(paths))
         for one in trackfiles.read(path):
-            if isinstance(one, TrackFile):
-                tracks.append(one)
-            else:
+            if isinstance(one, TrackFileError):
                 errors.append(str(one))
+            elif one.mass <= maximum_mass:
+                tracks.append(replace(one, table=one.table[:last_eep]))
     progress("track files", len(paths), len(paths))
     if errors and not skip_damaged:
         raise TrackFileError(
@@ -114,15 +124,16 @@ def import_tracks(
             + "\nnothing was imported; mend these, or leave them out (--skip-damaged, skip_damaged=True)"
         )
     if not tracks:
-        raise TrackFileError(_listed("no track can be read", errors))
+        raise TrackFileError(_listed(f"there is no track of at most {maximum_mass:g} Msun that can be read", errors))
     tracks.sort(key=_star)
     _refuse_duplicates(tracks)
     models = Counter(track.models for track in tracks)
     rotation = sorted({track.rotation for track in tracks if not np.isnan(track.rotation)})
     columns, eep = _columns(tracks)
-    attrs = {"models": dict(models), "sources": sorted({path.name for path in paths}), "left_out": len(errors)}
+    ages_moved = sum(track.moved for track in tracks)
+    attrs = {"models": dict(models), "left_out": len(errors), "ages_moved": ages_moved}
     trackstore.write(out, columns, eep, attrs)
-    return ImportReport(str(out), dict(models), rotation, errors, summarise(Tracks.load(out)))
+    return ImportReport(str(out), dict(models), rotation, ages_moved, errors, summarise(Tracks.load(out)))
 
 
 def _star(track: TrackFile) -> tuple[float, float, float]:
@@ -139,7 +150,7 @@ def _refuse_duplicates(tracks: Sequence[TrackFile]) -> None:
     ]
     if twins:
         raise TrackFileError(
-            _listed(f"{len(twins)} pairs of files hold tracks of the same star", twins)
+            _listed(f"two files hold tracks of the same star, {len(twins)} times", twins)
             + "\nnothing was imported; give one set of models at a time, and each of its files once"
         )
 
@@ -158,7 +169,7 @@ def _columns(tracks: Sequence[TrackFile]) -> tuple[dict[str, NDArray[Any]], NDAr
     tables = np.full((4, len(tracks), longest), np.nan)
     for row, track in enumerate(tracks):
         tables[:, row, : len(track.table)] = track.table.T
-    age, star_mass, log_l, log_teff = tables
+    log_age, log_l, log_teff, star_mass = tables
     columns: dict[str, NDArray[Any]] = {
         name: np.array([getattr(track, name) for track in tracks])
         for name in ("feh", "alpha", "mass", "helium", "metals", "rotation")
@@ -166,5 +177,5 @@ def _columns(tracks: Sequence[TrackFile]) -> tuple[dict[str, NDArray[Any]], NDAr
     columns["models"] = np.array([track.models for track in tracks], dtype=object)
     # Where the file is on this machine is nobody's business: its name and its folder's are.
     columns["source_file"] = np.array(["/".join(Path(track.source).parts[-2:]) for track in tracks], dtype=object)
-    columns |= {"log_age": np.log10(age), "log_l": log_l, "log_teff": log_teff, "star_mass": star_mass}
+    columns |= {"log_age": log_age, "log_l": log_l, "log_teff": log_teff, "star_mass": star_mass}
     return columns, np.arange(1.0, longest + 1.0)

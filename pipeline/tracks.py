@@ -93,13 +93,11 @@ class Tracks:
         shape = (self.mass.size, self.eep.size)
         if self.eep.ndim != 1 or self.eep.size < 2 or not (np.diff(self.eep) > 0).all():
             raise ValueError(f"tracks: eep must have at least two values, ascending; got {self.eep}")
-        for name in ("feh", "alpha"):
-            if getattr(self, name).shape != shape[:1]:
-                raise ValueError(f"tracks: {name} has shape {getattr(self, name).shape}, expected {shape[:1]}")
-        for name in _QUANTITIES:
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"tracks: {name} has shape {getattr(self, name).shape}, expected {shape}")
-        finite = np.isfinite(self._table).all(axis=2)
+        for name in ("feh", "alpha", *_QUANTITIES):
+            expected = shape if name in _QUANTITIES else shape[:1]
+            if getattr(self, name).shape != expected:
+                raise ValueError(f"tracks: {name} has shape {getattr(self, name).shape}, expected {expected}")
+        finite = np.asarray(np.isfinite(self._table).all(axis=2))
         if (finite[:, 1:] & ~finite[:, :-1]).any():
             raise ValueError("tracks: a track has values after its end; cut it there")
         if not finite[:, :2].all():
@@ -112,6 +110,8 @@ class Tracks:
                 f"tracks: age does not rise along the track of {self.label(i)} after EEP {self.eep[k]:g}; remove it"
             )
         _ = self.mesh  # which refuses tracks out of order
+        for column, name in enumerate(_QUANTITIES):  # views: all of MIST would not fit in memory twice
+            object.__setattr__(self, name, self._table[:, :, column])
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Tracks:

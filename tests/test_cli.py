@@ -20,6 +20,7 @@ from twinlines.pipeline.testing import random_file
 
 COMMANDS = [
     ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("synthesize",), ("train",),
+    ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
 ]  # fmt: skip
 
