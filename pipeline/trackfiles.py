@@ -27,10 +27,11 @@ ARCHIVES = (".txz", ".tar.xz", ".tgz", ".tar.gz")
 COLUMNS = ("star_age", "star_mass", "log_L", "log_Teff")
 """Columns that are used: yr, solar masses, log10 of solar luminosities, log10 of K."""
 
+_SUFFIXES = (SUFFIX, *ARCHIVES)
 _KNOWN = f"*{SUFFIX} file or archive ({', '.join('*' + suffix for suffix in ARCHIVES)})"
 _ALPHA_NAMES = ("[a/Fe]", "[alpha/Fe]")
 _ROUNDING = 1e-9
-"""An age that falls by less than this part of it does so by rounding: official MIST files have such places."""
+"""An age that falls by less than this part of it does so by rounding; official files are reported to have that."""
 _MOST_MOVED = 10  # EEPs of a track; more is no rounding
 _LEAST_STEP = 1e-12  # dex, of log age, after the repair: far above what a sum of float64 numbers loses
 _DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError)
@@ -78,28 +79,32 @@ def find(sources: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for source in map(Path, sources):
         if source.is_dir():
-            below = [path for path in sorted(source.rglob("*")) if _is_track_source(path) and path.is_file()]
+            below = [path for path in sorted(source.rglob("*")) if _is_named(path.name, _SUFFIXES) and path.is_file()]
             if not below:
                 raise TrackFileError(f"{source}: no {_KNOWN} in this folder or below it")
             found += below
         elif not source.exists():
             raise TrackFileError(f"{source} does not exist")
-        elif _is_track_source(source):
+        elif _is_named(source.name, _SUFFIXES):
             found.append(source)
         else:
             raise TrackFileError(f"{source} is neither a folder nor a {_KNOWN}")
     return found
 
 
-def _is_track_source(path: Path) -> bool:
+def _is_named(name: str, suffixes: tuple[str, ...]) -> bool:
     # Copies from a Mac bring shadows named ._NAME along.
-    return path.name.endswith((SUFFIX, *ARCHIVES)) and not path.name.startswith(".")
+    return name.endswith(suffixes) and not name.startswith(".")
+
+
+def _printable(name: str) -> str:
+    # A file name that is no UTF-8 reads as lone surrogates, which neither stores nor terminals take.
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def read(path: Path) -> Iterator[TrackFile | TrackFileError]:
     """Read a track file, or all of an archive without unpacking it to disk; what cannot be read comes as an error."""
-    # A file name that is no UTF-8 reads as lone surrogates, which neither stores nor terminals take.
-    name = str(path).encode("utf-8", "backslashreplace").decode()
+    name = _printable(str(path))
     if path.name.endswith(ARCHIVES):
         yield from _read_archive(path, name)
         return
@@ -116,13 +121,13 @@ def _read_archive(path: Path, name: str) -> Iterator[TrackFile | TrackFileError]
     try:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
-                if not (member.isfile() and _is_track_source(Path(member.name)) and member.name.endswith(SUFFIX)):
+                if not (member.isfile() and _is_named(Path(member.name).name, (SUFFIX,))):
                     continue
-                n_members += 1
                 content = archive.extractfile(member)
                 data = b"" if content is None else content.read()
+                n_members += 1
                 try:
-                    yield parse(data, f"{name}: {member.name}")
+                    yield parse(data, f"{name}: {_printable(member.name)}")
                 except TrackFileError as error:
                     yield error
     except _DAMAGE as error:

@@ -40,8 +40,8 @@ SOLAR_LOGG = 4.438
 
 _LOG_MAXIMUM_AGE = float(np.log10(MAXIMUM_AGE))
 
-_CHUNK = 1 << 17
-"""Stars interpolated together; bounds the memory beyond the result to some tens of MB."""
+_CHUNK = 1 << 15
+"""Stars interpolated together; bounds the memory beyond the result to some ten MB."""
 
 _QUANTITIES = ("log_age", "log_l", "log_teff", "star_mass")
 
@@ -110,6 +110,7 @@ class Tracks:
                 f"tracks: age does not rise along the track of {self.label(i)} after EEP {self.eep[k]:g}; remove it"
             )
         _ = self.mesh  # which refuses tracks out of order
+        self._table.flags.writeable = False  # many share it
         for column, name in enumerate(_QUANTITIES):  # views: all of MIST would not fit in memory twice
             object.__setattr__(self, name, self._table[:, :, column])
 
@@ -201,7 +202,7 @@ class Tracks:
         place, fraction = bracket(self.eep, eep[good])
         ends = place + (fraction > 0) >= length
         # A track that ends beyond the age of the universe is too old at every later EEP, whatever ended it.
-        last = _gather(self.log_age, cells, length - 1)
+        last = self._log_age(cells, length - 1)
         reason[good[ends]] = np.where(last > _LOG_MAXIMUM_AGE, TrackReason.TOO_OLD, TrackReason.TRACK_ENDS)[ends]
         good, cells, length, place, fraction = (
             good[~ends],
@@ -210,9 +211,9 @@ class Tracks:
             place[~ends],
             fraction[~ends],
         )
-        lower = _gather(self._table, cells, place)
+        lower = self._values(cells, place)
         # A star on the last EEP of a track has no upper neighbour, and needs none.
-        upper = _gather(self._table, cells, np.minimum(place + 1, length - 1))
+        upper = self._values(cells, np.minimum(place + 1, length - 1))
         values[good] = lower + fraction[:, None] * (upper - lower)
         too_old = values[:, 0] > _LOG_MAXIMUM_AGE
         reason[too_old] = TrackReason.TOO_OLD
@@ -262,8 +263,8 @@ class Tracks:
         eep = np.full(mass.size, np.nan)
         good, cells, length = self._locate(reason, mass, feh, alpha)
         wanted = np.log10(age[good])
-        first = _gather(self.log_age, cells, np.zeros_like(length))
-        last = _gather(self.log_age, cells, length - 1)
+        first = self._log_age(cells, np.zeros_like(length))
+        last = self._log_age(cells, length - 1)
         # One part in 1e12 of the age is forgiven at both ends, so that state() and this function agree there.
         young, old = wanted < first - 5e-13, wanted > last + 5e-13
         complete = length >= self._complete
@@ -275,13 +276,29 @@ class Tracks:
         # Bisection on the interpolated track, until low and high are neighbours in every row.
         for _ in range(int(np.ceil(np.log2(self.eep.size)))):
             middle = (low + high) // 2
-            before = _gather(self.log_age, cells, middle) <= wanted
+            before = self._log_age(cells, middle) <= wanted
             wide = high - low > 1
             low, high = np.where(wide & before, middle, low), np.where(wide & ~before, middle, high)
-        start, stop = _gather(self.log_age, cells, low), _gather(self.log_age, cells, high)
+        start, stop = self._log_age(cells, low), self._log_age(cells, high)
         fraction = np.clip((wanted - start) / (stop - start), 0.0, 1.0)
         eep[good] = self.eep[low] + fraction * (self.eep[high] - self.eep[low])
         return eep, reason
+
+    def _values(self, cells: Cells, place: Indices) -> Array:
+        """Interpolate the four quantities between the tracks of each cell at EEP index ``place`` (n,): (n, 4)."""
+        rows = self._table.reshape(-1, len(_QUANTITIES))
+        total = np.zeros((place.size, len(_QUANTITIES)))
+        for tracks, weights in zip(cells.tracks, cells.weights, strict=True):
+            # Rows of a flat table are taken three times as fast as by an index of track and one of EEP.
+            total += weights[:, None] * rows.take(tracks * self.eep.size + place, axis=0)
+        return total
+
+    def _log_age(self, cells: Cells, place: Indices) -> Array:
+        """Interpolate the first of the four quantities alone: (n,)."""
+        numbers, total = self._table.reshape(-1), np.zeros(place.size)
+        for tracks, weights in zip(cells.tracks, cells.weights, strict=True):
+            total += weights * numbers.take((tracks * self.eep.size + place) * len(_QUANTITIES))
+        return total
 
     def _locate(
         self, reason: NDArray[np.int8], mass: Array, feh: Array, alpha: Array
@@ -303,11 +320,6 @@ class Tracks:
         if missing.any():
             good, cells = good[missing == 0], cells.take(missing == 0)
         return good, cells, self.length[cells.tracks].min(axis=0)
-
-
-def _gather(table: Array, cells: Cells, place: Indices) -> Array:
-    """Interpolate ``table`` (track, eep, ...) between the tracks of each cell at EEP index ``place`` (n,)."""
-    return np.asarray(np.einsum("cn,cn...->n...", cells.weights, table[cells.tracks, place]))
 
 
 def _log_radius(log_l: Array, log_teff: Array) -> Array:

@@ -148,7 +148,7 @@ def test_a_bad_file_is_a_clear_error(spoil: Callable[[], str], message: str) -> 
 
 
 def test_ages_that_do_not_rise_by_rounding_are_moved() -> None:
-    # Official files have such places: MIST 1.2's 0.9 Msun at [Fe/H] -4, for one.
+    # Official files are reported to have such places.
     whole = parse(GOOD.encode(), "a file")
     age = 10 ** whole.table[:, 0]
     text = with_cell(with_cell(GOOD, 9, "star_age", f"{age[7] * (1 - 1e-12):.17E}"), 10, "star_age", f"{age[7]:.17E}")
