@@ -58,7 +58,7 @@ class ImportReport:
         if len(self.models) > 1 or len(self.rotation) > 1:
             lines.append("attention: these tracks are of different models, and are interpolated as if they were of one")
         if self.ages_moved:
-            lines.append(f"ages at {self.ages_moved} EEPs did not rise, by less than one part in 1e9, and were moved")
+            lines.append(f"ages that did not rise, by less than one part in 1e9, and were moved: {self.ages_moved}")
         lines += [f"left out: {error}" for error in self.left_out]
         for line in [*lines, f"written: {self.file}"]:
             where.print(line, markup=False)
@@ -101,23 +101,10 @@ def import_tracks(
         If ``out`` exists and ``overwrite`` is not set, or is not named ``*.zarr.zip``, or its folder is missing.
     """
     out = Path(out)
-    if not out.name.endswith(SUFFIX):
-        raise stores.StoreError(f"{out}: a store of tracks is one zipped file; name it *{SUFFIX}")
-    if not out.parent.is_dir():
-        raise stores.StoreError(f"{out}: the folder {out.parent} does not exist; make it first")
-    if out.exists() and not overwrite:
-        raise stores.StoreError(f"{out} exists already; choose another name or allow it to be overwritten")
-    paths = trackfiles.find(sources)
-    tracks: list[TrackFile] = []
-    errors: list[str] = []
-    for done, path in enumerate(paths):
-        progress("track files", done, len(paths))
-        for one in trackfiles.read(path):
-            if isinstance(one, TrackFileError):
-                errors.append(str(one))
-            elif one.mass <= maximum_mass:
-                tracks.append(replace(one, table=one.table[:last_eep]))
-    progress("track files", len(paths), len(paths))
+    _check_target(out, overwrite)
+    if last_eep is not None and last_eep < 2:
+        raise TrackFileError(f"last_eep is {last_eep}; a track needs two EEPs at least")
+    tracks, errors = _read(trackfiles.find(sources), maximum_mass, last_eep, progress)
     if errors and not skip_damaged:
         raise TrackFileError(
             _listed(f"{len(errors)} of the track files cannot be read", errors)
@@ -136,6 +123,33 @@ def import_tracks(
     return ImportReport(str(out), dict(models), rotation, ages_moved, errors, summarise(Tracks.load(out)))
 
 
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not out.name.endswith(SUFFIX):
+        raise stores.StoreError(f"{out}: a store of tracks is one zipped file; name it *{SUFFIX}")
+    if not out.parent.is_dir():
+        raise stores.StoreError(f"{out}: the folder {out.parent} does not exist; make it first")
+    if out.exists() and not overwrite:
+        raise stores.StoreError(f"{out} exists already; choose another name or allow it to be overwritten")
+
+
+def _read(
+    paths: Sequence[Path], maximum_mass: float, last_eep: int | None, progress: Progress
+) -> tuple[list[TrackFile], list[str]]:
+    """Read all tracks up to a mass, cut after an EEP, and the messages of what cannot be read."""
+    tracks: list[TrackFile] = []
+    errors: list[str] = []
+    for done, path in enumerate(paths):
+        progress("track files", done, len(paths))
+        for one in trackfiles.read(path):
+            if isinstance(one, TrackFileError):
+                errors.append(str(one))
+            elif one.mass <= maximum_mass:
+                # A copy, so that what is cut off does not stay in memory.
+                tracks.append(replace(one, table=one.table[:last_eep].copy()))
+    progress("track files", len(paths), len(paths))
+    return tracks, errors
+
+
 def _star(track: TrackFile) -> tuple[float, float, float]:
     """What makes a track the track of its star, in the order in which they are stored."""
     return track.feh, track.alpha, track.mass
@@ -150,7 +164,7 @@ def _refuse_duplicates(tracks: Sequence[TrackFile]) -> None:
     ]
     if twins:
         raise TrackFileError(
-            _listed(f"two files hold tracks of the same star, {len(twins)} times", twins)
+            _listed(f"tracks of the same star in two files: {len(twins)}", twins)
             + "\nnothing was imported; give one set of models at a time, and each of its files once"
         )
 

@@ -63,10 +63,9 @@ class TrackSummary:
             for one in self.compositions
         ]
         where.print(console.table(tuple(name.replace("[", r"\[") for name in title), rows))
-        where.print(
-            f"{sum(one.tracks for one in self.compositions)} tracks of {len(self.compositions)} compositions, from EEP "
-            f"{self.first_eep} on; content {self.digest}"
-        )
+        n_tracks, n_compositions = sum(one.tracks for one in self.compositions), len(self.compositions)
+        compositions = "1 composition" if n_compositions == 1 else f"{n_compositions} compositions"
+        where.print(f"{n_tracks} tracks, {compositions}, from EEP {self.first_eep} on; content {self.digest}")
         for feh, alpha in self.holes:
             where.print(
                 f"no tracks at [Fe/H] {feh:g}, [alpha/Fe] {alpha:g}: stars next to it have no state", markup=False

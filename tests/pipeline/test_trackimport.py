@@ -91,6 +91,8 @@ def test_heavy_tracks_and_late_phases_may_be_left_out(sources: list[Path], tmp_p
         Composition(0.25, 0.0, 3, 0.8, 1.5, 0.5, 454, 454),
     ]
     assert Tracks.load(report.file).eep.size == 454
+    with pytest.raises(TrackFileError, match="last_eep is 1; a track needs two"):
+        import_tracks(sources, tmp_path / "u.zarr.zip", last_eep=1)
     with pytest.raises(TrackFileError, match=r"no track of at most 0\.5 Msun"):
         import_tracks(sources, tmp_path / "u.zarr.zip", maximum_mass=0.5)
 
@@ -102,7 +104,7 @@ def test_moved_ages_are_reported(sources: list[Path], tmp_path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
     report = import_tracks(sources, tmp_path / "t.zarr.zip")
     assert report.ages_moved == 1
-    assert "ages at 1 EEPs did not rise, by less than one part in 1e9, and were moved" in shown(report)
+    assert "ages that did not rise, by less than one part in 1e9, and were moved: 1" in shown(report)
 
 
 def test_a_file_name_that_is_no_utf_8_is_no_obstacle(tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ def test_two_tracks_of_one_star_are_an_error(sources: list[Path], tmp_path: Path
     with pytest.raises(TrackFileError) as caught:
         import_tracks([*sources, twin], tmp_path / "t.zarr.zip", skip_damaged=True)
     message = str(caught.value)
-    assert message.startswith("two files hold tracks of the same star, 1 times\n")
+    assert message.startswith("tracks of the same star in two files: 1\n")
     assert f"{sources[1]}: p0.25/00100M.track.eep and {twin}: both 1 Msun, [Fe/H] 0.25, [alpha/Fe] 0" in message
     assert "(v/v_crit 0.4 and 0)" in message
 
@@ -207,7 +209,7 @@ def test_the_commands(sources: list[Path], tmp_path: Path) -> None:
 
     told = run(cli.app, ["tracks", "show", str(store), "--out", str(figure), "--feh", "-0.4"])
     assert told.exit_code == 0, told.output
-    assert "7 tracks of 2 compositions, from EEP 1 on" in told.output
+    assert "7 tracks, 2 compositions, from EEP 1 on" in told.output
     assert "[alpha/Fe]" in told.output
     assert figure.read_bytes().startswith(b"\x89PNG")
     summary = json.loads(run(cli.app, ["tracks", "show", str(store), "--out", str(figure), "--json"]).stdout)
@@ -224,7 +226,7 @@ def test_the_commands(sources: list[Path], tmp_path: Path) -> None:
 def test_the_packaged_tracks_are_shown(tmp_path: Path) -> None:
     figure = tmp_path / "hr.png"
     told = CliRunner().invoke(cli.app, ["tracks", "show", "--out", str(figure)])
-    assert "2040 tracks of 24 compositions, from EEP 202 on" in told.output
+    assert "2040 tracks, 24 compositions, from EEP 202 on" in told.output
     assert figure.stat().st_size > 20_000
 
 
@@ -285,7 +287,7 @@ def test_real_tracks_are_given_back_at_their_nodes(parsec: Tracks) -> None:
         assert (state.reason == np.where(young, 0, TrackReason.TOO_OLD)).all()
         np.testing.assert_allclose(np.log10(state.teff[young]), parsec.log_teff[row, : eep.size][young], atol=1e-12)
         back, _ = parsec.eep_at_age(parsec.mass[row], parsec.feh[row], state.age[young])
-        np.testing.assert_allclose(back, eep[young], atol=1e-5)
+        np.testing.assert_allclose(back, eep[young], atol=1e-7)
 
 
 @needs_tracks
@@ -302,7 +304,7 @@ def test_both_directions_are_inverses_between_real_tracks(parsec: Tracks) -> Non
     assert set(np.unique(state.reason).tolist()) == {0, TrackReason.TOO_OLD}, "what ends, ends old"
     back, reason = parsec.eep_at_age(mass[good], feh[good], state.age[good])
     assert (reason == 0).all()
-    np.testing.assert_allclose(back, eep[good], atol=1e-4)
+    np.testing.assert_allclose(back, eep[good], atol=1e-7)
 
 
 @needs_tracks

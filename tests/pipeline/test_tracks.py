@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from twinlines.pipeline import stores, trackstore
+from twinlines.pipeline import population, stores, trackstore
 from twinlines.pipeline import tracks as module
+from twinlines.pipeline.population import Uniform
 from twinlines.pipeline.schema import EXPOSURES, TRACKS, SchemaError
 from twinlines.pipeline.stores import StoreError
 from twinlines.pipeline.testing_tracks import truth
@@ -419,6 +420,26 @@ def test_ragged_tracks_end_with_a_reason(star, reason):
     if reason != TrackReason.TRACK_ENDS:
         mass, feh, _, alpha = star
         assert tracks.eep_at_age(mass, feh, 3e9, alpha)[1].tolist() in ([reason], [TrackReason.AGE_OLD])
+
+
+def test_a_population_has_the_tracks_of_its_alpha():
+    class Everything:
+        def outside(self, labels):
+            return np.zeros(len(labels), dtype=np.int8)
+
+    priors = dataclasses.replace(
+        population.TABLE1, mass1=Uniform(1.0, 2.0), mass_ratio=Uniform(0.8, 1.0), feh=Uniform(-0.5, 0.1),
+        alpha=Uniform(-0.2, 0.4),
+    )  # fmt: skip
+    pairs = population.resolve(population.draw(0, 500, 3, priors), ragged(), Everything()).kept()
+    assert len(pairs.fate) > 200
+    draws = pairs.draws
+    log_age, _, log_teff, _ = truth(draws.mass1, draws.feh, draws.eep1, draws.alpha)
+    np.testing.assert_allclose(np.log10(pairs.primary.age), log_age, atol=1e-11)
+    np.testing.assert_allclose(np.log10(pairs.primary.teff), log_teff, atol=1e-11)
+    secondary_log_age, _, log_teff, _ = truth(draws.mass2, draws.feh, pairs.eep2, draws.alpha)
+    np.testing.assert_allclose(secondary_log_age, log_age, atol=1e-9)
+    np.testing.assert_allclose(np.log10(pairs.secondary.teff), log_teff, atol=1e-9)
 
 
 def test_a_removed_mass_is_interpolated_between_its_neighbours():
