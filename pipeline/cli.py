@@ -15,6 +15,7 @@ import typer
 
 from twinlines.pipeline import console
 from twinlines.pipeline.cli_options import (
+    QUARANTINED,
     ClusterOption,
     JsonOption,
     OverwriteOption,
@@ -23,14 +24,12 @@ from twinlines.pipeline.cli_options import (
     WorkersOption,
     connected,
 )
+from twinlines.pipeline.cli_tracks import tracks_app
 from twinlines.pipeline.cli_training import training_app
 
 if TYPE_CHECKING:
     import xarray as xr
     from rich.console import Console
-
-QUARANTINED = 3
-"""Exit status of a command that did its work but put files aside."""
 
 _STOPPED = 130
 
@@ -42,6 +41,7 @@ app = typer.Typer(
 )
 catalog_app = typer.Typer(help="Questions to the published catalog.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(tracks_app, name="tracks")
 app.add_typer(training_app)
 
 

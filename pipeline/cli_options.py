@@ -12,6 +12,9 @@ import typer
 if TYPE_CHECKING:
     from distributed import Client
 
+QUARANTINED = 3
+"""Exit status of a command that did its work but put files aside."""
+
 SurveyOption = Annotated[Path, typer.Option("--survey", help="Folder of the survey.", metavar="S")]
 ClusterOption = Annotated[
     str, typer.Option("--cluster", help="Where to run: local, or a scheduler's address such as tcp://host:8786.")

@@ -305,11 +305,11 @@ def resolve(draws: Draws, tracks: Tracks, library: Library) -> Population:
     primary inside the library, secondary inside the library.
     """
     fates = _Fates(len(draws.number))
-    primary = tracks.state(draws.mass1, draws.feh, draws.eep1)
+    primary = tracks.state(draws.mass1, draws.feh, draws.eep1, draws.alpha)
     fates.drop(primary.reason, _PRIMARY_TRACK)
-    eep2, reason = tracks.eep_at_age(draws.mass2, draws.feh, primary.age)
+    eep2, reason = tracks.eep_at_age(draws.mass2, draws.feh, primary.age, draws.alpha)
     fates.drop(reason, _SECONDARY_TRACK)
-    secondary = tracks.state(draws.mass2, draws.feh, eep2)
+    secondary = tracks.state(draws.mass2, draws.feh, eep2, draws.alpha)
     fates.drop(secondary.reason, _SECONDARY_TRACK)
     mine = draws.mass2, draws.feh, draws.alpha, eep2, np.ones(len(draws.number))
     return _within(library, draws, primary, secondary, mine, fates)
@@ -318,7 +318,7 @@ def resolve(draws: Draws, tracks: Tracks, library: Library) -> Population:
 def _resolve_alone(draws: Draws, tracks: Tracks, library: Library) -> Population:
     """States of single stars; there is no secondary."""
     fates = _Fates(len(draws.number))
-    primary = tracks.state(draws.mass1, draws.feh, draws.eep1)
+    primary = tracks.state(draws.mass1, draws.feh, draws.eep1, draws.alpha)
     fates.drop(primary.reason, _PRIMARY_TRACK)
     nothing = np.full(len(draws.number), np.nan)
     absent = State(*([nothing] * (len(fields(State)) - 1)), reason=np.zeros(len(nothing), dtype=np.int8))
@@ -331,9 +331,9 @@ def _resolve_unrelated(draws: Draws, others: Draws, difference: Array, tracks: T
     Their distances are such that the second appears ``difference`` bolometric magnitudes fainter than the first.
     """
     fates = _Fates(len(draws.number))
-    primary = tracks.state(draws.mass1, draws.feh, draws.eep1)
+    primary = tracks.state(draws.mass1, draws.feh, draws.eep1, draws.alpha)
     fates.drop(primary.reason, _PRIMARY_TRACK)
-    secondary = tracks.state(others.mass1, others.feh, others.eep1)
+    secondary = tracks.state(others.mass1, others.feh, others.eep1, others.alpha)
     fates.drop(secondary.reason, _SECONDARY_TRACK)
     dilution = 10.0 ** (-0.4 * difference) * primary.luminosity / secondary.luminosity
     theirs = others.mass1, others.feh, others.alpha, others.eep1, dilution

@@ -6,8 +6,8 @@ Dataset; :mod:`twinlines.pipeline.stores` creates, writes and opens what is desc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntFlag
 
 import numpy as np
@@ -116,6 +116,13 @@ class Schema:
     """Rows of one shard: the least that is written, and the unit of work."""
     bitshuffle: bool = False
     """Sort bits, not bytes, before compression: it pays where values are rounded to few bits."""
+
+    def labelled(self, dim: str, labels: Sequence[object]) -> Schema:
+        """Return this schema with a dimension that every store labels, and so sizes, for itself.
+
+        A schema that leaves such a dimension open validates stores of any size of it, but makes none.
+        """
+        return replace(self, sizes={**self.sizes, dim: len(labels)}, coords={**self.coords, dim: tuple(labels)})
 
     def shape(self, name: str, rows: int) -> tuple[int, ...]:
         """Shape of variable ``name`` in a Dataset of ``rows`` rows."""
@@ -373,3 +380,30 @@ CATALOG = Schema(
     shard_rows=65536,
 )
 """The published catalog: the newest row per (obsid, lmjm), sorted by HEALPix index, then obsid and lmjm."""
+
+_OF_TRACK = ("track",)
+_ALONG_TRACK = ("track", "eep")
+
+TRACKS = Schema(
+    name="tracks",
+    version=1,
+    row="track",
+    variables={
+        "feh": Variable(_OF_TRACK, "float64", "", "Initial [Fe/H]"),
+        "alpha": Variable(_OF_TRACK, "float64", "", "Initial [alpha/Fe]"),
+        "mass": Variable(_OF_TRACK, "float64", "solMass", "Initial mass"),
+        "helium": Variable(_OF_TRACK, "float64", "", "Initial mass fraction of helium, Y; NaN where not stated"),
+        "metals": Variable(_OF_TRACK, "float64", "", "Initial mass fraction of metals, Z; NaN where not stated"),
+        "rotation": Variable(_OF_TRACK, "float64", "", "Initial rotation, v/v_crit; NaN where not stated"),
+        "n_eeps": Variable(_OF_TRACK, "int32", "", "Number of EEPs that the track has, from the first on"),
+        "models": Variable(_OF_TRACK, "str", "", "Whose models, as their files say in their first lines"),
+        "source_file": Variable(_OF_TRACK, "str", "", "File from which the track comes"),
+        "log_age": Variable(_ALONG_TRACK, "float64", "", "log10 of age in years; NaN after the track's end"),
+        "log_l": Variable(_ALONG_TRACK, "float32", "", "log10 of luminosity in solar luminosities"),
+        "log_teff": Variable(_ALONG_TRACK, "float32", "", "log10 of effective temperature in K"),
+        "star_mass": Variable(_ALONG_TRACK, "float32", "solMass", "Current mass"),
+    },
+    shard_rows=256,
+)
+"""Evolutionary tracks, sorted by ([Fe/H], [alpha/Fe], mass). Every store has EEPs of its own, the coordinate ``eep``:
+:meth:`Schema.labelled` gives the schema of one."""

@@ -144,7 +144,7 @@ def write_column(path: PathLike, schema: Schema, name: str, values: NDArray[Any]
 
 
 def pack(schema: Schema, dataset: xr.Dataset) -> bytes:
-    """Return ``dataset`` as a zipped store; equal datasets give equal bytes.
+    """Return ``dataset``, with its attributes, as a zipped store; equal datasets give equal bytes.
 
     Entries are sorted and carry a fixed date, so that a content hash of the file says something about its content.
 
@@ -155,7 +155,7 @@ def pack(schema: Schema, dataset: xr.Dataset) -> bytes:
     """
     schema.validate(dataset)
     entries: dict[str, Buffer] = {}
-    group = _template(MemoryStore(entries), schema, dataset.sizes[schema.row], {})
+    group = _template(MemoryStore(entries), schema, dataset.sizes[schema.row], dataset.attrs)
     for name in schema.variables:
         group[name][:] = dataset[name].values  # type: ignore[index]
     packed = io.BytesIO()

@@ -1,31 +1,30 @@
 """Stellar tracks: the state of a star at (mass, [Fe/H], EEP), and its EEP at (mass, [Fe/H], age).
 
-A table of evolutionary tracks is interpolated at fixed equivalent evolutionary point (EEP, in MIST's numbering: 202
-zero-age main sequence, 454 its end, 605 tip of the red giant branch; Dotter 2016, ApJS 222, 8), linearly in mass,
-[Fe/H] and EEP, in log age, log L, log Teff and current mass. Both directions use the same interpolant, so they are
-exact inverses.
+Evolutionary tracks are interpolated at fixed equivalent evolutionary point (EEP, in MIST's numbering: 202 zero-age main
+sequence, 454 its end, 605 tip of the red giant branch; Dotter 2016, ApJS 222, 8), linearly in mass, [Fe/H], [alpha/Fe]
+and EEP, in log age, log L, log Teff and current mass. Both directions use the same interpolant, so they are exact
+inverses. Each composition has masses of its own, and a track ends where its model does: what the interpolation would
+need and does not find is a reason, never an extrapolation.
 
 The packaged table is computed from the formulae of Hurley, Pols and Tout (2000, MNRAS 315, 543) by
-:mod:`twinlines.pipeline.tracks_hurley`. This module must never know a spectrum or a survey.
+:mod:`twinlines.pipeline.tracks_hurley`; :mod:`twinlines.pipeline.trackimport` makes one of MIST's files. This module
+must never know a spectrum or a survey.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from enum import IntEnum
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from twinlines.pipeline import packed
-
-KIND = "track table"
-VERSION = 1
+from twinlines.pipeline import trackstore
+from twinlines.pipeline.stores import StoreError
+from twinlines.pipeline.trackmesh import Array, Cells, Indices, Mesh, beyond, bracket
+from twinlines.pipeline.trackmesh import TrackReason as TrackReason
 
 ZAMS, TAMS, RGB_TIP = 202, 454, 605
 """EEPs of the zero-age main sequence, its end, and the tip of the red giant branch (Dotter 2016)."""
@@ -41,35 +40,10 @@ SOLAR_LOGG = 4.438
 
 _LOG_MAXIMUM_AGE = float(np.log10(MAXIMUM_AGE))
 
-_CHUNK = 1 << 17
-"""Stars interpolated together; bounds the memory beyond the result to some tens of MB."""
+_CHUNK = 1 << 15
+"""Stars interpolated together; bounds the memory beyond the result to some ten MB."""
 
 _QUANTITIES = ("log_age", "log_l", "log_teff", "star_mass")
-
-Array = NDArray[np.float64]
-
-
-class TrackReason(IntEnum):
-    """Why there is no state; the first that applies, in this order after NOT_FINITE."""
-
-    OK = 0
-    """There is one."""
-    MASS_LOW = 1
-    MASS_HIGH = 2
-    FEH_LOW = 3
-    FEH_HIGH = 4
-    EEP_LOW = 5
-    EEP_HIGH = 6
-    TRACK_ENDS = 7
-    """A track that the interpolation needs ends before this EEP or age."""
-    AGE_YOUNG = 8
-    """The age lies before the first EEP."""
-    AGE_OLD = 9
-    """At this age the star is past the last EEP: evolved beyond the tip of the giant branch."""
-    TOO_OLD = 10
-    """Older than :data:`MAXIMUM_AGE`."""
-    NOT_FINITE = 11
-    """A parameter is NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +68,16 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """A table of evolutionary tracks; the arrays are (feh, mass, eep), NaN from where a track ends."""
+    """Evolutionary tracks sorted by ([Fe/H], [alpha/Fe], mass); values are (track, eep), NaN after a track's end."""
 
-    mass: Array
-    """Initial masses, solar masses, ascending."""
     feh: Array
-    """[Fe/H], dex, ascending."""
+    """[Fe/H] of each track, dex, (track,)."""
+    alpha: Array
+    """[alpha/Fe] of each track, dex, (track,)."""
+    mass: Array
+    """Initial mass of each track, solar masses, (track,)."""
     eep: Array
-    """EEPs that are stored, ascending; not necessarily every one."""
+    """EEPs that are stored, ascending, (eep,); not necessarily every one."""
     log_age: Array
     """log10 of age in years, strictly increasing along EEP."""
     log_l: Array
@@ -111,99 +87,134 @@ class Tracks:
     star_mass: Array
     """Current mass, solar masses."""
     digest: str
-    """Content hash; goes into the provenance of what is computed with the table."""
+    """Content hash; goes into the provenance of what is computed with the tracks."""
 
     def __post_init__(self) -> None:
-        shape = (self.feh.size, self.mass.size, self.eep.size)
-        for name in ("feh", "mass", "eep"):
-            axis = getattr(self, name)
-            if axis.ndim != 1 or axis.size < 2 or not (np.diff(axis) > 0).all():
-                raise ValueError(f"track table: {name} must have at least two values, ascending; got {axis}")
-        for name in _QUANTITIES:
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"track table: {name} has shape {getattr(self, name).shape}, expected {shape}")
-        finite = self._finite
-        if (finite[:, :, 1:] & ~finite[:, :, :-1]).any():
-            raise ValueError("track table: a track has values after its end; cut it there")
-        rises = np.diff(self.log_age, axis=2) > 0
-        if not rises[finite[:, :, 1:]].all():
-            i, j, k = np.argwhere(~rises & finite[:, :, 1:])[0]
+        shape = (self.mass.size, self.eep.size)
+        if self.eep.ndim != 1 or self.eep.size < 2 or not (np.diff(self.eep) > 0).all():
+            raise ValueError(f"tracks: eep must have at least two values, ascending; got {self.eep}")
+        for name in ("feh", "alpha", *_QUANTITIES):
+            expected = shape if name in _QUANTITIES else shape[:1]
+            if getattr(self, name).shape != expected:
+                raise ValueError(f"tracks: {name} has shape {getattr(self, name).shape}, expected {expected}")
+        finite = np.asarray(np.isfinite(self._table).all(axis=2))
+        if (finite[:, 1:] & ~finite[:, :-1]).any():
+            raise ValueError("tracks: a track has values after its end; cut it there")
+        if not finite[:, :2].all():
+            i = int(np.argmin(finite[:, 1]))
+            raise ValueError(f"tracks: that of {self.label(i)} has fewer than two EEPs; remove it")
+        falls = finite[:, 1:] & ~(np.diff(self.log_age, axis=1) > 0)
+        if falls.any():
+            i, k = np.argwhere(falls)[0]
             raise ValueError(
-                f"track table: age does not rise along the track of {self.mass[j]:g} Msun, [Fe/H] {self.feh[i]:g}, "
-                f"at EEP {self.eep[k]:g}; remove that track"
+                f"tracks: age does not rise along the track of {self.label(i)} after EEP {self.eep[k]:g}; remove it"
             )
+        _ = self.mesh  # which refuses tracks out of order
+        self._table.flags.writeable = False  # many share it
+        for column, name in enumerate(_QUANTITIES):  # views: all of MIST would not fit in memory twice
+            object.__setattr__(self, name, self._table[:, :, column])
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Tracks:
-        """Load a packed table; without ``path``, the packaged one (read once, then shared: treat it as read-only).
+        """Load a store of tracks; without ``path``, the packaged one.
+
+        A file is read once, then shared until it changes: treat what this returns as read-only.
 
         Raises
         ------
-        twinlines.pipeline.packed.PackedError
-            If the file is missing, damaged, or of another format or version.
+        twinlines.pipeline.stores.StoreError
+            If the store is missing or damaged.
+        twinlines.pipeline.schema.SchemaError
+            If it is a store of another kind.
         """
-        return _packaged() if path is None else _read(Path(path))
+        if path is None:
+            with resources.as_file(resources.files("twinlines.pipeline") / "data" / "tracks.zarr.zip") as packaged:
+                return cls.load(packaged)
+        path = Path(path)
+        if not path.exists():
+            raise StoreError(f"{path} does not exist; 'twinlines tracks import' makes a store of tracks")
+        status = path.stat()
+        return _load(path.resolve(), status.st_mtime_ns, status.st_size)
+
+    def label(self, track: int) -> str:
+        """Mass and composition of a track, for people."""
+        alpha = f", [alpha/Fe] {self.alpha[track]:g}" if self.alpha[track] else ""
+        return f"{self.mass[track]:g} Msun, [Fe/H] {self.feh[track]:g}{alpha}"
 
     @property
     def log_r(self) -> Array:
-        """log10 of radius in solar radii, from luminosity and effective temperature; (feh, mass, eep)."""
+        """log10 of radius in solar radii, from luminosity and effective temperature; (track, eep)."""
         return _log_radius(self.log_l, self.log_teff)
 
     @property
     def log_g(self) -> Array:
-        """log10 of surface gravity in cm s-2, from current mass and radius; (feh, mass, eep)."""
+        """log10 of surface gravity in cm s-2, from current mass and radius; (track, eep)."""
         return SOLAR_LOGG + np.log10(self.star_mass) - 2.0 * self.log_r
 
     @cached_property
-    def _table(self) -> Array:
-        """The four quantities side by side, so that one gather brings all: (feh, mass, eep, quantity)."""
-        return np.stack([getattr(self, name) for name in _QUANTITIES], axis=3).astype(np.float64)
-
-    @property
-    def _finite(self) -> NDArray[np.bool_]:
-        """Where there is a model, (feh, mass, eep)."""
-        return np.asarray(np.isfinite(self._table).all(axis=3))
+    def mesh(self) -> Mesh:
+        """Where the tracks are in ([Fe/H], [alpha/Fe], mass)."""
+        return Mesh(self.feh, self.alpha, self.mass)
 
     @cached_property
-    def _length(self) -> NDArray[np.int64]:
-        """Number of EEPs that each track has, (feh, mass)."""
-        return np.asarray(self._finite.sum(axis=2))
+    def length(self) -> Indices:
+        """Number of EEPs that each track has, (track,)."""
+        return np.asarray(np.isfinite(self.log_age).sum(axis=1))
 
-    def state(self, mass: ArrayLike, feh: ArrayLike, eep: ArrayLike) -> State:
+    @cached_property
+    def _table(self) -> Array:
+        """The four quantities side by side, so that one gather brings all: (track, eep, quantity)."""
+        return np.stack([getattr(self, name) for name in _QUANTITIES], axis=2)
+
+    @cached_property
+    def _complete(self) -> int:
+        """Number of EEPs of a track that reaches the tip of the giant branch, or the last EEP before it."""
+        return int(np.searchsorted(self.eep, RGB_TIP, side="right"))
+
+    def state(self, mass: ArrayLike, feh: ArrayLike, eep: ArrayLike, alpha: ArrayLike = 0.0) -> State:
         """Interpolate the states of stars.
 
         Parameters
         ----------
-        mass, feh, eep
-            Initial mass in solar masses, [Fe/H] in dex, EEP; broadcast to one dimension, (n,).
+        mass, feh, eep, alpha
+            Initial mass in solar masses, [Fe/H] in dex, EEP, [alpha/Fe] in dex; broadcast to one dimension, (n,).
+            [alpha/Fe] is a coordinate where the tracks have two values of it or more. Where they have one it is
+            ignored: so Zhang et al. (2022) used MIST 1.2, which is scaled-solar, for all their [alpha/Fe].
 
         Returns
         -------
         State
             With NaN and a reason where there is no state.
         """
-        mass, feh, eep = _together(mass, feh, eep)
+        mass, feh, eep, alpha = _together(mass, feh, eep, alpha)
         parts = [
-            self._state(mass[start : start + _CHUNK], feh[start : start + _CHUNK], eep[start : start + _CHUNK])
+            self._state(*(values[start : start + _CHUNK] for values in (mass, feh, eep, alpha)))
             for start in range(0, max(mass.size, 1), _CHUNK)
         ]
         return State(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(State)))
 
-    def _state(self, mass: Array, feh: Array, eep: Array) -> State:
-        reason = self._outside(mass, feh, eep)
+    def _state(self, mass: Array, feh: Array, eep: Array, alpha: Array) -> State:
+        reason = self.mesh.outside(mass, feh, alpha)
+        beyond(reason, eep, self.eep, TrackReason.EEP_LOW)
+        reason[~np.isfinite(eep)] = TrackReason.NOT_FINITE
         values = np.full((mass.size, len(_QUANTITIES)), np.nan)
-        good = np.flatnonzero(reason == 0)
-        cell = self._cell(mass[good], feh[good])
-        place, fraction = _bracket(self.eep, eep[good])
-        ends = place + (fraction > 0) >= cell.length
+        good, cells, length = self._locate(reason, mass, feh, alpha)
+        place, fraction = bracket(self.eep, eep[good])
+        ends = place + (fraction > 0) >= length
         # A track that ends beyond the age of the universe is too old at every later EEP, whatever ended it.
-        last = cell.gather(self.log_age, np.maximum(cell.length - 1, 0))
+        last = self._log_age(cells, length - 1)
         reason[good[ends]] = np.where(last > _LOG_MAXIMUM_AGE, TrackReason.TOO_OLD, TrackReason.TRACK_ENDS)[ends]
-        good, cell, place, fraction = good[~ends], cell.take(~ends), place[~ends], fraction[~ends, None]
-        lower = cell.gather(self._table, place)
+        good, cells, length, place, fraction = (
+            good[~ends],
+            cells.take(~ends),
+            length[~ends],
+            place[~ends],
+            fraction[~ends],
+        )
+        lower = self._values(cells, place)
         # A star on the last EEP of a track has no upper neighbour, and needs none.
-        upper = cell.gather(self._table, np.minimum(place + 1, cell.length - 1))
-        values[good] = lower + fraction * (upper - lower)
+        upper = self._values(cells, np.minimum(place + 1, length - 1))
+        values[good] = lower + fraction[:, None] * (upper - lower)
         too_old = values[:, 0] > _LOG_MAXIMUM_AGE
         reason[too_old] = TrackReason.TOO_OLD
         values[too_old] = np.nan
@@ -219,13 +230,16 @@ class Tracks:
             reason=reason,
         )
 
-    def eep_at_age(self, mass: ArrayLike, feh: ArrayLike, age: ArrayLike) -> tuple[Array, NDArray[np.int8]]:
+    def eep_at_age(
+        self, mass: ArrayLike, feh: ArrayLike, age: ArrayLike, alpha: ArrayLike = 0.0
+    ) -> tuple[Array, NDArray[np.int8]]:
         """Find the EEP that stars have at an age: the inverse of :meth:`state`'s age.
 
         Parameters
         ----------
-        mass, feh, age
-            Initial mass in solar masses, [Fe/H] in dex, age in years; broadcast to one dimension, (n,).
+        mass, feh, age, alpha
+            Initial mass in solar masses, [Fe/H] in dex, age in years, [alpha/Fe] in dex (see :meth:`state`); broadcast
+            to one dimension, (n,).
 
         Returns
         -------
@@ -234,95 +248,78 @@ class Tracks:
         reason : (n,) int8
             Values of :class:`TrackReason`.
         """
-        mass, feh, age = _together(mass, feh, age)
+        mass, feh, age, alpha = _together(mass, feh, age, alpha)
         eep, reason = np.full(mass.size, np.nan), np.zeros(mass.size, dtype=np.int8)
         for start in range(0, mass.size, _CHUNK):
             part = slice(start, start + _CHUNK)
-            eep[part], reason[part] = self._eep_at_age(mass[part], feh[part], age[part])
+            eep[part], reason[part] = self._eep_at_age(mass[part], feh[part], age[part], alpha[part])
         return eep, reason
 
-    def _eep_at_age(self, mass: Array, feh: Array, age: Array) -> tuple[Array, NDArray[np.int8]]:
-        reason = self._outside(mass, feh)
+    def _eep_at_age(self, mass: Array, feh: Array, age: Array, alpha: Array) -> tuple[Array, NDArray[np.int8]]:
+        reason = self.mesh.outside(mass, feh, alpha)
         reason[~np.isfinite(age)] = TrackReason.NOT_FINITE
         reason[(reason == 0) & (age > MAXIMUM_AGE)] = TrackReason.TOO_OLD
         reason[(reason == 0) & (age <= 0)] = TrackReason.AGE_YOUNG
         eep = np.full(mass.size, np.nan)
-        good = np.flatnonzero(reason == 0)
-        cell, wanted = self._cell(mass[good], feh[good]), np.log10(age[good])
-        first = cell.gather(self.log_age, np.zeros_like(cell.length))
-        last = cell.gather(self.log_age, np.maximum(cell.length - 1, 0))
+        good, cells, length = self._locate(reason, mass, feh, alpha)
+        wanted = np.log10(age[good])
+        first = self._log_age(cells, np.zeros_like(length))
+        last = self._log_age(cells, length - 1)
         # One part in 1e12 of the age is forgiven at both ends, so that state() and this function agree there.
         young, old = wanted < first - 5e-13, wanted > last + 5e-13
-        complete = cell.length == self.eep.size
+        complete = length >= self._complete
         reason[good[young]] = TrackReason.AGE_YOUNG
         reason[good[old]] = np.where(complete[old], TrackReason.AGE_OLD, TrackReason.TRACK_ENDS)
-        reason[good[cell.length < 2]] = TrackReason.TRACK_ENDS
         found = reason[good] == 0
-        good, cell, wanted = good[found], cell.take(found), wanted[found]
-        low, high = np.zeros_like(cell.length), cell.length - 1
+        good, cells, wanted = good[found], cells.take(found), wanted[found]
+        low, high = np.zeros_like(length[found]), length[found] - 1
         # Bisection on the interpolated track, until low and high are neighbours in every row.
         for _ in range(int(np.ceil(np.log2(self.eep.size)))):
             middle = (low + high) // 2
-            before = cell.gather(self.log_age, middle) <= wanted
+            before = self._log_age(cells, middle) <= wanted
             wide = high - low > 1
             low, high = np.where(wide & before, middle, low), np.where(wide & ~before, middle, high)
-        start, stop = cell.gather(self.log_age, low), cell.gather(self.log_age, high)
+        start, stop = self._log_age(cells, low), self._log_age(cells, high)
         fraction = np.clip((wanted - start) / (stop - start), 0.0, 1.0)
         eep[good] = self.eep[low] + fraction * (self.eep[high] - self.eep[low])
         return eep, reason
 
-    def _outside(self, mass: Array, feh: Array, eep: Array | None = None) -> NDArray[np.int8]:
-        """Say by which limit stars lie outside the table's axes."""
-        reason = np.zeros(mass.size, dtype=np.int8)
-        columns = [(mass, self.mass), (feh, self.feh)] + ([] if eep is None else [(eep, self.eep)])
-        for column, (values, axis) in enumerate(columns):
-            reason[(reason == 0) & (values < axis[0])] = 2 * column + 1
-            reason[(reason == 0) & (values > axis[-1])] = 2 * column + 2
-        for values, _ in columns:
-            reason[~np.isfinite(values)] = TrackReason.NOT_FINITE
-        return reason
+    def _values(self, cells: Cells, place: Indices) -> Array:
+        """Interpolate the four quantities between the tracks of each cell at EEP index ``place`` (n,): (n, 4)."""
+        rows = self._table.reshape(-1, len(_QUANTITIES))
+        total = np.zeros((place.size, len(_QUANTITIES)))
+        for tracks, weights in zip(cells.tracks, cells.weights, strict=True):
+            # Rows of a flat table are taken three times as fast as by an index of track and one of EEP.
+            total += weights[:, None] * rows.take(tracks * self.eep.size + place, axis=0)
+        return total
 
-    def _cell(self, mass: Array, feh: Array) -> _Cell:
-        """Find the four tracks around each star."""
-        i, across = _bracket(self.feh, feh)
-        j, along = _bracket(self.mass, mass)
-        # A neighbour of weight zero is replaced by the one that counts: it cannot matter where its track ends.
-        i_next, j_next = np.where(across > 0, i + 1, i), np.where(along > 0, j + 1, j)
-        rows, columns = np.stack([i, i, i_next, i_next]), np.stack([j, j_next, j, j_next])
-        weights = np.stack(
-            [(1 - across) * (1 - along), (1 - across) * along, across * (1 - along), across * along],
-        )
-        return _Cell(rows, columns, weights, self._length[rows, columns].min(axis=0))
+    def _log_age(self, cells: Cells, place: Indices) -> Array:
+        """Interpolate the first of the four quantities alone: (n,)."""
+        numbers, total = self._table.reshape(-1), np.zeros(place.size)
+        for tracks, weights in zip(cells.tracks, cells.weights, strict=True):
+            total += weights * numbers.take((tracks * self.eep.size + place) * len(_QUANTITIES))
+        return total
 
+    def _locate(
+        self, reason: NDArray[np.int8], mass: Array, feh: Array, alpha: Array
+    ) -> tuple[Indices, Cells, Indices]:
+        """Find the tracks around the stars whose ``reason`` is 0, and give it to those that lack one.
 
-@dataclass(frozen=True)
-class _Cell:
-    """The four tracks around each of n stars."""
-
-    rows: NDArray[np.int64]
-    """Indices in [Fe/H], (4, n)."""
-    columns: NDArray[np.int64]
-    """Indices in mass, (4, n)."""
-    weights: Array
-    """Weights of the interpolation, (4, n)."""
-    length: NDArray[np.int64]
-    """EEPs that all four tracks have, (n,)."""
-
-    def take(self, kept: NDArray[np.bool_]) -> _Cell:
-        """The cells of the stars in ``kept``."""
-        return _Cell(self.rows[:, kept], self.columns[:, kept], self.weights[:, kept], self.length[kept])
-
-    def gather(self, table: Array, place: NDArray[np.int64]) -> Array:
-        """Interpolate ``table`` (feh, mass, eep, ...) between the four tracks at EEP index ``place`` (n,)."""
-        values = table[self.rows, self.columns, place]
-        return np.asarray(np.einsum("cn,cn...->n...", self.weights, values))
-
-
-def _bracket(axis: Array, values: Array) -> tuple[NDArray[np.int64], Array]:
-    """Index of the axis value below each value within the axis, and the fraction of the step above it, in [0, 1)."""
-    place = np.searchsorted(axis, values, side="right") - 1
-    step = np.diff(axis, append=np.inf)
-    return place, (values - axis[place]) / step[place]
+        Returns
+        -------
+        good : (m,) int64
+            The stars that have all tracks.
+        cells : Cells
+            Their m cells.
+        length : (m,) int64
+            Number of EEPs that all tracks of a cell have.
+        """
+        good = np.flatnonzero(reason == 0)
+        cells, missing = self.mesh.cells(mass[good], feh[good], alpha[good])
+        reason[good] = missing
+        if missing.any():
+            good, cells = good[missing == 0], cells.take(missing == 0)
+        return good, cells, self.length[cells.tracks].min(axis=0)
 
 
 def _log_radius(log_l: Array, log_teff: Array) -> Array:
@@ -338,38 +335,12 @@ def _together(*values: ArrayLike) -> tuple[Array, ...]:
     return tuple(arrays)
 
 
-@lru_cache(maxsize=1)
-def _packaged() -> Tracks:
-    with resources.as_file(resources.files("twinlines.pipeline") / "data" / "tracks.npz") as path:
-        return _read(path)
-
-
-def _read(path: Path) -> Tracks:
-    content = packed.read(path, KIND, VERSION)
-    arrays = {name: values.astype(np.float64) for name, values in content.arrays.items()}
+@lru_cache(maxsize=4)
+def _load(path: Path, mtime_ns: int, size: int) -> Tracks:
+    """Read the store at ``path``; its time and size are part of the cache's key, so that a new file is read."""
+    stored = trackstore.read(path)
+    columns = {name: stored.columns[name].astype(np.float64) for name in ("feh", "alpha", "mass", *_QUANTITIES)}
     try:
-        return Tracks(**arrays, digest=content.digest)
-    except (TypeError, ValueError) as error:
-        raise packed.PackedError(f"{path}: {error}") from error
-
-
-def save(path: str | Path, tracks: Tracks, attrs: Mapping[str, object]) -> str:
-    """Write a track table in the form that :meth:`Tracks.load` reads, and return its digest.
-
-    Values are float32; log L, log Teff and mass are rounded to 1.2e-4, 1.5e-5 and 6e-5 (powers of two), far below any
-    track's accuracy, which halves the file. Ages are not: their differences matter.
-
-    Parameters
-    ----------
-    path
-        File to write; one that exists is replaced.
-    tracks
-        The table; its own digest is not used.
-    attrs
-        Notes for the header: origin, parameters.
-    """
-    arrays: dict[str, NDArray[Any]] = {name: getattr(tracks, name) for name in ("mass", "feh", "eep")}
-    for name, steps in (("log_age", None), ("log_l", 2.0**13), ("log_teff", 2.0**16), ("star_mass", 2.0**14)):
-        values = getattr(tracks, name)
-        arrays[name] = (values if steps is None else np.round(values * steps) / steps).astype(np.float32)
-    return packed.write(path, KIND, VERSION, arrays, attrs)
+        return Tracks(**columns, eep=stored.eep, digest=stored.digest)
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}") from error

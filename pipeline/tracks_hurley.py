@@ -9,7 +9,7 @@ EEPs, so ours are defined here, as smooth functions of mass and [Fe/H] with MIST
 * 454 to 490, Hertzsprung gap or subgiant branch: uniform in age, along which the formulae's log L and log R are linear.
 * 490 to 605, giant branch: uniform in log L up to the ignition of helium.
 
-Run it as ``python -m twinlines.pipeline.tracks_hurley OUT.npz``; it takes about a minute and a half.
+Run it as ``python -m twinlines.pipeline.tracks_hurley OUT.zarr.zip``; it takes about a minute and a half.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import contextlib
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
@@ -30,7 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.pipeline.tracks import RGB_TIP, SOLAR_TEFF, TAMS, ZAMS, Tracks, save
+from twinlines.pipeline import trackstore
+from twinlines.pipeline.tracks import RGB_TIP, SOLAR_TEFF, TAMS, ZAMS, Tracks
 
 SOLAR_Z = 0.014
 """Metal mass fraction at [Fe/H] = 0 (the Sun's today, Asplund et al. 2009). With it the formulae's Sun has log L -0.02
@@ -99,16 +100,36 @@ def make(out: str | Path, masses: Array = MASSES, fehs: Array = FEHS) -> Tracks:
     for row, feh in enumerate(fehs):
         for column, history in enumerate(evolve(masses, float(feh))):
             tables[:, row, column] = _at_eeps(history, f"{masses[column]:g} Msun at [Fe/H] {feh:g}")
-    # As stored: rounding to float32 must not make two ages equal, which Tracks would refuse.
-    log_age, log_l, log_teff, star_mass = tables.astype(np.float32).astype(np.float64)
-    tracks = Tracks(masses, fehs, EEPS, log_age, log_l, log_teff, star_mass, digest="")
     attrs = {
         "source": "Hurley, Pols and Tout (2000, MNRAS 315, 543), evaluated by cosmic-popsynth " + _cosmic().version,
         "solar_z": SOLAR_Z,
         "reimers_eta": REIMERS_ETA,
     }
-    save(out, tracks, attrs)
-    return tracks
+    write_grid(out, masses, fehs, tables, attrs)
+    return Tracks.load(out)
+
+
+def write_grid(out: str | Path, masses: Array, fehs: Array, tables: Array, attrs: Mapping[str, object]) -> str:
+    """Write log age, log L, log Teff and current mass, (4, feh, mass, eep), as a store of tracks; return its digest.
+
+    Ages keep float32's precision; log L, log Teff and mass are rounded to 1.2e-4, 1.5e-5 and 6e-5 (powers of two), far
+    below the formulae's accuracy, which halves the file.
+    """
+    feh, mass = (axis.ravel() for axis in np.meshgrid(fehs, masses, indexing="ij"))
+    log_age, log_l, log_teff, star_mass = tables.reshape(4, mass.size, -1)
+    columns: dict[str, NDArray[Any]] = {
+        "feh": feh,
+        "alpha": np.zeros(mass.size),
+        "mass": mass,
+        "metals": SOLAR_Z * 10.0**feh,
+        "rotation": np.zeros(mass.size),
+        "models": np.full(mass.size, "Hurley, Pols and Tout (2000)", dtype=object),
+        "log_age": log_age.astype(np.float32),
+        "log_l": np.round(log_l * 2.0**13) / 2.0**13,
+        "log_teff": np.round(log_teff * 2.0**16) / 2.0**16,
+        "star_mass": np.round(star_mass * 2.0**14) / 2.0**14,
+    }
+    return trackstore.write(out, columns, EEPS, attrs)
 
 
 def contraction_age(mass: float) -> float:
@@ -255,13 +276,14 @@ def _literal(value: Any) -> Any:
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the packaged table from the command line."""
     parser = argparse.ArgumentParser(description="Compute a track table from the formulae of Hurley et al. (2000).")
-    parser.add_argument("out", type=Path, help="file to write (.npz)")
+    parser.add_argument("out", type=Path, help="file to write (.zarr.zip)")
     options = parser.parse_args(argv)
     try:
         tracks = make(options.out)
     except MissingCosmicError as error:
         sys.exit(str(error))
-    print(f"{options.out}: {tracks.feh.size} compositions x {tracks.mass.size} masses x {tracks.eep.size} EEPs")
+    mesh = tracks.mesh
+    print(f"{options.out}: {mesh.feh.size} compositions x {mesh.mass.size} masses x {tracks.eep.size} EEPs")
 
 
 if __name__ == "__main__":

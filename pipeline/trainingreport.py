@@ -95,8 +95,8 @@ def states(pairs: xr.Dataset, tracks: Tracks) -> Figure:
 
 
 def _isochrones(panel: Axes, tracks: Tracks) -> None:
-    mass = np.linspace(tracks.mass[0], tracks.mass[-1], 4000)
-    feh = float(np.clip(0.0, tracks.feh[0], tracks.feh[-1]))
+    mass = np.linspace(tracks.mesh.mass[0], tracks.mesh.mass[-1], 4000)
+    feh = float(np.clip(0.0, tracks.mesh.feh[0], tracks.mesh.feh[-1]))
     for age, grey in zip(_AGES, ("0.75", "0.6", "0.4", "0.0"), strict=True):
         eep, _ = tracks.eep_at_age(mass, feh, age)
         state = tracks.state(mass, feh, eep)
@@ -122,7 +122,7 @@ def synthesis(
         paper's.
     """
     masses = np.array([mass, mass * mass_ratio])
-    feh = float(np.clip(0.0, tracks.feh[0], tracks.feh[-1]))
+    feh = float(np.clip(0.0, tracks.mesh.feh[0], tracks.mesh.feh[-1]))
     eep, _ = tracks.eep_at_age(masses, feh, age)
     state = tracks.state(masses, feh, eep)
     labels = np.stack([state.teff, state.logg, np.full(2, feh), np.zeros(2)], axis=1)

@@ -19,7 +19,8 @@ from twinlines.pipeline.arms import ARMS
 from twinlines.pipeline.testing import random_file
 
 COMMANDS = [
-    ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("synthesize",), ("train",),
+    ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("population",), ("synthesize",), ("train",),
+    ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
 ]  # fmt: skip
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from twinlines.pipeline.schema import CATALOG, FATAL, TABLE4, Quality
+from twinlines.pipeline.schema import CATALOG, FATAL, TABLE4, TRACKS, Quality
+from twinlines.pipeline.tracks import TrackReason
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,6 +26,17 @@ def test_the_catalog_s_page_lists_the_quality_bits() -> None:
     assert [(name, int(value), bool(fatal)) for name, value, fatal in rows] == [
         (bit.name, bit.value, bool(bit & FATAL)) for bit in Quality
     ]
+
+
+def test_the_tracks_page_lists_every_reason() -> None:
+    rows = re.findall(r"^\| (`[A-Z_`, ]+) \| ([\d, ]+) \|", (ROOT / "docs/tracks.md").read_text(), re.M)
+    listed = [pair for names, codes in rows for pair in zip(names.split(", "), codes.split(", "), strict=True)]
+    assert listed == [(f"`{reason.name}`", str(reason.value)) for reason in TrackReason]
+
+
+def test_the_tracks_page_names_what_is_stored() -> None:
+    text = (ROOT / "docs/tracks.md").read_text()
+    assert all(f"`{name}`" in text for name in TRACKS.variables)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

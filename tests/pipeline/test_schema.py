@@ -129,3 +129,19 @@ def test_missing_and_existing_stores(tmp_path: Path) -> None:
 def test_chunks_are_shards(tmp_path: Path) -> None:
     stores.create(tmp_path / "s.zarr", SMALL, 20)
     assert stores.open_store(tmp_path / "s.zarr", SMALL, chunked=True)["flux"].chunks[0] == (8, 8, 4)
+
+
+def test_a_dimension_may_be_each_store_s_own(tmp_path: Path) -> None:
+    open_ended = Schema("small", 3, "exposure", SMALL.variables, chunk_rows=2, shard_rows=8)
+    labelled = open_ended.labelled("pixel", [10.0, 20.0, 40.0])
+    dataset = labelled.dataset({"flux": np.ones((2, 3), np.float32)}, 2, note="kept")
+    path = tmp_path / "s.zarr.zip"
+    path.write_bytes(stores.pack(labelled, dataset))
+    stored = stores.open_store(path, open_ended)
+    assert stored["pixel"].values.tolist() == [10.0, 20.0, 40.0]
+    assert stored.attrs["note"] == "kept"
+    labelled.validate(stored)
+    with pytest.raises(SchemaError, match="dimension 'pixel' has 3 entries, expected 2"):
+        open_ended.labelled("pixel", [10.0, 20.0]).validate(stored)
+    with pytest.raises(SchemaError, match="dimension 'pixel' is not labelled"):
+        open_ended.labelled("pixel", [10.0, 20.0, 30.0]).validate(stored)
