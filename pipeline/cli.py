@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlines.pipeline import console
+from twinlines.pipeline.cli_library import library_app
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 catalog_app = typer.Typer(help="Questions to the published catalog.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(library_app, name="library")
 
 
 class LayoutName(StrEnum):
