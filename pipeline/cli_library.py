@@ -56,15 +56,18 @@ def import_grid(
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file that says where a folder's FITS files keep what.")
     ] = None,
-    components: Annotated[int, typer.Option("--components", min=1, help="Principal components to keep.")] = 250,
+    components: Annotated[
+        int | None, typer.Option("--components", min=1, help="Principal components to keep; 250 by default.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing library.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a library of a grid of synthetic spectra: degraded to R = 7500, on the arms' wavelengths, packed."""
+    from twinlines.pipeline.libraryformat import COMPONENTS
     from twinlines.pipeline.libraryimport import Choices, import_library
     from twinlines.pipeline.librarysource import selection
 
-    choices = Choices(wavelengths.value, resolution, selection(select or []), components)
+    choices = Choices(wavelengths.value, resolution, selection(select or []), components or COMPONENTS)
     with console.progress() as progress:
         report = import_library(
             _source(source, file_format, config), out, choices, overwrite=overwrite, progress=progress

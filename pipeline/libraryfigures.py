@@ -34,9 +34,9 @@ def nodes_and_spectra(library: Library, title: str) -> Figure:
     chosen = typical_nodes(library)
     figure = Figure(figsize=(13.0, 6.5 + 1.1 * len(chosen)), layout="constrained")
     FigureCanvasAgg(figure)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[4.6, 1.9 + 1.1 * len(chosen)])
-    _draw_nodes(upper, library)
-    _draw_spectra(lower, library, chosen)
+    rows = figure.add_gridspec(2, 1, height_ratios=[4.6, 1.9 + 1.1 * len(chosen)])
+    _draw_nodes(figure.add_subfigure(rows[0]), library)
+    _draw_spectra(figure.add_subfigure(rows[1]), library, chosen)
     figure.suptitle(title, fontsize=11)
     return figure
 

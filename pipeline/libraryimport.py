@@ -115,7 +115,11 @@ def import_library(
             )
         rows: NDArray[np.float32] = np.memmap(path, dtype=np.float32, mode="r", shape=(spectra, _PIXELS))
         slope = _check_flux(labels[~gone], rows, source)
-        notes = {**_notes(source, choices, reader, fixed), "teff_slope": slope, "missing": _missing(labels[gone])}
+        notes = _notes(source, choices, reader, fixed) | {
+            "teff_slope": slope,
+            "missing_nodes": int(gone.sum()),
+            "first_missing": labels[gone][:20].tolist(),
+        }
         return _pack(out, labels[~gone], rows, choices.components, notes, progress)
 
 
@@ -291,11 +295,6 @@ def _notes(source: Source, choices: Choices, reader: _Reader, fixed: Mapping[str
         "flux_unit": "as in the source; only ratios between stars count, so a factor common to all nodes is free",
         "warnings": warnings,
     }
-
-
-def _missing(labels: NDArray[np.float64]) -> dict[str, Any]:
-    """How many nodes are missing, and the labels of the first."""
-    return {"nodes": labels.shape[0], "first": labels[:20].tolist()}
 
 
 def _check_space(folder: Path, nodes: int) -> None:

@@ -218,8 +218,8 @@ class SpectraFolder:
             hdu = file[self.config.hdu]
             table = hdu.get_exttype() != "IMAGE_HDU"
             if table != (column is not None):
-                is_a, remedy = ("table", "name its columns") if table else ("image", "leave out the columns' names")
-                raise LibraryImportError(f"{path}: HDU {self.config.hdu} is a {is_a}; {remedy} in the TOML file")
+                remedy = "a table; name its columns" if table else "an image; leave the columns' names out"
+                raise LibraryImportError(f"{path}: HDU {self.config.hdu} is {remedy} in the TOML file")
             if column is not None and column.lower() not in (name.lower() for name in hdu.get_colnames()):
                 raise LibraryImportError(
                     f"{path}: HDU {self.config.hdu} has no column {column!r}; it has {', '.join(hdu.get_colnames())}"

@@ -21,6 +21,7 @@ from twinlines.pipeline.testing import random_file
 COMMANDS = [
     ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("synthesize",), ("train",),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
+    ("library", "import"), ("library", "show"),
 ]  # fmt: skip
 
 
