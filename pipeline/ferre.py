@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,8 @@ class Segment:
     @property
     def wavelength(self) -> NDArray[np.float64]:
         """Wavelengths in Angstrom, shape (pixels,); in air or vacuum, which the format does not say reliably."""
-        return np.asarray(_SCALES[self.logw](self.start + self.step * np.arange(self.pixels, dtype=np.float64)))
+        with np.errstate(over="ignore"):  # a wavelength that is no logarithm; refused later as not finite
+            return _SCALES[self.logw](self.start + self.step * np.arange(self.pixels, dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -235,25 +235,25 @@ def read_header(path: Path) -> Header:
         lines = file.read(offset).count(b"\n")
     main, described = blocks[-1], blocks[1:] or blocks
     for block in blocks:
-        for key, why in _UNREADABLE.items():
-            if any(_reals(block, key, path, default="0")):
-                raise LibraryImportError(f"{path}: header has {key} = {block[key]}: {why}")
-        for key in ("N_OF_DIM", "N_P", "LLIMITS", "STEPS"):
-            if block.get(key, main.get(key)) != main.get(key):
-                raise LibraryImportError(f"{path}: its headers disagree on {key}: {block[key]} and {main[key]}")
+        _check_block(block, main, path)
     dimensions = _integer(main, "N_OF_DIM", path)
     kind = _text(main.get("TYPE", "regular")).lower()
     if kind not in ("regular", "irregular"):
         raise LibraryImportError(f"{path}: header has TYPE = {kind!r}; known are 'regular' and 'irregular'")
     irregular = kind == "irregular"
     n_p = tuple(int(value) for value in _reals(main, "N_P", path, dimensions, or_one=irregular))
+    nodes = math.prod(n_p)
+    if irregular:
+        nodes = _integer(main, "NTOT", path, default=nodes)
+    if dimensions < 1 or min(*n_p, nodes) < 1:
+        raise LibraryImportError(f"{path}: header has N_P = {main['N_P']}, which makes no node")
     return Header(
         path=path,
         labels=tuple(_text(_value(main, f"LABEL({number + 1})", path)) for number in range(dimensions)),
         n_p=n_p,
         llimits=() if irregular else _reals(main, "LLIMITS", path, dimensions),
         steps=() if irregular else _reals(main, "STEPS", path, dimensions),
-        nodes=_integer(main, "NTOT", path, default=math.prod(n_p)) if irregular else math.prod(n_p),
+        nodes=nodes,
         irregular=irregular,
         segments=tuple(_segment(block, path) for block in described),
         invalid=_reals(main, "INVALID_CODE", path, default="0")[0],
@@ -285,6 +285,16 @@ def _block(file: BinaryIO, path: Path, inherited: Mapping[str, str]) -> dict[str
             found[last] = value.strip().rstrip(",")
         elif line and not line.startswith("!"):
             found[last] = f"{found.get(last, '')} {line}".rstrip(",")
+
+
+def _check_block(block: Mapping[str, str], main: Mapping[str, str], path: Path) -> None:
+    """Refuse a header that describes no spectra in absolute flux, or another grid than ``main``."""
+    for key, why in _UNREADABLE.items():
+        if any(_reals(block, key, path, default="0")):
+            raise LibraryImportError(f"{path}: header has {key} = {block[key]}: {why}")
+    for key in ("N_OF_DIM", "N_P", "LLIMITS", "STEPS"):
+        if key in block and _reals(block, key, path) != _reals(main, key, path):
+            raise LibraryImportError(f"{path}: its headers disagree on {key}: {block[key]} and {main[key]}")
 
 
 def _segment(block: Mapping[str, str], path: Path) -> Segment:
@@ -360,16 +370,13 @@ def _lines(header: Header) -> Iterator[tuple[int, int, bytes]]:
 
 def _numbers(text: bytes) -> NDArray[np.float64] | None:
     """The numbers of a line; None if something on it is no number."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # what follows the last number was ignored
+    words = text.decode("latin-1").split()
+    for number in (float, _real):  # the second knows Fortran's exponents, and is slower
         try:
-            return np.fromstring(text.decode("ascii"), dtype=np.float64, sep=" ")
-        except (DeprecationWarning, UnicodeDecodeError, ValueError):
-            pass
-    try:  # slower, and knows Fortran's exponents
-        return np.array([_real(word) for word in text.decode("ascii").split()])
-    except (UnicodeDecodeError, ValueError):
-        return None
+            return np.array(list(map(number, words)))
+        except ValueError:
+            continue
+    return None
 
 
 def _sum_of(header: Header) -> str:

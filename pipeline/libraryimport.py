@@ -98,17 +98,8 @@ def import_library(
     _check_space(out.parent, len(entries))
     with _scratch(out) as (path, file):
         reader = _Reader(source, choices)
-        missing, spectra = [], 0
-        with atomic.naming(path):
-            for number, entry in enumerate(entries):
-                lnflux = reader.lnflux(entry)
-                missing.append(lnflux is None)
-                if lnflux is not None:
-                    file.write(lnflux.tobytes())
-                    spectra += 1
-                progress("reading spectra", number + 1, len(entries))
-            file.flush()
-        gone = np.array(missing)
+        gone = _read_all(entries, reader, file, progress)
+        spectra = int((~gone).sum())
         if not spectra:
             raise LibraryImportError(
                 f"all {len(entries)} nodes of {source.notes['source']} are missing: nothing to import"
@@ -121,6 +112,21 @@ def import_library(
             "first_missing": labels[gone][:20].tolist(),
         }
         return _pack(out, labels[~gone], rows, choices.components, notes, progress)
+
+
+def _read_all(entries: Sequence[Entry], reader: _Reader, file: IO[bytes], progress: Progress) -> NDArray[np.bool_]:
+    """Append the spectra that exist to the scratch file; return which are missing, (node,)."""
+    gone = np.zeros(len(entries), dtype=bool)
+    for number, entry in enumerate(entries):
+        lnflux = reader.lnflux(entry)
+        gone[number] = lnflux is None
+        if lnflux is not None:
+            with atomic.naming(Path(file.name)):
+                file.write(lnflux.tobytes())
+        progress("reading spectra", number + 1, len(entries))
+    with atomic.naming(Path(file.name)):
+        file.flush()
+    return gone
 
 
 def _pack(

@@ -57,7 +57,7 @@ def flux(wavelength: NDArray[np.float64], labels: Mapping[str, float], resolutio
         near = slice(*np.searchsorted(x, (centre - 9.0 * sigma, centre + 9.0 * sigma)))
         profile = np.exp(-0.5 * ((x[near] - centre) / sigma) ** 2)
         result[near] -= 0.5 * depth * strengths[kind] * (5750.0 / teff) * _WIDTH / sigma * profile
-    return result * 1e6 * (teff / 5750.0) ** 4.5
+    return np.asarray(result * 1e6 * (teff / 5750.0) ** 4.5)
 
 
 def wavelengths(limits: tuple[float, float] = RANGE, *, logw: int = 1, step: float = 1.6e-5) -> NDArray[np.float64]:

@@ -151,6 +151,7 @@ def test_the_last_dimension_varies_fastest(
         ),
         (" N_P = 2 3 2", " N_P = 2 3 1", r"promises 6 nodes .* holds more: line 22 is another"),
         (" N_P = 2 3 2", " N_P = 2 3", "N_P = 2 3, expected 3 values"),
+        (" N_P = 2 3 2", " N_P = 2 0 2", "N_P = 2 0 2, which makes no node"),
         (" N_P = 2 3 2", " N_P = 2 many 2", "N_P = 2 many 2, which is no list of numbers"),
         (" LOGW = 1", " LOGW = 3", r"LOGW = 3; known are 0 \(linear\), 1 \(log10\) and 2"),
         (" LOGW = 1", "", "its header lacks LOGW"),

@@ -85,6 +85,8 @@ def test_a_missing_node_stays_a_hole_and_its_neighbours_do_not(grid: Path, tmp_p
     assert library.outside(labels).tolist() == [Outside.HOLE, Outside.HOLE, 0, 0]
     with pytest.raises(OutsideLibraryError, match="the library has no nodes around row 0"):
         library.flux("B", [NODES[5]])
+    with pytest.raises(OutsideLibraryError, match=r"no library node above Teff 6000 K \(asked in row 1: Teff 6200 K"):
+        library.flux("R", [NODES[0], (6200.0, 4.0, 0.0, 0.0)])
 
 
 @pytest.mark.parametrize(
@@ -261,6 +263,7 @@ def test_fluxes_that_do_not_rise_with_teff_are_refused(tmp_path: Path) -> None:
         ({"resolutions": [0.0]}, VACUUM, "does not state its resolving power; say it with --resolution"),
         ({}, Choices("vacuum", 10_000.0), r"states R = 20000, and --resolution says 10000"),
         ({"segments": [(4950.0, 6900.0)]}, VACUUM, r"node 1 of 4\): arm B needs vacuum wavelengths 4925.06"),
+        ({"extra": [" LOGW = 2"]}, VACUUM, r"node 1 of 4\): arm B needs .* found 39.98 to 46.47 A"),
         ({}, Choices("vacuum", components=0), "0 components asked for; 1 to 1000"),
     ],
 )
@@ -289,7 +292,8 @@ def test_labels_that_make_no_grid_are_refused(tmp_path: Path, monkeypatch: pytes
     twice = write_ferre(tmp_path / "twice.dat", FEW, irregular=True, segments=[(5000.0, 5010.0)])
     twice.write_text(twice.read_text().replace("6.0000000e+03", "5.0000000e+03"))
     refused(twice, tmp_path / "library.npz", r"line 17 \(node 3 of 4\) has the same labels as .*line 15 \(node 1")
-    cold = write_ferre(tmp_path / "cold.dat", FEW | {"TEFF": (-5000.0, 5000.0)}, segments=[(5000.0, 5010.0)])
+    cold = write_ferre(tmp_path / "cold.dat", FEW, segments=[(5000.0, 5010.0)])
+    cold.write_text(cold.read_text().replace(" LLIMITS = 5000", " LLIMITS = -5000"))
     refused(cold, tmp_path / "library.npz", r"node 1 of 4\): Teff is -5000 K; it must be positive")
     monkeypatch.setattr(libraryimport, "_MOST_CELLS", 3)
     loose = write_ferre(tmp_path / "loose.dat", FEW, segments=[(5000.0, 5010.0)])
@@ -317,11 +321,12 @@ def test_an_existing_library_is_replaced_only_if_asked(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_ferre(tmp_path / "grid.dat", FEW)
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    class Full:
+        def tobytes(self) -> bytes:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(libraryimport._Reader, "lnflux", full)
+        patch.setattr(libraryimport._Reader, "lnflux", lambda *_: Full())
         with pytest.raises(OSError, match=r"No space left on device: '.*library.npz.*scratch'"):
             import_library(FerreGrid(path), tmp_path / "library.npz", VACUUM)
     assert [one.name for one in tmp_path.iterdir()] == ["grid.dat"]
