@@ -83,24 +83,11 @@ class FolderConfig:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise LibraryImportError(f"{path} is no TOML file: {error}") from error
-        known = [field.name for field in fields(cls)]
         for key in content:
-            if key not in known:
+            if key not in (known := [field.name for field in fields(cls)]):
                 raise LibraryImportError(f"{path}: unknown key {key!r}; known are {', '.join(known)}")
-        labels = content.get("labels")
-        if not isinstance(labels, dict) or not labels:
-            raise LibraryImportError(f"{path}: lacks a table [labels] that says where teff, logg and feh are")
-        for key, value in content.items():
-            kinds = {"labels": dict, "hdu": int}.get(key, str)
-            if not isinstance(value, kinds):
-                raise LibraryImportError(f"{path}: {key} = {value!r} should be {kinds.__name__}")
-        for key, choices in (("scale", _SCALES), ("unit", _ANGSTROM)):
-            if content.get(key, next(iter(choices))) not in choices:
-                raise LibraryImportError(f"{path}: {key} = {content[key]!r}; known are {', '.join(choices)}")
-        for name, value in labels.items():
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
-                raise LibraryImportError(f"{path}: label {name} = {value!r} should be a keyword, a column or a number")
-        content["labels"] = {label_name(name): value for name, value in labels.items()}
+        _check_values(content, path)
+        content["labels"] = {label_name(name): value for name, value in content["labels"].items()}
         if "csv" in content:
             content["csv"] = path.parent / content["csv"]
         return cls(**content)
@@ -228,6 +215,23 @@ class SpectraFolder:
             if values is None:
                 raise LibraryImportError(f"{path}: HDU {self.config.hdu} is empty; say which one holds the spectrum")
             return np.asarray(values, dtype=np.float64).ravel()
+
+
+def _check_values(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse values of the wrong kind in a configuration."""
+    labels = content.get("labels")
+    if not isinstance(labels, dict) or not labels:
+        raise LibraryImportError(f"{path}: lacks a table [labels] that says where teff, logg and feh are")
+    for key, value in content.items():
+        kind = {"labels": dict, "hdu": int}.get(key, str)
+        if not isinstance(value, kind):
+            raise LibraryImportError(f"{path}: {key} = {value!r} should be {kind.__name__}")
+    for key, choices in (("scale", _SCALES), ("unit", _ANGSTROM)):
+        if content.get(key, next(iter(choices))) not in choices:
+            raise LibraryImportError(f"{path}: {key} = {content[key]!r}; known are {', '.join(choices)}")
+    for name, value in labels.items():
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise LibraryImportError(f"{path}: label {name} = {value!r} should be a keyword, a column or a number")
 
 
 @contextmanager
