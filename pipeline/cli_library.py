@@ -147,5 +147,5 @@ def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_plain(one)}" for name, one in value.items())
     if isinstance(value, list):
-        return "; ".join(_plain(one) for one in value)
-    return str(value)
+        return "; ".join(f"({_plain(one)})" if isinstance(one, list) else _plain(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -21,7 +21,7 @@ _UNLIKE = np.array([400.0, 0.75])  # K and dex; a node farther off is not called
 _OFFSET = 1.0  # between spectra, in units of the continuum
 _COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7")
 _FULL, _PART = "#0072B2", "#F2B880"  # faces of points where all and where some combinations exist
-_MOST_NUMBERS = 400  # more would overlap
+_MOST_NUMBERS, _MOST_TICKS = 400, 12  # more would overlap
 _TITLES = {"B": "Blue arm", "R": "Red arm"}
 
 
@@ -68,6 +68,8 @@ def _draw_nodes(figure: SubFigure, library: Library) -> None:
     for axis, direction in ((library.teff, panel.set_xlim), (library.logg, panel.set_ylim)):
         margin = 0.06 * np.ptp(axis) if axis.size > 1 else 0.1 * max(abs(axis[0]), 1.0)
         direction(axis[-1] + margin, axis[0] - margin)  # hot stars left, dwarfs below, as in a Kiel diagram
+    if library.logg.size <= _MOST_TICKS:
+        panel.set_yticks(library.logg)
     panel.set_xlabel("Teff (K)")
     panel.set_ylabel("log g (cm s⁻²)")
     panel.set_title(

@@ -109,7 +109,7 @@ def import_library(
         notes = _notes(source, choices, reader, fixed) | {
             "teff_slope": slope,
             "missing_nodes": int(gone.sum()),
-            "first_missing": labels[gone][:20].tolist(),
+            "first_missing": labels[gone][:8].tolist(),
         }
         return _pack(out, labels[~gone], rows, choices.components, notes, progress)
 

@@ -141,8 +141,8 @@ def _covering(segments: Sequence[NDArray[np.float64]], arm: Arm) -> NDArray[np.i
         found = "; ".join(f"{segment[0]:.2f} to {segment[-1]:.2f}" for segment in segments)
         raise ResampleError(
             f"arm {arm.name} needs vacuum wavelengths {grid[0]:.2f} to {grid[-1]:.2f} A (the networks' grid with its "
-            f"margins) without a gap; found {found} A; compute the grid over a wider range, or correct how its scale is "
-            f"said to be stored"
+            f"margins) without a gap; found {found} A; compute the grid over a wider range, or correct how its scale "
+            f"is said to be stored"
         )
     return _window(joined, wavelength[joined], grid)
 
