@@ -40,6 +40,7 @@ STEEPEST_NORMALISED = 0.5
 
 _PIXELS = sum(arm.library_pixels for arm in ARMS.values())
 _MOST_CELLS = 20_000_000
+_AIR_FROM = 2000.0  # Angstrom
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class _Reader:
         )
         if self._resampler is None or not same:
             in_air = self._choices.wavelengths == "air"
-            vacuum = [air_to_vacuum(segment) if in_air else segment for segment in spectrum.segments]
+            vacuum = [_to_vacuum(segment) if in_air else segment for segment in spectrum.segments]
             self._resampler = Resampler(vacuum, resolution)
             self._segments = spectrum.segments
         return self._resampler
@@ -232,6 +233,14 @@ class _Reader:
                 f"{entry.place}: flux is {kind} at {wavelength:.3f} A, the first of {bad.size} bad pixels; ln flux is "
                 f"interpolated, so it must be positive; {_where(entry)}"
             )
+
+
+def _to_vacuum(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vacuum wavelengths of a scale in air; below 2000 A, such scales are in vacuum by convention."""
+    result = wavelength.copy()
+    in_air = wavelength >= _AIR_FROM
+    result[in_air] = air_to_vacuum(wavelength[in_air])
+    return result
 
 
 def _where(entry: Entry) -> str:

@@ -97,7 +97,7 @@ def write_ferre(
         Further lines of the main header.
     """
     stored = [wavelengths(limits, logw=logw, step=step) for limits in segments]
-    waves = [air_to_vacuum(one) if in_air else one for one in stored]
+    waves = [np.where(one < 2000.0, one, air_to_vacuum(one)) if in_air else one for one in stored]
     grids = [_FORWARD[logw](one) for one in stored]
     with path.open("w") as file:
         file.write("\n".join(_ferre_header(axes, grids, resolutions, logw, irregular, extra)) + "\n")

@@ -96,6 +96,7 @@ def test_a_missing_node_stays_a_hole_and_its_neighbours_do_not(grid: Path, tmp_p
         {"logw": 0},
         {"logw": 2},
         {"in_air": True},
+        {"in_air": True, "segments": [(900.0, 2500.0), (4880.0, 6900.0)], "resolutions": [2e4, 2e4]},
         {"segments": [(4880.0, 5430.0), (6200.0, 6900.0)], "resolutions": [2e4, 2e4]},
         {"segments": [(4880.0, 6900.0)], "resolutions": [1e5], "step": 8e-6},
         {"resolutions": [7500.0]},
