@@ -102,12 +102,11 @@ def _draw_spectra(figure: SubFigure, library: Library, chosen: Sequence[tuple[st
         flux = torch.from_numpy(library.flux(name, labels)).double()
         flux /= flux.median(dim=1, keepdim=True).values
         shown = normalise(torch.from_numpy(arm.library_wavelength), flux)[0].numpy()[:, arm.on_library]
-        for number, spectrum in enumerate(shown[::-1]):
-            row = _OFFSET * number
+        for number, ((star, (teff, logg, feh, alpha)), spectrum) in enumerate(zip(chosen, shown, strict=True)):
+            row = _OFFSET * (len(chosen) - 1 - number)
             panel.axhline(row + 1.0, color="0.85", linewidth=0.8, zorder=0)
-            panel.plot(arm.wavelength, row + spectrum, color=_COLOURS[len(chosen) - 1 - number], linewidth=0.6)
+            panel.plot(arm.wavelength, row + spectrum, color=_COLOURS[number], linewidth=0.6)
             if name == "R":  # where the red giants' spectra, too, leave room above
-                star, (teff, logg, feh, alpha) = chosen[len(chosen) - 1 - number]
                 text = f"{star}: {teff:g} K, log g {_plain(logg)}, [Fe/H] {_plain(feh)}, [α/Fe] {_plain(alpha)}"
                 panel.text(arm.wavelength[20], row + 1.07, text, fontsize=9, va="bottom")
         panel.set_xlim(arm.wavelength[0], arm.wavelength[-1])

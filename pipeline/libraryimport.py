@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 from uuid import uuid4
@@ -69,7 +69,7 @@ class Choices:
     """What the source's wavelengths are measured in."""
     resolution: float | None = None
     """Resolving power lambda / FWHM, if the source does not state it."""
-    select: Mapping[str, float] | None = None
+    select: Mapping[str, float] = field(default_factory=dict)
     """Chosen value of each label, by our name, that has several and is none of a library's four."""
     components: int = COMPONENTS
     """Principal components to keep, or more if the error asks for it."""
@@ -94,7 +94,7 @@ def import_library(
         raise LibraryImportError(f"{out.parent} is no folder; make it first")
     if not 1 <= choices.components <= MOST_COMPONENTS:
         raise LibraryImportError(f"{choices.components} components asked for; 1 to {MOST_COMPONENTS} can be kept")
-    entries, fixed = selected(source.index(progress), choices.select or {})
+    entries, fixed = selected(source.index(progress), choices.select)
     labels = _labels(entries)
     _check_space(out.parent, len(entries))
     with _scratch(out) as (path, file):
@@ -305,7 +305,7 @@ def _notes(source: Source, choices: Choices, reader: _Reader, fixed: Mapping[str
         "wavelengths": choices.wavelengths,
         "source_resolution": reader.resolution,
         "resolution": RESOLUTION,
-        "selected": dict(choices.select or {}),
+        "selected": dict(choices.select),
         "fixed_labels": dict(fixed),
         "flux_unit": "as in the source; only ratios between stars count, so a factor common to all nodes is free",
         "warnings": warnings,

@@ -140,3 +140,18 @@ def test_wavelengths_that_are_none_are_refused(wave: NDArray[np.float64]) -> Non
         Resampler([wave], 10_000.0)
     with pytest.raises(ResampleError, match="at least 8 pixels"):
         Resampler([wave[:3]], 10_000.0)
+
+
+def test_where_the_source_ends_only_the_margin_s_last_pixels_feel_it() -> None:
+    limits = [(ARMS[name].library_wavelength[0], ARMS[name].library_wavelength[-1]) for name in ARM_NAMES]
+    got, expected = in_segments(*limits), flux(GRID, SUN, 7500.0)
+    inner = np.concatenate([all_but_the_ends(ARMS[name].library_pixels) for name in ARM_NAMES])
+    np.testing.assert_allclose(got[inner], expected[inner], rtol=1e-5)
+    np.testing.assert_allclose(got, expected, rtol=0.1)
+
+
+def all_but_the_ends(pixels: int) -> NDArray[np.bool_]:
+    """All but 20 pixels at each end."""
+    inner = np.ones(pixels, dtype=bool)
+    inner[:20] = inner[-20:] = False
+    return inner
