@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlines.pipeline import console
+from twinlines.pipeline.cli_library import library_app
 from twinlines.pipeline.cli_options import (
     QUARANTINED,
     ClusterOption,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 catalog_app = typer.Typer(help="Questions to the published catalog.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(library_app, name="library")
 app.add_typer(tracks_app, name="tracks")
 app.add_typer(training_app)
 

@@ -19,6 +19,7 @@ from enum import IntEnum
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,17 +85,27 @@ class Library:
     """Principal components of ln flux by arm, (component, pixel)."""
     digest: str
     """Content hash of the packed library; goes into the provenance of what is computed with it."""
+    notes: Mapping[str, Any]
+    """What its maker noted: where it comes from, number of nodes, measured errors."""
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Library:
-        """Load a packed library; without ``path``, the packaged one (read once, then shared: treat it as read-only).
+        """Load a packed library; without ``path``, the packaged one.
+
+        Each file is read once as long as it does not change, then shared; arrays are read-only.
 
         Raises
         ------
         twinlines.pipeline.packed.PackedError
             If the file is missing, damaged, or of another format or version.
         """
-        return _packaged() if path is None else _read(Path(path))
+        if path is None:
+            return _packaged()
+        try:
+            status = Path(path).stat()
+        except OSError:
+            return _read(Path(path))  # says what is wrong
+        return _cached(Path(path).resolve(), status.st_mtime_ns, status.st_size)
 
     @property
     def axes(self) -> tuple[NDArray[np.float64], ...]:
@@ -122,7 +133,7 @@ class Library:
         labels = _as_labels(labels)
         codes = np.zeros(labels.shape[0], dtype=np.int8)
         for column, axis in enumerate(self.axes):
-            tolerance = _SNAP * np.diff(axis).min()
+            tolerance = _tolerance(axis)
             undecided = codes == 0
             codes[undecided & (labels[:, column] < axis[0] - tolerance)] = 2 * column + 1
             codes[undecided & (labels[:, column] > axis[-1] + tolerance)] = 2 * column + 2
@@ -198,17 +209,24 @@ class Library:
         return result
 
     def _corners(self, labels: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
-        """Yield, for each of the 16 corners of the cells around ``labels``, its rows (-1: no node) and weights."""
+        """Yield, for each corner of the cells around ``labels``, its rows (-1: no node) and weights.
+
+        There are 16, or half as many for each axis that has a single value: there, no cell has an extent.
+        """
         lower, fractions = [], []
         for column, axis in enumerate(self.axes):
             values = labels[:, column]
+            if axis.size == 1:
+                lower.append(np.zeros(values.size, dtype=np.intp))
+                fractions.append(np.zeros(values.size))
+                continue
             place = np.clip(np.searchsorted(axis, values, side="right") - 1, 0, axis.size - 2)
             fraction = (values - axis[place]) / (axis[place + 1] - axis[place])
             fraction[np.abs(fraction) < _SNAP] = 0.0
             fraction[np.abs(fraction - 1.0) < _SNAP] = 1.0
             lower.append(place)
             fractions.append(fraction)
-        for corner in itertools.product((0, 1), repeat=len(AXES)):
+        for corner in itertools.product(*((0, 1)[: axis.size] for axis in self.axes)):
             weight = np.ones(labels.shape[0])
             for step, fraction in zip(corner, fractions, strict=True):
                 weight *= fraction if step else 1.0 - fraction
@@ -229,6 +247,13 @@ class Library:
         return f"no library node {side} {_NAMES[name]} {limit:g}{_UNITS[name]} (asked in row {row}: {shown}); {cure}"
 
 
+def _tolerance(axis: NDArray[np.float64]) -> float:
+    """How far beyond the ends of an axis a label counts as being on the end."""
+    if axis.size == 1:
+        return _SNAP * max(1.0, abs(float(axis[0])))
+    return _SNAP * float(np.diff(axis).min())
+
+
 def _as_labels(labels: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(labels, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != len(AXES):
@@ -242,10 +267,20 @@ def _packaged() -> Library:
         return _read(path)
 
 
+@lru_cache(maxsize=4)
+def _cached(path: Path, _mtime_ns: int, _size: int) -> Library:
+    """A library by what tells whether its file has changed: a worker asks for it with every task."""
+    return _read(path)
+
+
 def _read(path: Path) -> Library:
     content = packed.read(path, KIND, VERSION)
-    arrays = content.arrays
+    arrays = dict(content.arrays)
     scale = arrays["scale"][:, None]
+    for name in ARM_NAMES:
+        arrays[f"components_{name}"] = scale * arrays[f"components_{name}"]
+    for values in arrays.values():
+        values.setflags(write=False)
     return Library(
         teff=arrays["teff"],
         logg=arrays["logg"],
@@ -254,6 +289,7 @@ def _read(path: Path) -> Library:
         index=arrays["index"],
         coefficients=arrays["coefficients"],
         mean={name: arrays[f"mean_{name}"] for name in ARM_NAMES},
-        components={name: scale * arrays[f"components_{name}"] for name in ARM_NAMES},
+        components={name: arrays[f"components_{name}"] for name in ARM_NAMES},
         digest=content.digest,
+        notes=content.attrs,
     )

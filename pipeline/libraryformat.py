@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +53,7 @@ def pack(grid: str | Path, out: str | Path, components: int = COMPONENTS) -> dic
         If the file is no such grid, its wavelengths are not the arms' library grids, or two nodes share their labels.
     """
     labels, lnflux = _read_grid(Path(grid))
-    axes = [np.unique(labels[:, column]) for column in range(len(AXES))]
-    places = tuple(np.searchsorted(axis, labels[:, column]) for column, axis in enumerate(axes))
-    index = np.full(tuple(axis.size for axis in axes), -1, dtype=np.int32)
-    index[places] = np.arange(labels.shape[0])
+    axes, index = place_nodes(labels)
     if np.count_nonzero(index >= 0) != labels.shape[0]:
         raise ValueError(f"{grid}: two nodes have the same labels; keep one of them")
 
@@ -69,14 +66,61 @@ def pack(grid: str | Path, out: str | Path, components: int = COMPONENTS) -> dic
         "components": int(coefficients.shape[1]),
         "relative_error": _relative_error(lnflux, coefficients, codes, scale),
     }
+    write(out, axes, index, mean, Reduced(coefficients, codes, scale), attrs)
+    return attrs
+
+
+class Reduced(NamedTuple):
+    """Spectra as principal components: ln flux - mean = coefficients @ (scale[:, None] * codes)."""
+
+    coefficients: NDArray[np.float32]
+    """(node, component)."""
+    codes: NDArray[np.int16]
+    """Components in steps of ``scale``, (component, pixel); blue pixels, then red ones."""
+    scale: NDArray[np.float32]
+    """(component,)."""
+
+
+def place_nodes(labels: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], NDArray[np.int32]]:
+    """Axes of a grid, and the row of ``labels`` (node, 4) at each combination of their values, -1 where there is none.
+
+    Where two nodes have the same labels, the index holds the later one, and so fewer rows than there are nodes.
+    """
+    axes = [np.unique(labels[:, column]) for column in range(len(AXES))]
+    places = tuple(np.searchsorted(axis, labels[:, column]) for column, axis in enumerate(axes))
+    index = np.full(tuple(axis.size for axis in axes), -1, dtype=np.int32)
+    index[places] = np.arange(labels.shape[0])
+    return axes, index
+
+
+def write(
+    out: str | Path,
+    axes: Sequence[NDArray[np.float64]],
+    index: NDArray[np.int32],
+    mean: NDArray[np.float64],
+    reduced: Reduced,
+    attrs: Mapping[str, Any],
+) -> str:
+    """Write a library's file and return its digest.
+
+    Parameters
+    ----------
+    axes, index
+        As from :func:`place_nodes`.
+    mean
+        Mean ln flux, (pixel,): blue pixels, then red ones.
+    reduced
+        What the spectra differ from it.
+    attrs
+        Notes for the header, JSON-serialisable.
+    """
     arrays: dict[str, NDArray[Any]] = dict(zip(AXES, axes, strict=True))
     split = BLUE.library_pixels
     for name, part in (("B", slice(None, split)), ("R", slice(split, None))):
         arrays[f"mean_{name}"] = mean[part].astype(np.float32)
-        arrays[f"components_{name}"] = codes[:, part]
-    arrays |= {"index": index, "coefficients": coefficients, "scale": scale}
-    packed.write(out, KIND, VERSION, arrays, attrs)
-    return attrs
+        arrays[f"components_{name}"] = reduced.codes[:, part]
+    arrays |= {"index": index, "coefficients": reduced.coefficients, "scale": reduced.scale}
+    return packed.write(out, KIND, VERSION, arrays, attrs)
 
 
 def _read_grid(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -116,13 +160,18 @@ def _reduce(
     _, vectors = np.linalg.eigh(centred @ centred.T)
     leading = vectors[:, ::-1][:, :components]
     leading = leading * np.where(leading.sum(axis=0) < 0, -1.0, 1.0)
-    basis = leading.T @ centred
-    peak = np.abs(basis).max(axis=1)
-    codes = np.round(basis / peak[:, None] * np.iinfo(np.int16).max).astype(np.int16)
-    scale = (peak / np.iinfo(np.int16).max / np.linalg.norm(basis, axis=1)).astype(np.float32)
+    codes, scale = encode(leading.T @ centred)
     rounded = scale[:, None].astype(np.float64) * codes
     coefficients = np.linalg.solve(rounded @ rounded.T, rounded @ centred.T).T
     return np.ascontiguousarray(coefficients, dtype=np.float32), codes, scale
+
+
+def encode(basis: NDArray[np.float64]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """Round components (component, pixel) to 16-bit codes, with the step of each that gives it the norm 1."""
+    peak = np.abs(basis).max(axis=1)
+    codes = np.round(basis / peak[:, None] * np.iinfo(np.int16).max).astype(np.int16)
+    scale = (peak / np.iinfo(np.int16).max / np.linalg.norm(basis, axis=1)).astype(np.float32)
+    return codes, scale
 
 
 def _relative_error(

@@ -7,6 +7,7 @@ stays the same when a file is compressed again, and it goes into the provenance 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 import zlib
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from twinlines.pipeline import atomic
 
 _HEADER = "header"
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -53,7 +56,7 @@ def content_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
 def write(
     path: str | Path, kind: str, version: int, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]
 ) -> str:
-    """Write a packed file and return its digest.
+    """Write a packed file, whole or not at all, and return its digest.
 
     Parameters
     ----------
@@ -68,9 +71,10 @@ def write(
     """
     digest = content_digest(arrays)
     header = json.dumps({"kind": kind, "version": version, "digest": digest, "attrs": dict(attrs)}, sort_keys=True)
-    with Path(path).open("wb") as file:
-        named: dict[str, Any] = {_HEADER: np.frombuffer(header.encode(), dtype=np.uint8), **arrays}
-        np.savez_compressed(file, **named)
+    named: dict[str, Any] = {_HEADER: np.frombuffer(header.encode(), dtype=np.uint8), **arrays}
+    file = io.BytesIO()
+    np.savez_compressed(file, **named)
+    atomic.write_bytes(Path(path), file.getvalue())
     return digest
 
 

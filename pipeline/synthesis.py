@@ -168,12 +168,19 @@ def component(arm: Arm, library: Library, stars: Stars, *, whole: bool = False) 
     wanted = slice(margin, margin + arm.n_pixels)
     if whole:
         seen = wanted = slice(0, arm.library_pixels)
-    mean, components = (torch.from_numpy(part[arm.name][..., seen]) for part in (library.mean, library.components))
+    mean, components = _packed_flux(library, arm, seen.start, seen.stop)
     # The mean comes last: it is large, and would cost the sum of small terms its last digits.
     flux = torch.mm(torch.from_numpy(library.interpolate(stars.labels)), components).add_(mean).exp_()
     vsini, velocity = torch.from_numpy(stars.vsini), torch.from_numpy(stars.velocity)
     area = torch.from_numpy(stars.radius.astype(np.float32) ** 2)
     return broaden_and_shift(flux, vsini, velocity, pixels=wanted).mul_(area[:, None])
+
+
+@lru_cache(maxsize=8)
+def _packed_flux(library: Library, arm: Arm, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Mean and components of ln flux on some of an arm's library pixels; copied once, for the products to run fast."""
+    mean, components = library.mean[arm.name][start:stop], library.components[arm.name][:, start:stop]
+    return torch.from_numpy(mean.copy()), torch.from_numpy(components.copy())
 
 
 def _margin(arm: Arm, stars: Stars) -> int:

@@ -22,6 +22,7 @@ COMMANDS = [
     ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("population",), ("synthesize",), ("train",),
     ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
+    ("library", "import"), ("library", "show"),
 ]  # fmt: skip
 
 

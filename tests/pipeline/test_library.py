@@ -171,6 +171,83 @@ def test_pack_keeps_a_small_grid(tmp_path):
     assert library.outside([(5100, 4.5, -0.5, 0.2)]).tolist() == [0]
 
 
+def test_a_library_is_read_again_only_if_its_file_has_changed(tmp_path):
+    small_grid(tmp_path / "grid.npz")
+    out = tmp_path / "out.npz"
+    pack(tmp_path / "grid.npz", out, components=6)
+    first = Library.load(out)
+    assert Library.load(str(out)) is first
+    pack(tmp_path / "grid.npz", out, components=5)
+    again = Library.load(out)
+    assert again is not first
+    assert again.coefficients.shape[1] == 5
+    out.unlink()
+    with pytest.raises(packed.PackedError, match="does not exist"):
+        Library.load(out)
+
+
+def test_a_library_cannot_be_changed_by_who_shares_it(library):
+    for array in (*library.axes, library.index, library.coefficients, library.mean["B"], library.components["R"]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    library.flux("B", [(5000, 4, 0, 0)])[0, 0] = 1.0  # what is computed belongs to the caller
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_an_axis_of_a_single_value_has_only_that_value_inside(tmp_path, column):
+    everything = small_grid(tmp_path / "grid.npz")["labels"]
+    kept = small_grid(tmp_path / "grid.npz", drop=np.flatnonzero(everything[:, column] != everything[0, column]))
+    labels = kept["labels"]
+    pack(tmp_path / "grid.npz", tmp_path / "out.npz", components=6)
+    library = Library.load(tmp_path / "out.npz")
+    assert library.axes[column].size == 1
+    label = labels[0].astype(np.float64)
+    low, high = label.copy(), label.copy()
+    low[column] -= 0.01
+    high[column] += 0.01
+    near = label.copy()
+    near[column] *= 1 + 5e-7
+    assert library.outside([label, near, low, high]).tolist() == [0, 0, 2 * column + 1, 2 * column + 2]
+    expected = np.exp(kept["lnflux_offset_blue"][0] + 5e-5 * kept["lnflux_code_blue"][0].astype(float))
+    np.testing.assert_allclose(library.flux("B", [label])[0], expected, rtol=3e-4)
+    np.testing.assert_array_equal(library.flux("B", [near]), library.flux("B", [label]))
+    with pytest.raises(OutsideLibraryError, match="no library node above"):
+        library.flux("B", [high])
+
+
+def literal_flux(library, name, labels):
+    """What flux() did when the packaged library was the only one, word for word."""
+    result = np.zeros((labels.shape[0], library.coefficients.shape[1]), dtype=np.float32)
+    lower, fractions = [], []
+    for column, axis in enumerate(library.axes):
+        values = labels[:, column]
+        place = np.clip(np.searchsorted(axis, values, side="right") - 1, 0, axis.size - 2)
+        fraction = (values - axis[place]) / (axis[place + 1] - axis[place])
+        fraction[np.abs(fraction) < 1e-6] = 0.0
+        fraction[np.abs(fraction - 1.0) < 1e-6] = 1.0
+        lower.append(place)
+        fractions.append(fraction)
+    for corner in np.ndindex(2, 2, 2, 2):
+        weight = np.ones(labels.shape[0])
+        for step, fraction in zip(corner, fractions, strict=True):
+            weight *= fraction if step else 1.0 - fraction
+        rows = library.index[tuple(place + step for place, step in zip(lower, corner, strict=True))]
+        result += weight[:, None].astype(np.float32) * library.coefficients[np.maximum(rows, 0)]
+    flux = np.matmul(result, library.components[name])
+    flux += library.mean[name]
+    return np.exp(flux)
+
+
+def test_no_bit_of_the_packaged_library_s_spectra_has_changed(library):
+    rng = np.random.default_rng(7)
+    labels = rng.uniform((3400, -0.2, -2.2, -0.6), (10100, 5.2, 0.7, 0.8), size=(3000, 4))
+    labels = labels[library.outside(labels) == 0][:300]
+    assert len(labels) == 300
+    for name in ARMS:
+        np.testing.assert_array_equal(library.flux(name, labels), literal_flux(library, name, labels))
+    assert library.digest == "0da17dfd1513c9361bbd553862cd224f", "the file that ships is the one that models knew"
+
+
 def test_pack_refuses_what_is_no_grid(tmp_path):
     (tmp_path / "text.npz").write_text("nothing")
     with pytest.raises(ValueError, match=r"text.npz is not a grid"):
