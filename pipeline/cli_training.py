@@ -42,9 +42,10 @@ def _training_set(pairs: int, seed: int, tracks: Path | None, library: Path | No
     from twinlines.pipeline.trainingset import TrainingSet
 
     chosen = trainingconfig.read(config) if config else {}
-    # Workers may have another current folder.
-    absolute = {name: path and path.resolve() for name, path in (("tracks", tracks), ("library", library))}
-    return TrainingSet(n_pairs=pairs, seed=seed, **absolute, **chosen)
+    # Absolute, since workers may have another current folder.
+    return TrainingSet(
+        n_pairs=pairs, seed=seed, tracks=tracks and tracks.resolve(), library=library and library.resolve(), **chosen
+    )
 
 
 def _print_fates(fates: dict[str, int], draws: int, where: Console) -> None:

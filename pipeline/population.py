@@ -321,7 +321,8 @@ def _resolve_alone(draws: Draws, tracks: Tracks, library: Library) -> Population
     primary = tracks.state(draws.mass1, draws.feh, draws.eep1, draws.alpha)
     fates.drop(primary.reason, _PRIMARY_TRACK)
     nothing = np.full(len(draws.number), np.nan)
-    absent = State(*([nothing] * (len(fields(State)) - 1)), reason=np.zeros(len(nothing), dtype=np.int8))
+    columns = {item.name: nothing for item in fields(State) if item.name != "reason"}
+    absent = State(**columns, reason=np.zeros(len(nothing), dtype=np.int8))
     return _within(library, draws, primary, absent, (nothing,) * 5, fates, stars=1)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -252,12 +252,9 @@ def parse(found: object, where: str) -> Prior:
 def describe(prior: Prior) -> dict[str, Any]:
     """Form of a prior in a configuration file, as JSON; what :func:`parse` reads."""
     kinds = {cls: kind for kind, cls in KINDS.items()}
-    if type(prior) not in kinds:
-        return {"kind": type(prior).__name__, "repr": repr(prior)}
-    return {
-        "kind": kinds[type(prior)],
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(prior).items()},
-    }  # type: ignore[call-overload]
+    kind, made = kinds.get(type(prior), type(prior).__name__), cast("Any", prior)
+    values = {item.name: getattr(made, item.name) for item in fields(made)}
+    return {"kind": kind, **{name: list(one) if isinstance(one, tuple) else one for name, one in values.items()}}
 
 
 def _guess(word: object, known: Mapping[str, object]) -> str:

@@ -332,8 +332,8 @@ def pairs(library: Library, population: Population, scene: Scene = Scene()) -> d
             # Every batch is full, the last by repetition: kernels choose their order of summation by the shape.
             full = np.minimum(np.arange(start, start + _BATCH), rows - 1)
             made = pair_spectra(arm, library, population.take(full), scene)
-            for whole, batch in zip((flux, ratio, defects), made, strict=True):
-                whole[part] = batch[: part.stop - start]
+            new = slice(0, part.stop - start)
+            flux[part], ratio[part], defects[part] = made.flux[new], made.flux_ratio[new], made.n_defects[new]
         if not np.isfinite(flux).all():
             lost = int(draws.number[~np.isfinite(flux).all(axis=(1, 2))][0])
             raise ValueError(f"draw {lost} has no continuum in arm {name}; narrow the priors so that it is not drawn")

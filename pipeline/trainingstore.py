@@ -232,7 +232,7 @@ def _template(store: Path, schema: Schema, training_set: TrainingSet, selection:
     for name, values in fates.items():
         stores.write_column(store / GROUP, DRAWS, name, values)
     # The digest comes last: a template without it was left half made.
-    attrs = {
+    attrs: dict[str, Any] = {
         "n_draws": len(selection.fates.fate),
         "fates": selection.fates.counts(),
         "provenance": training_set.provenance(),
