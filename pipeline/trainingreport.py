@@ -55,13 +55,9 @@ def write(store: Path, training_set: TrainingSet, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     tracks, library = Tracks.load(training_set.tracks), Library.load(training_set.library)
-    names = [
-        name
-        for name, variable in PAIRS.variables.items()
-        if not name.startswith("flux_B") and "kind" not in variable.dims
-    ]
+    scalar = [name for name, variable in PAIRS.variables.items() if variable.dims == (PAIRS.row,)]
     with stores.open_store(store, PAIRS) as pairs:
-        scalars = pairs[names].load()
+        scalars = pairs[scalar].load()
         figures = {
             "states": states(scalars, tracks),
             "synthesis": synthesis(tracks, library),
@@ -198,8 +194,9 @@ def _caption(pair: xr.Dataset, name: ArmName) -> str:
     names = ("teff1", "logg1", "teff2", "feh1", "vsini1", "vsini2", "separation", "snr")
     value = {key: float(pair[key]) for key in names}
     population, ratio = POPULATIONS[int(pair["population"])], float(pair[f"flux_ratio_{name}"])
-    return (
-        f"{population}: {value['teff1']:.0f} K, {value['logg1']:.1f} + {value['teff2']:.0f} K\n"
-        f"[Fe/H] {value['feh1']:.1f}, flux ratio {ratio:.2f}, Δv {value['separation']:.0f}\n"
-        f"vsini {value['vsini1']:.0f}, {value['vsini2']:.0f}, S/N {value['snr']:.0f}"
-    )
+    first = f"{population}: {value['teff1']:.0f} K, {value['logg1']:.1f}, [Fe/H] {value['feh1']:.1f}"
+    speed = f"vsini {value['vsini1']:.0f}"
+    if not np.isfinite(value["teff2"]):
+        return f"{first}\n{speed}, S/N {value['snr']:.0f}"
+    second = f"+ {value['teff2']:.0f} K, flux ratio {ratio:.2f}, Δv {value['separation']:.0f}"
+    return f"{first}\n{second}\n{speed}, {value['vsini2']:.0f}, S/N {value['snr']:.0f}"

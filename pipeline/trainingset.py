@@ -152,6 +152,8 @@ def select(training_set: TrainingSet, progress: Progress = silent) -> Selection:
     done = 0
     for code, source in training_set.sources().items():
         wanted = int(np.count_nonzero(population == code))
+        if not wanted:
+            continue  # a small set may have no place for a rare population
 
         def tell(found: int, before: int = done) -> None:
             progress("draw", before + found, training_set.n_pairs)

@@ -287,10 +287,13 @@ def write_pairs(shard: Shard, training_set: TrainingSet, digest: str, schema: Sc
             continue
         drawn = source.realise(shard.number[rows], tracks, library)
         scene = Scene(training_set.seed, code, training_set.extras)
-        for name, values in synthesis.pairs(library, drawn, scene).items():
-            if name not in columns:
-                columns[name] = np.empty((len(shard.number), *values.shape[1:]), dtype=schema.variables[name].dtype)
-            columns[name][rows] = values
+        made = synthesis.pairs(library, drawn, scene)
+        if rows.size == len(shard.number):
+            columns |= made  # no copy: spectra of a shard are most of what a worker has in memory
+            continue
+        for name, values in made.items():
+            whole = columns.setdefault(name, np.empty((len(shard.number), *values.shape[1:]), values.dtype))
+            whole[rows] = values
     stores.write_shard(store, schema, shard.start, schema.dataset(columns, len(shard.number)))
     files = stores.shard_files(store, schema, shard.start)
     stores.sync(files)

@@ -79,6 +79,33 @@ def test_from_files_to_a_table(tmp_path: Path, untrained_weights: Path) -> None:
     assert table.exists()
 
 
+def test_a_training_set_from_the_command_line(tmp_path: Path) -> None:
+    config, out = tmp_path / "set.toml", tmp_path / "pairs.zarr"
+    config.write_text("[priors]\nvsini1 = 'survey_vsini'\n[extras.cool_giants]\nfraction = 0.2\n")
+    drawn = CliRunner().invoke(cli.app, ["population", "--draws", "300", "--config", str(config), "--json"])
+    assert {name: sum(counts.values()) for name, counts in json.loads(drawn.output).items()} == {
+        "table1": 300,
+        "cool_giant": 300,
+    }
+    arguments = ("synthesize", "--pairs", "40", "--out", out, "--config", config, "--workers", "1")
+    made = twinlines(*arguments, "--report", tmp_path / "report", "--json")
+    assert made.returncode == 0, made.stderr
+    summary = json.loads(made.stdout)
+    assert (summary["n_pairs"], summary["computed"], summary["complete"]) == (40, 1, True)
+    assert all(Path(figure).exists() for figure in summary["figures"])
+    again = twinlines(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "0 shards made now, 1 before" in again.stdout
+    other = twinlines(*arguments, "--seed", "5")
+    assert other.returncode == 1
+    assert "is another training set" in other.stderr
+    config.write_text("[priors]\nvsini1 = 'survey_vsin'\n")
+    wrong = twinlines(*arguments)
+    assert wrong.returncode == 1
+    assert "did you mean 'survey_vsini'?" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
 def test_expected_errors_are_one_line_and_status_1(tmp_path: Path) -> None:
     missing = twinlines("catalog", "candidates", "--survey", tmp_path / "nowhere")
     assert missing.returncode == 1

@@ -96,6 +96,16 @@ def test_kept_pairs_are_coeval_and_inside_the_library(resolved: population.Popul
     assert (kept.fate == KEPT).all()
 
 
+@pytest.mark.parametrize("name", ["vsini1", "vsini2", "velocity1", "separation", "snr"])
+def test_what_the_domain_does_not_decide_is_of_table_1_among_the_kept_too(
+    resolved: population.Population, name: str
+) -> None:
+    distribution = stats.norm(0, 5) if name == "velocity1" else None
+    limits = {"separation": (-500, 1000), "snr": (5, 95)}.get(name, (0, 500))
+    values = getattr(resolved.kept().draws, name)
+    assert stats.kstest(values, (distribution or stats.uniform(*limits)).cdf).pvalue > 1e-3
+
+
 def test_secondaries_are_less_evolved(resolved: population.Population) -> None:
     kept = resolved.kept()
     lighter = kept.draws.mass_ratio < 0.98

@@ -58,6 +58,11 @@ def test_every_population_has_its_share_and_its_fates() -> None:
     assert set(draw_fates(MIXED, 100)) == {"table1", "cool_giant", "blend"}
 
 
+def test_a_population_that_is_too_rare_for_a_small_set_is_left_out() -> None:
+    rare = TrainingSet(n_pairs=3, extras=Extras(CoolGiants(1e-4)))
+    assert set(select(rare).fates.population.tolist()) == {0}
+
+
 def test_fates_of_draws_are_counted_without_pairs() -> None:
     counts = draw_fates(SMALL, 20_000)["table1"]
     assert sum(counts.values()) == 20_000
