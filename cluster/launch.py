@@ -26,9 +26,14 @@ _POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")
 ONE_THREAD = {**{f"{pool}_NUM_THREADS": "1" for pool in _POOLS}, "BLOSC_NTHREADS": "1"}
 """Environment of a local worker: one process per core beats threads, and the two together beat neither."""
 
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_ARENA_MAX": "1",
+}
 """Environment of a local worker: freed memory is kept for the next array. Dask's default hands every array above 128 kB
-back to the system, whose zeroed pages then cost more than the computing."""
+back to the system, whose zeroed pages then cost more than the computing. It is kept in one place for all threads: each
+of Zarr's would keep its own, and a worker's memory would grow with the number of shards that it has written."""
 
 
 class LaunchError(RuntimeError):

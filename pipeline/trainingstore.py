@@ -279,6 +279,15 @@ def write_pairs(shard: Shard, training_set: TrainingSet, digest: str, schema: Sc
             "the same version of twinlines, and put the same tracks and library, where it runs"
         )
     markers, store = Markers(Path(folder)), Path(folder) / STORE
+    stores.write_shard(store, schema, shard.start, schema.dataset(_columns(shard, training_set), len(shard.number)))
+    files = stores.shard_files(store, schema, shard.start)
+    stores.sync(files)
+    markers.mark(shard.key, len(shard.number), ledger.fingerprint(files), **shard.about)
+    return len(shard.number)
+
+
+def _columns(shard: Shard, training_set: TrainingSet) -> dict[str, NDArray[Any]]:
+    """Synthesise the pairs of a shard, population by population."""
     tracks, library = Tracks.load(training_set.tracks), Library.load(training_set.library)
     columns: dict[str, NDArray[Any]] = {"split": splits(shard.start, shard.stop, training_set.seed)}
     for code, source in training_set.sources().items():
@@ -286,16 +295,11 @@ def write_pairs(shard: Shard, training_set: TrainingSet, digest: str, schema: Sc
         if not rows.size:
             continue
         drawn = source.realise(shard.number[rows], tracks, library)
-        scene = Scene(training_set.seed, code, training_set.extras)
-        made = synthesis.pairs(library, drawn, scene)
+        made = synthesis.pairs(library, drawn, Scene(training_set.seed, code, training_set.extras))
         if rows.size == len(shard.number):
             columns |= made  # no copy: spectra of a shard are most of what a worker has in memory
             continue
         for name, values in made.items():
             whole = columns.setdefault(name, np.empty((len(shard.number), *values.shape[1:]), values.dtype))
             whole[rows] = values
-    stores.write_shard(store, schema, shard.start, schema.dataset(columns, len(shard.number)))
-    files = stores.shard_files(store, schema, shard.start)
-    stores.sync(files)
-    markers.mark(shard.key, len(shard.number), ledger.fingerprint(files), **shard.about)
-    return len(shard.number)
+    return columns
