@@ -95,12 +95,13 @@ def synthesize(
     as_json: JsonOption = False,
 ) -> None:
     """Make a training set: pairs of a single star and a binary. Killed, it goes on where it was."""
-    from twinlines.pipeline import trainingreport
-    from twinlines.pipeline.trainingstore import synthesize as make
+    from twinlines.pipeline import trainingreport, trainingstore
 
     training_set = _training_set(pairs, seed, tracks, library, config)
-    with connected(cluster, workers) as client, console.progress() as progress:
-        made = make(client, training_set, out, progress=progress)
+    made = trainingstore.made_before(training_set, out)
+    if made is None:
+        with connected(cluster, workers) as client, console.progress() as progress:
+            made = trainingstore.synthesize(client, training_set, out, progress=progress)
     figures = trainingreport.write(out, training_set, report) if report and made.complete else []
 
     def lines(where: Console) -> None:

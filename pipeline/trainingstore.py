@@ -155,10 +155,10 @@ def synthesize(
     twinlines.pipeline.jobs.JobError
         If the cluster was lost, or the disk is full.
     """
-    out, digest = Path(out).resolve(), training_set.digest
     schema = _schema(shard_rows)
-    if out.exists():
-        return _made_before(out, training_set, digest, shard_rows)
+    if made := made_before(training_set, out):
+        return made
+    out, digest = Path(out).resolve(), training_set.digest
     folder = partial_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
     with ledger.lock(folder, "twinlines synthesize"):
@@ -199,16 +199,32 @@ def _is_done(markers: Markers, schema: Schema, shard: Shard) -> bool:
     return markers.finished(shard.key, files, verify=True)
 
 
-def _made_before(out: Path, training_set: TrainingSet, digest: str, shard_rows: int) -> SynthesisReport:
-    attrs = stores.open_store(out, PAIRS).attrs
-    if attrs.get("digest") != digest:
+def made_before(training_set: TrainingSet, out: Path) -> SynthesisReport | None:
+    """The report of a training set that is at ``out`` already; None if nothing is there. Needs no cluster.
+
+    Raises
+    ------
+    StoreError
+        If something else is at ``out``.
+    """
+    out = Path(out).resolve()
+    if not out.exists():
+        return None
+    store, digest = stores.open_store(out, PAIRS), training_set.digest
+    if store.attrs.get("digest") != digest:
         raise stores.StoreError(
-            f"{out} exists already, and is another training set: its digest is {attrs.get('digest')}, not {digest}; "
-            "remove it or choose another name"
+            f"{out} exists already, and is another training set: its digest is {store.attrs.get('digest')}, not "
+            f"{digest}; remove it or choose another name"
         )
-    shards = -(-training_set.n_pairs // shard_rows)
     return SynthesisReport(
-        str(out), training_set.n_pairs, int(attrs["n_draws"]), dict(attrs["fates"]), digest, 0, shards, ()
+        store=str(out),
+        n_pairs=training_set.n_pairs,
+        n_draws=int(store.attrs["n_draws"]),
+        fates=dict(store.attrs["fates"]),
+        digest=digest,
+        computed=0,
+        skipped=int(store.attrs["n_shards"]),
+        failed=(),
     )
 
 
@@ -234,6 +250,7 @@ def _template(store: Path, schema: Schema, training_set: TrainingSet, selection:
     # The digest comes last: a template without it was left half made.
     attrs: dict[str, Any] = {
         "n_draws": len(selection.fates.fate),
+        "n_shards": -(-training_set.n_pairs // schema.shard_rows),
         "fates": selection.fates.counts(),
         "provenance": training_set.provenance(),
         "digest": training_set.digest,

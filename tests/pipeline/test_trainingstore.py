@@ -178,6 +178,7 @@ def _wait_for_silence(folder: Path) -> None:
         time.sleep(1.0)
 
 
+@pytest.mark.slow  # the survey's run, by the same means, is tried like this in every suite
 def test_killed_workers_cost_a_retry(quiet: Path, tmp_path: Path) -> None:
     out = tmp_path / "pairs.zarr"
     with launch(Local(n_workers=2)) as own:
