@@ -157,10 +157,12 @@ class Markers:
                 stale.unlink(missing_ok=True)
         # The recipe passes through JSON, as what was found did: there, tuples are lists.
         wanted, before = json.loads(json.dumps(dict(content))), self.description()
-        others = [name for name in wanted if before and before.get(name) != wanted[name]]
+        others = _differences(before, wanted) if before else []
         if others:
-            found = ", ".join(f"{name} {before.get(name)}, not {wanted[name]}" for name in others)
-            raise LedgerError(f"{self.folder} holds results of another recipe: {found}")
+            raise LedgerError(
+                f"{self.folder} holds results of another recipe: {'; '.join(others)}. Give that one, choose another "
+                "place, or remove the folder"
+            )
         started = now()
         atomic.write_json(
             self.folder / "run.json",
@@ -344,6 +346,18 @@ def holder(survey: Path) -> str | None:
         except BlockingIOError:
             return _holder(Path(survey))
     return None
+
+
+def _differences(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Where two recipes differ, value by value, in words."""
+    found: list[str] = []
+    for name, value in wanted.items():
+        other = before.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += [f"{name}.{one}" for one in _differences(other, value)]
+        elif value != other:
+            found.append(f"{name} is {other!r}, asked for is {value!r}")
+    return found
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def synthesize(
     out, digest = Path(out).resolve(), training_set.digest
     folder = partial_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
-    with ledger.lock(folder, "twinlines synthesize"):
+    with ledger.lock(folder, "twinlines synthesize"), _swept(folder):
         markers, store = Markers(folder), folder / STORE
         markers.start({"digest": digest, "shard_rows": shard_rows, "provenance": training_set.provenance()})
         selection = select(training_set, progress)
@@ -197,6 +198,17 @@ def _schema(shard_rows: int) -> Schema:
 def _is_done(markers: Markers, schema: Schema, shard: Shard) -> bool:
     files = stores.shard_files(markers.folder / STORE, schema, shard.start)
     return markers.finished(shard.key, files, verify=True)
+
+
+@contextmanager
+def _swept(folder: Path) -> Iterator[None]:
+    """Remove the folder if an error comes before there is a store in it: another recipe may then take its place."""
+    try:
+        yield
+    except BaseException:
+        if not (folder / STORE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def made_before(training_set: TrainingSet, out: Path) -> SynthesisReport | None:

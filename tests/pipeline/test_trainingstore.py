@@ -27,7 +27,8 @@ from twinlines.pipeline.extras import CoolGiants, Defects, Extras
 from twinlines.pipeline.jobs import JobError
 from twinlines.pipeline.ledger import LedgerError, Markers, SurveyLockedError
 from twinlines.pipeline.library import Library
-from twinlines.pipeline.population import KEPT
+from twinlines.pipeline.population import KEPT, Priors
+from twinlines.pipeline.priors import Uniform
 from twinlines.pipeline.schema import DRAWS, PAIRS, SchemaError
 from twinlines.pipeline.synthesis import Scene
 from twinlines.pipeline.tracks import Tracks
@@ -231,9 +232,9 @@ def test_another_set_in_the_making_is_refused(client: Client, tmp_path: Path) ->
     out = tmp_path / "pairs.zarr"
     with pytest.raises(KeyboardInterrupt):
         _make(client, out, progress=_stop_after(0))
-    with pytest.raises(LedgerError, match=r"holds results of another recipe: digest .*, not"):
+    with pytest.raises(LedgerError, match=r"another recipe: digest is .*provenance.seed is 3, asked for is 9"):
         _make(client, out, replace(SMALL, seed=9))
-    with pytest.raises(LedgerError, match="shard_rows 26, not 64"):
+    with pytest.raises(LedgerError, match="shard_rows is 26, asked for is 64"):
         _make(client, out, shard_rows=64)
 
 
@@ -303,6 +304,13 @@ def test_a_worker_that_would_make_other_pairs_is_refused(tmp_path: Path) -> None
     shard = trainingstore.Shard(0, np.zeros(2, np.int8), np.arange(2), "k")
     with pytest.raises(SynthesisError, match="install the same version of twinlines"):
         trainingstore.write_pairs(shard, SMALL, "another digest", PAIRS, str(markers.folder))
+
+
+def test_an_attempt_that_made_nothing_leaves_nothing(client: Client, tmp_path: Path) -> None:
+    impossible = replace(SMALL, priors=Priors(feh=Uniform(0.4, 0.5)))
+    with pytest.raises(SynthesisError, match="became pairs"):
+        _make(client, tmp_path / "pairs.zarr", impossible)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_odd_shards_are_refused(client: Client, tmp_path: Path) -> None:
