@@ -230,7 +230,7 @@ class PairSpectra(NamedTuple):
     flux: NDArray[np.float32]
     """Noisy flux over continuum in steps of :data:`FLUX_STEP`, shape (pair, 2, pixel); kind 0 is the single star."""
     flux_ratio: NDArray[np.float32]
-    """Mean flux of the second star over the first's, before noise, shape (pair,); NaN where there is no second."""
+    """Mean flux of the second star over the first's, before emission and noise, shape (pair,); NaN without a second."""
     n_defects: NDArray[np.int16]
     """Pixels with added defects, shape (pair, 2)."""
 
@@ -266,9 +266,9 @@ def pair_spectra(arm: Arm, library: Library, population: Population, scene: Scen
     first, second = light[:rows], light[rows:]
     if not two.all():
         second = torch.zeros_like(first).index_put_((torch.from_numpy(two),), second)
+    ratio = np.where(two, (second.mean(dim=1) / first.mean(dim=1)).numpy(), np.nan)
     if arm is RED:
         fill_h_alpha(first.numpy(), primary.velocity, *scene.extras.emission(serial, scene.seed))
-    ratio = np.where(two, (second.mean(dim=1) / first.mean(dim=1)).numpy(), np.nan)
 
     spectra = torch.stack([first, first + second], dim=1).flatten(0, 1)
     keys = np.stack([np.repeat(serial, 2), np.tile(np.arange(2), rows)], axis=1)
