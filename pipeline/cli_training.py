@@ -198,7 +198,14 @@ def evaluate(
     from twinlines.pipeline.evaluation import evaluate as run_evaluation
     from twinlines.pipeline.inference import SHIPPED_WEIGHTS
 
-    options = Options(split.value, twins, rule_pairs, sb2_fraction, seed, library)
+    options = Options(
+        split=split.value,
+        twins=twins,
+        rule_pairs=rule_pairs,
+        sb2_fraction=sb2_fraction,
+        seed=seed,
+        library=library,
+    )
     with connected(cluster, workers) as client, console.progress() as progress:
         report = run_evaluation(client, pairs, weights or SHIPPED_WEIGHTS, options, progress=progress)
     files = evaluationfigures.write(report, out)

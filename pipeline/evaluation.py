@@ -78,6 +78,8 @@ class Options:
     """"test", or "all" for a set of which training has seen nothing."""
     twins: int = 100
     """Noisy spectra at each point of the twins' curves; 2000 in the paper, 0 leaves them out."""
+    rotations: tuple[float, ...] = ROTATIONS
+    """vsini of the twins, km/s."""
     rule_pairs: int = 2000
     """Most pairs that the catalog's rule is tried on, the first of the split; 0 leaves it out."""
     sb2_fraction: float = 0.02
@@ -340,7 +342,7 @@ def _twins(run: _Run, library: Path | None, options: Options) -> tuple[tuple[Twi
     """Curves of Figure 5, and the stars that the library lacks, with the reason."""
     reasons = {twin.name: twin.outside(Library.load(library)) for twin in TWINS}
     shown = [twin for twin in TWINS if reasons[twin.name] is None]
-    tasks = [_TwinTask(twin, vsini, name) for twin in shown for vsini in ROTATIONS for name in ARM_NAMES]
+    tasks = [_TwinTask(twin, vsini, name) for twin in shown for vsini in options.rotations for name in ARM_NAMES]
     made = dict(run("twins", _twin, ((task, library, options.twins, options.seed) for task in tasks)))
     curves = [
         TwinCurves(task.twin.name, task.vsini, task.arm, penalty, _nested(values))

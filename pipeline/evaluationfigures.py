@@ -19,10 +19,11 @@ from twinlines.pipeline import atomic
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.evaluationreport import PAPER, EvaluationReport, Marginal, TableRow, TwinCurves, reference
 from twinlines.pipeline.figures import BLUE_COLOUR, RED_COLOUR, new_figure, save
-from twinlines.pipeline.twins import RATIOS, ROTATIONS, SEPARATIONS, TWINS
+from twinlines.pipeline.twins import RATIOS, SEPARATIONS, TWINS
 
 _COLOURS: dict[ArmName, str] = {"B": BLUE_COLOUR, "R": RED_COLOUR}
 _MARKERS: dict[ArmName, str] = {"B": "o", "R": "s"}
+_ASIDE: dict[ArmName, float] = {"B": 0.95, "R": 1.05}  # factors of penalties, so that no arm hides the other
 _NAMES: dict[ArmName, str] = {"B": "blue arm", "R": "red arm"}
 _WIDTH = 100  # columns of the printed tables
 _TITLES = {
@@ -64,6 +65,10 @@ def write(report: EvaluationReport, folder: Path) -> list[Path]:
     return [numbers, table, text, *(save(figure, folder / f"{name}.png") for name, figure in figures.items())]
 
 
+def _style(name: ArmName) -> dict[str, Any]:
+    return {"color": _COLOURS[name], "marker": _MARKERS[name], "linewidth": 1.2}
+
+
 def penalties(report: EvaluationReport) -> Figure:
     """Figure 4: TPR and FPR against penalty, both arms, with intervals; the paper's are drawn open."""
     figure = new_figure(10.0, 4.4)
@@ -93,7 +98,9 @@ def penalties(report: EvaluationReport) -> Figure:
         panel.set_ylabel(title)
     panels[0].set_ylim(0.0, 1.0)
     panels[1].set_yscale("log")
-    panels[0].legend(fontsize=8)
+    handles, labels = panels[0].get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda place: labels[place].startswith("Zhang"))
+    panels[0].legend([handles[place] for place in order], [labels[place] for place in order], fontsize=8)
     singles = report.table[0].rates.fpr.trials
     panels[1].set_title(f"{singles} single stars; 95 % intervals, arrow: an upper limit", fontsize=9)
     panels[0].set_title("Mean over members at threshold 0.5", fontsize=9)
@@ -102,9 +109,9 @@ def penalties(report: EvaluationReport) -> Figure:
 
 def _rates(panel: Axes, name: ArmName, rows: Sequence[TableRow], which: int) -> None:
     """TPR (0) or FPR (1) of one arm; where nothing was counted, an arrow hangs from the upper limit."""
-    rates = [(row.penalty, row.rates.fpr if which else row.rates.tpr) for row in rows]
+    rates = [(_ASIDE[name] * row.penalty, row.rates.fpr if which else row.rates.tpr) for row in rows]
     found = [(penalty, rate) for penalty, rate in rates if rate.count > 0]
-    style: dict[str, Any] = {"color": _COLOURS[name], "marker": _MARKERS[name], "zorder": 3, "capsize": 2.5, "linewidth": 1.2}
+    style = {**_style(name), "zorder": 3, "capsize": 2.5, "markersize": 5.5}
     if found:
         value = np.array([rate.value for _, rate in found])
         ends = np.array([(rate.value - rate.low, rate.high - rate.value) for _, rate in found]).T
@@ -119,14 +126,15 @@ def twins(report: EvaluationReport, name: ArmName) -> Figure:
     mine = [one for one in report.twins if one.arm == name]
     penalty = reference([one.penalty for one in mine])
     curves = {(one.star, one.vsini): one for one in mine if one.penalty == penalty}
-    figure = new_figure(15.0, 7.6)
-    panels = figure.subplots(len(ROTATIONS), len(TWINS), sharex=True, sharey=True)
+    rotations = sorted({one.vsini for one in mine})
+    figure = new_figure(15.0, 1.6 + 2.0 * len(rotations))
+    panels = figure.subplots(len(rotations), len(TWINS), sharex=True, sharey=True, squeeze=False)
     for column, twin in zip(panels.T, TWINS, strict=True):
         column[0].set_title(f"{twin.name}\n{twin.teff:.0f} K, log $g$ {twin.logg:g}", fontsize=10)
-        for panel, vsini in zip(column, ROTATIONS, strict=True):
+        for panel, vsini in zip(column, rotations, strict=True):
             _curves(panel, curves.get((twin.name, vsini)))
         column[-1].set_xlabel("Δ$v$ (km s$^{-1}$)")
-    for panel, vsini in zip(panels[:, 0], ROTATIONS, strict=True):
+    for panel, vsini in zip(panels[:, 0], rotations, strict=True):
         panel.set_ylabel(f"$v \\sin i$ = {vsini:g} km s$^{{-1}}$\nBinary probability")
     panels[0, 0].set_xlim(SEPARATIONS[0], SEPARATIONS[-1])
     panels[0, 0].set_ylim(-0.03, 1.03)
@@ -186,9 +194,9 @@ def _marginal(panel: Axes, marginal: Marginal) -> None:
     found = [one for one in marginal.bins if one.rate.trials]
     value = np.array([one.rate.value for one in found])
     ends = np.array([(one.rate.value - one.rate.low, one.rate.high - one.rate.value) for one in found]).reshape(-1, 2).T
-    style: dict[str, Any] = {"color": _COLOURS[name], "marker": _MARKERS[name], "markersize": 3.5, "linewidth": 1.2}
     centre = [(one.start + one.stop) / 2.0 for one in found]
-    panel.errorbar(centre, value, ends, elinewidth=0.8, capsize=1.5, label=_NAMES[name], **style)
+    style = {**_style(name), "markersize": 3.5, "elinewidth": 0.8, "capsize": 1.5}
+    panel.errorbar(centre, value, ends, label=_NAMES[name], **style)
 
 
 def reliability(report: EvaluationReport) -> Figure:
@@ -199,7 +207,7 @@ def reliability(report: EvaluationReport) -> Figure:
     for panel, name in zip(panels, ARM_NAMES, strict=True):
         shown = [one for one in report.reliability if one.arm == name]
         colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(shown)))
-        panel.plot([0.0, 1.0], [0.0, 1.0], color="0.75", linewidth=0.8, label="penalty 1 without error")
+        panel.plot([0.0, 1.0], [0.0, 1.0], color="0.75", linewidth=0.8, label="penalty 1, without error")
         for one, colour in zip(shown, colours, strict=True):
             found = [part for part in one.bins if part.rate.trials]
             value = [part.rate.value for part in found]
@@ -210,7 +218,7 @@ def reliability(report: EvaluationReport) -> Figure:
                 color=colour,
                 markersize=4.5,
                 capsize=2.0,
-                label=f"penalty {one.penalty}, measured",
+                label=f"penalty {one.penalty}",
             )
             ideal = calibrated(predicted, one.penalty)
             panel.plot(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinlines.models.evaluation import Bin, Precision, Rate, Rates
 from twinlines.pipeline import console
-from twinlines.pipeline.twins import PERCENTILES, RATIOS, ROTATIONS, SEPARATIONS
+from twinlines.pipeline.twins import PERCENTILES, RATIOS, SEPARATIONS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -194,7 +194,7 @@ class EvaluationReport:
             stored["same_set"] = one.same_set
         for stored, row in zip(content["table"], self.table, strict=True):
             stored["paper"] = _paper(row)
-        axes = {"separation": SEPARATIONS, "snr": RATIOS, "percentile": PERCENTILES, "vsini": ROTATIONS}
+        axes = {"separation": SEPARATIONS, "snr": RATIOS, "percentile": PERCENTILES}
         plain: dict[str, Any] = _plain({**content, "axes": axes, "notes": self.notes})
         return plain
 
