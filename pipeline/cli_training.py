@@ -178,10 +178,10 @@ def evaluate(
         SplitOption, typer.Option("--split", help="all: for a set of which training has seen nothing.")
     ] = SplitOption.TEST,
     twins: Annotated[
-        int, typer.Option("--twins", min=0, help="Noisy spectra at each point of Figure 5; the paper's are 2000.")
+        int, typer.Option("--twins", min=0, help="Noisy spectra at each point of Figure 5, 2000 in the paper; 0: none.")
     ] = 100,
     rule_pairs: Annotated[
-        int, typer.Option("--rule-pairs", min=0, help="Most pairs that the catalog's rule is tried on.")
+        int, typer.Option("--rule-pairs", min=0, help="Most pairs that the catalog's rule is tried on; 0: none.")
     ] = 2000,
     sb2_fraction: Annotated[
         float, typer.Option("--sb2-fraction", min=0.0, max=1.0, help="Fraction of SB2s for which precision is given.")

@@ -13,19 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-import zarr
 from distributed import Client
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from twinlines.cluster.window import run_window
-from twinlines.cluster.workers import keeping, kept
+from twinlines.cluster.workers import keeping
 from twinlines.models import checkpoint, evaluation
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.evaluation import FIXED_FPR, called, count_rates, precision, reliability, tpr_at
-from twinlines.models.pairs import load_pairs
-from twinlines.pipeline import stores, twins
-from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
+from twinlines.pipeline import stores
+from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.evaluationreport import (
     EvaluationReport,
     Marginal,
@@ -37,11 +35,22 @@ from twinlines.pipeline.evaluationreport import (
     TwinCurves,
     reference,
 )
-from twinlines.pipeline.inference import Parameters
+from twinlines.pipeline.evaluationtasks import (
+    DRAWS,
+    ENSEMBLE,
+    Block,
+    EvaluationError,
+    TwinTask,
+    candidates_of,
+    digest_of,
+    judge_block,
+    judge_twin,
+    load,
+)
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import PAIRS, SPLITS
-from twinlines.pipeline.twins import ROTATIONS, TWINS, Twin
+from twinlines.pipeline.twins import ROTATIONS, TWINS
 
 MARGINALS: Mapping[str, Sequence[float]] = {
     "mass_ratio": np.linspace(0.0, 1.0, 11).tolist(),
@@ -58,16 +67,8 @@ MARGINALS: Mapping[str, Sequence[float]] = {
 """Parameters of Figure 6 with the edges of their bins, in the units of the pairs' store: the separation without its
 sign, and log10 of the luminosity ratio."""
 
-DRAWS = Parameters().n_draws
-"""Noisy copies of each spectrum that the catalog's rule judges."""
-
-_ENSEMBLE = "evaluation"
 _LOGIT_BLOCK = 512  # pairs of one task: 14 MB of flux
 _RULE_BLOCK = 32  # pairs of one task: some seconds of 20 draws by every member, both arms
-
-
-class EvaluationError(RuntimeError):
-    """An evaluation cannot be made as asked."""
 
 
 @dataclass(frozen=True)
@@ -98,23 +99,6 @@ class Options:
             raise EvaluationError(
                 f"{self.twins} twins and {self.rule_pairs} pairs for the rule were asked for; give 0 or more"
             )
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some pairs of the store, which one task judges."""
-
-    pairs: str
-    """Path of the store."""
-    place: slice
-    """Their place among the pairs that are judged."""
-    rows: NDArray[np.int64]
-    """Their rows in the store, ascending."""
-    arms: tuple[ArmName, ...]
-    """Arms in which they are judged."""
-
-    def __str__(self) -> str:
-        return f"pairs {self.rows[0]} to {self.rows[-1]} of {self.pairs}, arm {' and '.join(self.arms)}"
 
 
 @dataclass(frozen=True)
@@ -161,7 +145,7 @@ def evaluate(
     truth = _truth(pairs, options.split)
     digest = Ensemble.load(weights).digest  # so that wrong weights are one clear error before any worker starts
     library = options.library and options.library.resolve()
-    with keeping(client, _ENSEMBLE, _load, weights, digest):
+    with keeping(client, ENSEMBLE, load, weights, digest):
         run = _Run(client, str(pairs), progress)
         provenance = _provenance(run, weights, options.split)
         logits = _logits(run, truth)
@@ -186,17 +170,6 @@ def evaluate(
         twin_spectra=options.twins,
         twins_left_out=left_out,
     )
-
-
-def _load(weights: Path, digest: str) -> Ensemble:
-    """On a worker: the ensemble, if it is the client's."""
-    ensemble = Ensemble.load(weights)
-    if ensemble.digest != digest:
-        raise EvaluationError(
-            f"the weights in {weights} have the digest {ensemble.digest} on this worker and {digest} on the client; "
-            "give the workers the same weights"
-        )
-    return ensemble
 
 
 def _truth(pairs: Path, split: str) -> _Truth:
@@ -241,7 +214,7 @@ class _Run:
 
 def _provenance(run: _Run, weights: Path, split: str) -> tuple[Provenance, ...]:
     """Compare the pairs with what each member says it was trained on."""
-    digests = dict(run("digest", _digest, ((name, run.pairs) for name in ARM_NAMES)))
+    digests = dict(run("digest", digest_of, ((name, run.pairs) for name in ARM_NAMES)))
     headers = [checkpoint.load(path)[1] for path in checkpoint.members(weights)]
     found = []
     for name in ARM_NAMES:
@@ -253,10 +226,6 @@ def _provenance(run: _Run, weights: Path, split: str) -> tuple[Provenance, ...]:
             )
         found.append(Provenance(name, digests[name], trained_on))
     return tuple(found)
-
-
-def _digest(name: str, pairs: str) -> str:
-    return load_pairs(Path(pairs), name).digest
 
 
 def _logits(run: _Run, truth: _Truth) -> Logits:
@@ -275,25 +244,6 @@ def _blocks(pairs: str, rows: NDArray[np.int64], size: int, arms: tuple[ArmName,
     return [Block(pairs, place, rows[place], arms) for place in places]
 
 
-def _flux(block: Block, name: ArmName) -> NDArray[np.float32]:
-    """Noisy flux over continuum of a block, (spectrum, pixel); the two spectra of a pair follow each other."""
-    array: Any = zarr.open_array(block.pairs, path=f"flux_{name}", mode="r", zarr_format=3)
-    flux = np.asarray(array.oindex[block.rows], np.float32)
-    flux = flux.reshape(-1, flux.shape[2])
-    if not np.isfinite(flux).all():
-        bad = block.rows[int(np.flatnonzero(~np.isfinite(flux).all(axis=1))[0]) // 2]
-        raise EvaluationError(f"pair {bad} holds flux that is not finite in arm {name}; synthesize the pairs again")
-    return flux
-
-
-def judge_block(block: Block) -> dict[int, NDArray[np.float32]]:
-    """On a worker: logits of a block in its one arm by penalty, (member, pair, 2)."""
-    torch.set_num_threads(1)
-    (name,) = block.arms
-    logits = evaluation.judge(kept(_ENSEMBLE), name, _flux(block, name))
-    return {penalty: values.reshape(len(values), -1, 2) for penalty, values in logits.items()}
-
-
 def _rule(run: _Run, truth: _Truth, options: Options) -> tuple[RuleRow, ...]:
     """Rates of the catalog's rule on the first pairs."""
     rows = truth.rows[: options.rule_pairs]
@@ -306,44 +256,12 @@ def _rule(run: _Run, truth: _Truth, options: Options) -> tuple[RuleRow, ...]:
     return tuple(RuleRow(penalty, one, precision(one, options.sb2_fraction)) for penalty, one in found.items())
 
 
-def candidates_of(block: Block, seed: int) -> dict[int, NDArray[np.bool_]]:
-    """On a worker: which spectra of a block are candidates, by penalty, (pair, 2).
-
-    A candidate's lowest value of all draws and members is above 0.5 in both arms, as in the catalog. As in a survey,
-    draws add noise to spectra that are noisy already; their sigma is sqrt(flux) / snr on flux over continuum, which is
-    what synthesis added but for the continuum's departure from its median.
-    """
-    torch.set_num_threads(1)
-    ensemble: Ensemble = kept(_ENSEMBLE)
-    (snr,) = stores.read_columns(block.pairs, ["snr"]).values()
-    ratio = np.repeat(snr[block.rows], 2)[:, None]
-    keys = np.stack([np.repeat(block.rows, 2), np.tile(np.arange(2), len(block.rows))], axis=1)
-    above: dict[ArmName, dict[int, NDArray[np.bool_]]] = {}
-    for name in block.arms:
-        flux = _flux(block, name)
-        sigma = np.sqrt(np.maximum(flux, 0.0)) / ratio
-        lowest = ensemble.percentiles(name, flux, sigma, keys, seed=seed, n_draws=DRAWS, percentiles=(0,))
-        above[name] = {penalty: values[:, 0].reshape(-1, 2) > 0.5 for penalty, values in lowest.items()}
-    blue, red = above.values()
-    return {penalty: blue[penalty] & red[penalty] for penalty in blue.keys() & red.keys()}
-
-
-@dataclass(frozen=True)
-class _TwinTask:
-    twin: Twin
-    vsini: float
-    arm: ArmName
-
-    def __str__(self) -> str:
-        return f"{self.twin.name}, vsini {self.vsini:g} km/s, arm {self.arm}"
-
-
 def _twins(run: _Run, library: Path | None, options: Options) -> tuple[tuple[TwinCurves, ...], dict[str, str]]:
     """Curves of Figure 5, and the stars that the library lacks, with the reason."""
     reasons = {twin.name: twin.outside(Library.load(library)) for twin in TWINS}
     shown = [twin for twin in TWINS if reasons[twin.name] is None]
-    tasks = [_TwinTask(twin, vsini, name) for twin in shown for vsini in options.rotations for name in ARM_NAMES]
-    made = dict(run("twins", _twin, ((task, library, options.twins, options.seed) for task in tasks)))
+    tasks = [TwinTask(twin, vsini, name) for twin in shown for vsini in options.rotations for name in ARM_NAMES]
+    made = dict(run("twins", judge_twin, ((task, library, options.twins, options.seed) for task in tasks)))
     curves = [
         TwinCurves(task.twin.name, task.vsini, task.arm, penalty, _nested(values))
         for task in tasks
@@ -355,13 +273,6 @@ def _twins(run: _Run, library: Path | None, options: Options) -> tuple[tuple[Twi
 def _nested(values: NDArray[np.float32]) -> tuple[tuple[tuple[float, ...], ...], ...]:
     # Six digits: a probability of N spectra is not known better, and the JSON stays small.
     return tuple(tuple(tuple(round(one, 6) for one in row) for row in block) for block in values.tolist())
-
-
-def _twin(task: _TwinTask, library: Path | None, count: int, seed: int) -> dict[int, NDArray[np.float32]]:
-    torch.set_num_threads(1)
-    return twins.probabilities(
-        kept(_ENSEMBLE), Library.load(library), ARMS[task.arm], task.twin, task.vsini, count, seed
-    )
 
 
 def _groups(logits: Logits) -> list[tuple[ArmName, int, NDArray[np.float32]]]:

@@ -25,7 +25,7 @@ _COLOURS: dict[ArmName, str] = {"B": BLUE_COLOUR, "R": RED_COLOUR}
 _MARKERS: dict[ArmName, str] = {"B": "o", "R": "s"}
 _ASIDE: dict[ArmName, float] = {"B": 0.95, "R": 1.05}  # factors of penalties, so that no arm hides the other
 _NAMES: dict[ArmName, str] = {"B": "blue arm", "R": "red arm"}
-_WIDTH = 100  # columns of the printed tables
+_WIDTH = 130  # columns of the printed tables
 _TITLES = {
     "mass_ratio": "$q$",
     "separation": "|Δ$v$| (km s$^{-1}$)",
@@ -60,6 +60,8 @@ def write(report: EvaluationReport, folder: Path) -> list[Path]:
     with text.open("w", encoding="utf-8") as file:
         report.show(Console(file=file, width=_WIDTH, highlight=False))
     figures = {"figure4": penalties(report), "figure6": marginals(report), "reliability": reliability(report)}
+    for stale in folder.glob("figure5_*.png"):
+        stale.unlink()  # an evaluation without twins must not keep another's
     if report.twins:
         figures |= {f"figure5_{name}": twins(report, name) for name in ARM_NAMES}
     return [numbers, table, text, *(save(figure, folder / f"{name}.png") for name, figure in figures.items())]

@@ -183,7 +183,7 @@ class EvaluationReport:
         """What a reader must know of the numbers."""
         verdicts = [one.verdict for one in self.provenance]
         if self.split == "all":
-            verdicts.append("all splits were judged: no member may have been trained on any of these pairs")
+            verdicts.append("all splits were judged: right only if no member was trained on any of these pairs")
         verdicts += [f"twins: {star} is left out: {reason}" for star, reason in self.twins_left_out.items()]
         return tuple(verdicts)
 

@@ -154,6 +154,8 @@ def test_files_and_figures_are_written(report: EvaluationReport, tmp_path: Path)
     text = (tmp_path / "new/evaluation.txt").read_text()
     assert "penalty 16" in text
     assert "unseen by construction" in text
+    without = evaluationfigures.write(replace(report, twins=()), tmp_path / "new")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in without}
 
 
 def test_a_star_that_the_library_lacks_is_left_out_with_the_reason(
