@@ -17,7 +17,15 @@ from rich.console import Console
 from twinlines.models.evaluation import Bin, calibrated
 from twinlines.pipeline import atomic
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
-from twinlines.pipeline.evaluationreport import PAPER, EvaluationReport, Marginal, TableRow, TwinCurves, reference
+from twinlines.pipeline.evaluationreport import (
+    PAPER,
+    EvaluationReport,
+    Marginal,
+    Reliability,
+    TableRow,
+    TwinCurves,
+    reference,
+)
 from twinlines.pipeline.figures import BLUE_COLOUR, RED_COLOUR, new_figure, save
 from twinlines.pipeline.twins import RATIOS, SEPARATIONS, TWINS
 
@@ -205,31 +213,32 @@ def reliability(report: EvaluationReport) -> Figure:
     """Observed fraction of binaries against predicted probability, an arm a panel, a penalty a curve."""
     figure = new_figure(10.0, 4.9)
     panels = figure.subplots(1, 2, sharey=True)
-    predicted = np.linspace(0.0, 1.0, 201)
+    penalties = sorted({one.penalty for one in report.reliability})
+    colours = dict(zip(penalties, colormaps["viridis"](np.linspace(0.0, 0.85, len(penalties))), strict=True))
     for panel, name in zip(panels, ARM_NAMES, strict=True):
-        shown = [one for one in report.reliability if one.arm == name]
-        colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(shown)))
-        panel.plot([0.0, 1.0], [0.0, 1.0], color="0.75", linewidth=0.8, label="penalty 1, without error")
-        for one, colour in zip(shown, colours, strict=True):
-            found = [part for part in one.bins if part.rate.trials]
-            value = [part.rate.value for part in found]
-            ends = np.array([(part.rate.value - part.rate.low, part.rate.high - part.rate.value) for part in found]).T
-            panel.errorbar(
-                *([part.mean for part in found], value, ends),
-                fmt=_MARKERS[name],
-                color=colour,
-                markersize=4.5,
-                capsize=2.0,
-                label=f"penalty {one.penalty}",
-            )
-            ideal = calibrated(predicted, one.penalty)
-            panel.plot(
-                predicted, ideal, "--", color=colour, linewidth=0.9, label=f"penalty {one.penalty} without error"
-            )
+        panel.plot([0.0, 1.0], [0.0, 1.0], color="0.75", linewidth=0.8)
+        for one in report.reliability:
+            if one.arm == name:
+                _reliability(panel, one, colours[one.penalty])
         panel.set_xlabel("Members' mean probability")
         panel.set_title(_NAMES[name].capitalize(), fontsize=10)
         panel.set_xlim(-0.02, 1.02)
-        panel.legend(fontsize=8, loc="lower right")
     panels[0].set_ylabel("Fraction of binaries among the spectra")
     panels[0].set_ylim(-0.02, 1.02)
+    known = {
+        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    labels = [str(penalty) for penalty in penalties]
+    figure.legend([known[label] for label in labels], labels, loc="outside right center", title="Penalty")
+    figure.suptitle("Dashed: what a penalty means to a network without error; grey: the diagonal", fontsize=10)
     return figure
+
+
+def _reliability(panel: Axes, measured: Reliability, colour: NDArray[np.float64]) -> None:
+    found = [part for part in measured.bins if part.rate.trials]
+    value = [part.rate.value for part in found]
+    ends = np.array([(part.rate.value - part.rate.low, part.rate.high - part.rate.value) for part in found]).T
+    style: dict[str, Any] = {"fmt": "o", "color": colour, "markersize": 4.5, "capsize": 2.0}
+    panel.errorbar([part.mean for part in found], value, ends, label=str(measured.penalty), **style)
+    predicted = np.linspace(0.0, 1.0, 201)
+    panel.plot(predicted, calibrated(predicted, measured.penalty), "--", color=colour, linewidth=0.9)

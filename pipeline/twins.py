@@ -84,7 +84,7 @@ def probabilities(
     ensemble, library, arm
         What judges, where spectra come from, and which arm.
     twin
-        The two equal stars.
+        The two equal stars, one of :data:`TWINS`, whose place there decides the noise.
     vsini
         Projected rotational velocity of both, km/s.
     count
