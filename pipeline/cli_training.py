@@ -1,4 +1,4 @@
-"""The commands that make a training set and train an ensemble on it: arguments and what is printed, nothing else."""
+"""The commands that make a training set, train an ensemble on it and evaluate one: arguments and what is printed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ class ArmOption(StrEnum):
 
     B = "B"
     R = "R"
+
+
+class SplitOption(StrEnum):
+    """Which pairs are judged."""
+
+    TEST = "test"
+    ALL = "all"
 
 
 def _training_set(pairs: int, seed: int, tracks: Path | None, library: Path | None, config: Path | None) -> TrainingSet:
@@ -156,3 +163,57 @@ def train(
         (name, *(round(one[column], 5) for column in columns)) for name, one in sorted(metrics.items())
     ]
     console.show(metrics, as_json, lambda where: where.print(console.table(("member", *columns), rows)))
+
+
+@training_app.command(epilog="Example: twinlines evaluate --pairs pairs.zarr --weights weights --out evaluation")
+def evaluate(
+    pairs: Annotated[Path, typer.Option("--pairs", help="Training store, from 'twinlines synthesize'.")],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Folder of an ensemble, if not the shipped one.")
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for the figures and the numbers; those of an earlier one are replaced."),
+    ] = Path("evaluation"),
+    split: Annotated[
+        SplitOption, typer.Option("--split", help="all: for a set of which training has seen nothing.")
+    ] = SplitOption.TEST,
+    twins: Annotated[
+        int, typer.Option("--twins", min=0, help="Noisy spectra at each point of Figure 5, 2000 in the paper; 0: none.")
+    ] = 100,
+    rule_pairs: Annotated[
+        int, typer.Option("--rule-pairs", min=0, help="Most pairs that the catalog's rule is tried on; 0: none.")
+    ] = 2000,
+    sb2_fraction: Annotated[
+        float, typer.Option("--sb2-fraction", min=0.0, max=1.0, help="Fraction of SB2s for which precision is given.")
+    ] = 0.02,
+    seed: SeedOption = 0,
+    library: LibraryOption = None,
+    cluster: ClusterOption = "local",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure an ensemble on pairs that training never saw: the paper's Table 3 and Figures 4 to 6, and more."""
+    from twinlines.pipeline import evaluationfigures
+    from twinlines.pipeline.evaluation import Options
+    from twinlines.pipeline.evaluation import evaluate as run_evaluation
+    from twinlines.pipeline.inference import SHIPPED_WEIGHTS
+
+    options = Options(
+        split=split.value,
+        twins=twins,
+        rule_pairs=rule_pairs,
+        sb2_fraction=sb2_fraction,
+        seed=seed,
+        library=library,
+    )
+    with connected(cluster, workers) as client, console.progress() as progress:
+        report = run_evaluation(client, pairs, weights or SHIPPED_WEIGHTS, options, progress=progress)
+    files = evaluationfigures.write(report, out)
+
+    def lines(where: Console) -> None:
+        report.show(where)
+        for path in files:
+            where.print(f"written: {path}", markup=False)
+
+    console.show({**report.to_json(), "files": [str(path) for path in files]}, as_json, lines)

@@ -21,7 +21,7 @@ from twinlines.pipeline.testing import random_file
 
 COMMANDS = [
     ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("population",), ("synthesize",), ("train",),
-    ("tracks", "import"), ("tracks", "show"),
+    ("evaluate",), ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
     ("library", "import"), ("library", "show"),
 ]  # fmt: skip

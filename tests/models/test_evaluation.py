@@ -1,8 +1,17 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
-from twinlines.models import evaluation
+from twinlines.models import checkpoint, evaluation
+from twinlines.models.ensemble import Ensemble, EnsembleError
+from twinlines.models.evaluation import Rate, Rates, rate
 
 LABEL = np.array([[0, 1]], np.float32)
 
@@ -23,3 +32,121 @@ def test_a_pair_without_a_binary_counts_twice_as_single() -> None:
     label = np.array([[0, 1], [0, 0]], np.float32)
     assert evaluation.rates(logits, label) == (1.0, pytest.approx(2 / 3))
     assert evaluation.tpr_at(logits, label, 0.0) == 0.0
+
+
+COUNTS = st.integers(1, 10_000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials)))
+
+
+@given(COUNTS)
+def test_intervals_are_wilson_s(counts: tuple[int, int]) -> None:
+    found = rate(*counts)
+    theirs = stats.binomtest(*counts).proportion_ci(evaluation.LEVEL, method="wilson")
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@given(COUNTS, st.floats(0.5, 0.999))
+def test_intervals_hold_the_estimate_and_widen_with_the_level(counts: tuple[int, int], level: float) -> None:
+    found, wider = rate(*counts, level), rate(*counts, min(level + 1e-3, 0.9999))
+    assert 0.0 <= wider.low <= found.low <= found.value <= found.high <= wider.high <= 1.0
+
+
+@given(st.floats(0.0, 999.0), st.floats(0.0, 1.0))
+def test_intervals_grow_with_counts_that_need_not_be_whole(count: float, more: float) -> None:
+    less, greater = rate(count, 1000), rate(count + more, 1000)
+    assert less.low <= greater.low + 1e-15
+    assert less.high <= greater.high + 1e-15
+
+
+def test_no_trial_says_nothing_and_impossible_counts_are_refused() -> None:
+    nothing = rate(0, 0)
+    assert math.isnan(nothing.value)
+    assert (nothing.low, nothing.high) == (0.0, 1.0)
+    assert rate(0, 20_000).high == pytest.approx(1.92e-4, rel=0.01)
+    with pytest.raises(ValueError, match="3 successes of 2 trials"):
+        rate(3, 2)
+
+
+def test_mean_rates_over_members_are_one_trial_a_spectrum() -> None:
+    logits = np.array([[[-1.0, 2.0], [0.5, -1.0]], [[-1.0, 1.0], [-2.0, -1.0]]], np.float32)  # (member, pair, 2)
+    label = np.tile(np.array([0, 1], np.int8), (2, 1))
+    found = evaluation.count_rates(evaluation.called(logits), label)
+    assert (found.tpr.count, found.tpr.trials, found.tpr.value) == (1.0, 2, 0.5)
+    assert (found.fpr.count, found.fpr.trials, found.fpr.value) == (0.5, 2, 0.25)
+    each = [evaluation.rates(torch.from_numpy(one), label.astype(np.float32)) for one in logits]
+    assert np.mean(each, axis=0) == pytest.approx([found.tpr.value, found.fpr.value])
+    strict = evaluation.count_rates(evaluation.called(logits, threshold=0.8), label)
+    assert strict.tpr.count == 0.5
+    assert strict.fpr.count == 0
+
+
+def test_precision_is_bayes_rule_with_the_worst_and_the_best_of_both_rates() -> None:
+    rates = Rates(rate(360, 1000), rate(1, 1000))
+    found = evaluation.precision(rates, 0.02)
+    assert found.value == pytest.approx(0.02 * 0.36 / (0.02 * 0.36 + 0.98 * 0.001))
+    assert found.low == pytest.approx(0.02 * rates.tpr.low / (0.02 * rates.tpr.low + 0.98 * rates.fpr.high))
+    assert found.low < found.value < found.high
+    clean = evaluation.precision(Rates(rates.tpr, rate(0, 1000)), 0.02)
+    assert (clean.value, clean.high) == (1.0, 1.0)
+    assert clean.low < 0.7  # no false alarm in a thousand says little of two in a hundred
+    assert math.isnan(evaluation.precision(Rates(rate(0, 9), rate(0, 9)), 0.02).value)
+    with pytest.raises(ValueError, match="SB2 fraction is 2"):
+        evaluation.precision(rates, 2.0)
+
+
+@given(st.floats(0.0, 0.99), st.floats(0.001, 0.01))
+def test_precision_grows_with_the_sb2_fraction(fraction: float, step: float) -> None:
+    rates = Rates(rate(30, 100), rate(2, 100))
+    less, greater = (evaluation.precision(rates, one) for one in (fraction, fraction + step))
+    assert less.value < greater.value
+    assert less.low <= less.value <= less.high
+
+
+def test_bins_hold_their_lower_edge_and_the_last_its_end() -> None:
+    values = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.1, -0.1, np.nan], np.float32)
+    first, second = evaluation.binned(values, np.array([1, 0, 1, 1, 0, 1, 1, 1]), [0.0, 1.0, 2.0])
+    assert first == evaluation.Bin(0.0, 1.0, 0.25, rate(1, 2))
+    assert second == evaluation.Bin(1.0, 2.0, 1.5, rate(2, 3))
+    (empty,) = evaluation.binned(values, np.ones(8), [5.0, 6.0])
+    assert math.isnan(empty.mean)
+    assert empty.rate.trials == 0
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_reliability_counts_every_spectrum_once(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    probability, label = rng.random((50, 2), np.float32), rng.integers(0, 2, (50, 2))
+    probability[:2] = [[0.0, 1.0], [0.1, 0.9]]
+    bins = evaluation.reliability(probability, label)
+    assert sum(one.rate.trials for one in bins) == 100
+    assert sum(one.rate.count for one in bins) == label.sum()
+    assert all(one.start <= one.mean <= one.stop for one in bins if one.rate.trials)
+
+
+@pytest.mark.parametrize("penalty", [1, 16])
+def test_a_network_without_error_lies_on_the_calibrated_curve(penalty: int) -> None:
+    fraction = np.array([0.05, 0.3, 0.8])
+    tried = np.linspace(1e-4, 1 - 1e-4, 99_991)
+    loss = -fraction[:, None] * np.log(tried) - penalty * (1 - fraction[:, None]) * np.log(1 - tried)  # equation 7
+    np.testing.assert_allclose(evaluation.calibrated(tried[loss.argmin(axis=1)], penalty), fraction, atol=1e-3)
+
+
+def test_spectra_are_judged_as_their_members_judge(make_ensemble: Callable[..., Path]) -> None:
+    folder = make_ensemble(arms="B", penalties=(8, 16))
+    flux = (1.0 + 0.3 * np.random.default_rng(5).standard_normal((45, 120))).astype(np.float32)
+    ensemble = Ensemble.load(folder, arms="B")
+    found = evaluation.judge(ensemble, "B", flux)
+    assert list(found) == [8, 16]
+    for penalty, logits in found.items():
+        assert logits.shape == (2, 45)
+        for number, one in enumerate(logits, 1):
+            network, _ = checkpoint.load(folder / f"B_p{penalty}_m{number}.safetensors")
+            with torch.inference_mode():
+                np.testing.assert_allclose(one, network(torch.from_numpy(flux)), atol=1e-4)
+    with pytest.raises(EnsembleError, match="take 120 pixels; these spectra have 119"):
+        evaluation.judge(ensemble, "B", flux[:, 1:])
+    with pytest.raises(EnsembleError, match="no member for arm 'R'"):
+        evaluation.judge(ensemble, "R", flux)
+
+
+def test_a_rate_is_plain_data() -> None:
+    assert rate(1, 4) == Rate(1.0, 4, 0.25, pytest.approx(0.0456, abs=1e-4), pytest.approx(0.6994, abs=1e-4))
