@@ -96,9 +96,9 @@ class Activity:
 class Defects:
     """What the detector leaves in real spectra after despiking.
 
-    The defaults are rates in 32 real exposures with S/N > 5: 1.4 (blue) and 3.5 (red) repaired runs of 4 to 11 pixels
-    on the grid, a block of up to 8 pixels of bad columns in half of them, which preprocessing counts but leaves as they
-    are; and seldom a spike of one pixel that despiking cannot tell from a line.
+    The defaults are rates in 32 real arms with S/N > 5 (``benchmarks/defects.py``): 1.4 (blue) and 3.5 (red) repaired
+    runs of 4 to 11 pixels on the grid, a block of up to 8 pixels of bad columns in half of them, which
+    preprocessing counts but leaves as they are; and seldom a spike of one pixel that despiking cannot tell from a line.
     """
 
     fraction: float = 0.0

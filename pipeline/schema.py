@@ -242,6 +242,17 @@ _STAR = {
     "velocity": ("km s-1", "Radial velocity"),
 }
 
+
+def _per_arm(name: str, dims: tuple[str, ...], dtype: str, long_name: str) -> dict[str, Variable]:
+    """A variable of each arm; pixels are a dimension of the arm's own."""
+    return {
+        f"{name}_{arm}": Variable(
+            tuple(f"pixel_{arm}" if dim == "pixel" else dim for dim in dims), dtype, "", f"{long_name}, {colour} arm"
+        )
+        for arm, colour in _COLOURS.items()
+    }
+
+
 PAIRS = Schema(
     name="pairs",
     version=2,
@@ -256,12 +267,7 @@ PAIRS = Schema(
         "mass_ratio": Variable(("pair",), "float32", "", "q = m2 / m1"),
         "luminosity_ratio": Variable(("pair",), "float32", "", "Luminosity of the secondary over the primary's"),
         "dilution": Variable(("pair",), "float32", "", "Square of the primary's distance over the secondary's"),
-        **{
-            f"flux_ratio_{arm}": Variable(
-                ("pair",), "float32", "", f"Mean flux of the secondary over the primary's, as observed, {colour} arm"
-            )
-            for arm, colour in _COLOURS.items()
-        },
+        **_per_arm("flux_ratio", ("pair",), "float32", "Mean flux of the secondary over the primary's, as observed"),
         "separation": Variable(("pair",), "float32", "km s-1", "Velocity separation, v2 - v1"),
         "snr": Variable(("pair",), "float32", "", "Signal-to-noise ratio per pixel"),
         "emission": Variable(("pair",), "float32", "", "Height of H-alpha emission over the continuum beside it"),
@@ -270,16 +276,8 @@ PAIRS = Schema(
             for star, which in ((1, "primary"), (2, "secondary"))
             for name, (units, long_name) in _STAR.items()
         },
-        **{
-            f"n_defects_{arm}": Variable(("pair", "kind"), "int16", "", f"Pixels with added defects, {colour} arm")
-            for arm, colour in _COLOURS.items()
-        },
-        **{
-            f"flux_{arm}": Variable(
-                ("pair", "kind", f"pixel_{arm}"), "float32", "", f"Noisy flux over continuum, {colour} arm"
-            )
-            for arm, colour in _COLOURS.items()
-        },
+        **_per_arm("n_defects", ("pair", "kind"), "int16", "Pixels with added defects"),
+        **_per_arm("flux", ("pair", "kind", "pixel"), "float32", "Noisy flux over continuum"),
     },
     sizes={"kind": len(KINDS), "pixel_B": BLUE.n_pixels, "pixel_R": RED.n_pixels},
     coords={"kind": KINDS},
