@@ -1,8 +1,8 @@
 """Pairs per second of the trainer's step against the literal float32 step through the network's own modules.
 
 Run ``python benchmarks/training.py``; one thread, made-up pairs of the blue arm, this thread's time on the processor,
-steps of both in turn and the median of each. Both vary the spectra in the same way. Where the processor has bfloat16 the
-trainer would use it; this compares float32 with float32.
+steps of both in turn and the median of each. Both vary the spectra in the same way. Where there is bfloat16 the trainer
+uses it; this compares float32 with float32.
 """
 
 from __future__ import annotations
