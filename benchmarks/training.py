@@ -18,17 +18,17 @@ import torch
 
 from twinlines.cluster.launch import KEEP_MEMORY, ONE_THREAD
 from twinlines.models import training
+from twinlines.models.batches import Batch
 from twinlines.models.network import NetworkConfig
 from twinlines.models.training import TrainingConfig
+from twinlines.models.trainingstate import Run
 from twinlines.pipeline.arms import BLUE
 
 
-def literal(
-    run: training._Run, config: TrainingConfig, batch: torch.Tensor, labels: torch.Tensor, snr: torch.Tensor
-) -> None:
+def literal(run: Run, config: TrainingConfig, batch: Batch) -> None:
     """One step as one would write it: modules, autograd, the loss of equation 7."""
-    logits = run.network(config.augmentation(batch, snr).flatten(0, 1))
-    loss = training.penalised_cross_entropy(logits, labels.flatten(), config.penalty)
+    logits = run.network(config.augmentation(batch.flux, batch.snr).flatten(0, 1))
+    loss = training.penalised_cross_entropy(logits, batch.label.flatten(), config.penalty)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     run.optimizer.step()
@@ -54,11 +54,11 @@ def main() -> None:
     dropout = np.random.Generator(np.random.SFC64(0))
     seconds: dict[str, list[float]] = {"literal": [], "ours": []}
     for step in range(options.steps + 3):
-        batch = torch.from_numpy(stored).float()
+        batch = Batch(torch.from_numpy(stored).float(), labels, snr)
         began = time.thread_time()
-        literal(theirs, config, batch, labels, snr)
+        literal(theirs, config, batch)
         between = time.thread_time()
-        training._step(ours, config, batch, labels, snr, dropout)
+        training._step(ours, config, batch, dropout)
         ended = time.thread_time()
         if step >= 3:
             seconds["literal"].append(between - began)

@@ -56,6 +56,12 @@ class Header:
     """Losses, rates and epochs, by name; see :mod:`twinlines.models.training`."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the training run, by name."""
+    recipe: str | None = None
+    """Digest of the recipe of the store of pairs, if it says so; see ``twinlines synthesize``."""
+    parent: str | None = None
+    """Digest of the weights at which training started; None: at random ones."""
+    torch: str | None = None
+    """Version of torch that trained it."""
     code: str = field(default_factory=code_version)
     """Version of the code that wrote the file."""
     schema_version: int = SCHEMA_VERSION
@@ -194,9 +200,23 @@ def members(folder: Path) -> list[Path]:
     return paths
 
 
+def file_digest(path: Path) -> str:
+    """Hash (sha256, hexadecimal) of one file.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such file.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); name a file of weights") from error
+
+
 def digest(folder: Path) -> str:
     """Hash of an ensemble: sha256 over the names of its files and their own sha256, sorted by name; hexadecimal."""
     total = hashlib.sha256()
     for path in members(folder):
-        total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        total.update(f"{path.name}\0{file_digest(path)}\n".encode())
     return total.hexdigest()

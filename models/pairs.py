@@ -61,6 +61,8 @@ class PairArrays:
     """(pair,) signal-to-noise ratio per pixel of both spectra."""
     digest: str
     """Hash of the content."""
+    recipe: str | None = None
+    """Digest of the recipe that they were made by, if known."""
 
     def __post_init__(self) -> None:
         rows = self.flux.shape[0]
@@ -77,6 +79,19 @@ class PairArrays:
         """Pixels of one spectrum."""
         return self.flux.shape[2]
 
+    def rows(self, split: int) -> NDArray[np.int64]:
+        """Places of the pairs of a split.
+
+        Raises
+        ------
+        PairsError
+            If there are none.
+        """
+        rows = np.flatnonzero(self.split == split)
+        if rows.size == 0:
+            raise PairsError(f"no pair is of the split {SPLITS[split]!r}; split pairs into {SPLITS}")
+        return rows
+
     def read(self, split: int) -> Split:
         """Read one split into memory.
 
@@ -87,9 +102,7 @@ class PairArrays:
         PairsError
             If there are no such pairs, or one holds a value that is not finite.
         """
-        rows = np.flatnonzero(self.split == split)
-        if rows.size == 0:
-            raise PairsError(f"no pair is of the split {SPLITS[split]!r}; split pairs into {SPLITS}")
+        rows = self.rows(split)
         kept = np.empty((rows.size, 2, self.n_pixels), np.float16)
         done = 0
         for start, block in _blocks(self.flux):
@@ -150,4 +163,12 @@ def load_pairs(path: Path, arm: str) -> PairArrays:
         np.asarray(split[:], np.int8),
         np.asarray(snr[:], np.float32),
     )
-    return PairArrays(flux, labels, splits, ratios, content_digest(flux, labels, splits, ratios))
+    recipe = group.attrs.get("digest")
+    return PairArrays(
+        flux,
+        labels,
+        splits,
+        ratios,
+        content_digest(flux, labels, splits, ratios),
+        recipe if isinstance(recipe, str) else None,
+    )

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,18 +23,20 @@ from torch.nn import functional
 
 from twinlines.models import checkpoint, kernels
 from twinlines.models.augmentation import Augmentation
-from twinlines.models.evaluation import logits_of, named_rates
+from twinlines.models.batches import Batch, batches
+from twinlines.models.checkpoint import Header
+from twinlines.models.evaluation import logits_of, named_rates, tpr_at
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.pairs import TEST, TRAIN, VALIDATION, PairArrays, Split
 from twinlines.models.precision import resolve
+from twinlines.models.trainingstate import Epoch, Run, Settings, TrainingError, log, restore, store
+
+__all__ = ["Epoch", "TrainingConfig", "TrainingError", "penalised_cross_entropy", "train_member"]
 
 logger = logging.getLogger(__name__)
 
-_STATE_VERSION = 1
-
-
-class TrainingError(RuntimeError):
-    """A training run cannot start, continue or end as asked."""
+PAPER_FPR = {"B": 0.0013, "R": 0.0016}
+"""The paper's false positive rate of each arm at penalty 16 (its Table 3)."""
 
 
 @dataclass(frozen=True)
@@ -72,24 +74,6 @@ class TrainingConfig:
     """"mixed": bfloat16 in the training steps where the CPU or GPU has it; losses and rates are always float32."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch did; one line of the log."""
-
-    epoch: int
-    """Serial number, from 1."""
-    training_loss: float
-    """Mean loss over the batches, with dropout and augmentation."""
-    validation_loss: float
-    """Loss over the validation pairs as stored."""
-    learning_rate: float
-    """Learning rate during the epoch."""
-    best: bool
-    """Whether the validation loss is the lowest so far."""
-    seconds: float
-    """Wall-clock time, s; of no influence on anything."""
-
-
 Progress = Callable[[Epoch], None]
 
 
@@ -112,30 +96,12 @@ def penalised_cross_entropy(logits: Tensor, labels: Tensor, penalty: float) -> T
     return (positive + penalty * negative).mean()
 
 
-@dataclass
-class _Run:
-    """What an epoch changes; all of it goes into the state file."""
-
-    network: Network
-    optimizer: torch.optim.Adam
-    best: dict[str, Tensor]
-    learning_rate: float
-    history: list[Epoch]
-
-    @property
-    def lowest(self) -> float:
-        return min((epoch.validation_loss for epoch in self.history), default=float("inf"))
-
-    @property
-    def epochs_without_best(self) -> int:
-        return next((n for n, epoch in enumerate(reversed(self.history)) if epoch.best), len(self.history))
-
-
 def train_member(
     pairs: PairArrays,
     config: TrainingConfig,
     out: Path,
     *,
+    parent: Path | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, float]:
@@ -145,85 +111,136 @@ def train_member(
     (``.jsonl``), and while the run lasts its state (``.state``), from which a second call goes on. Where the weights
     are there already, made with the same settings from the same pairs, nothing is done.
 
+    Parameters
+    ----------
+    pairs
+        What is learned.
+    config
+        Settings.
+    out
+        Folder; made if there is none.
+    parent
+        Weights at which to start, of the same arm and sizes: those of the member at another penalty. Their digest goes
+        into the header, and a run goes on only from the parent that it started from.
+    device
+        Where to train, as torch names it.
+    progress
+        Called after each epoch.
+
     Returns
     -------
     dict
         ``epochs``, ``best_epoch``, ``validation_loss`` (equation 7 at the kept weights), and for the splits
-        ``validation`` and ``test``: ``<split>_tpr`` and ``<split>_fpr`` at threshold 0.5 (equations 11 and 10) and
-        ``<split>_tpr_at_fpr_0.001``.
+        ``validation`` and ``test``: ``<split>_tpr`` and ``<split>_fpr`` at threshold 0.5 (equations 11 and 10),
+        ``<split>_tpr_at_fpr_0.001``, and ``<split>_tpr_at_paper_fpr`` (:data:`PAPER_FPR`).
 
     Raises
     ------
     PairsError
         If the pairs lack a split, or hold flux that is not finite.
+    CheckpointError
+        If the parent, a state or finished weights are damaged.
     TrainingError
-        If the network does not fit the pairs, ``out`` holds other weights or another run's state of the same name, or
-        the loss becomes infinite.
+        If the network or the parent does not fit the pairs, ``out`` holds other weights or another run's state of the
+        same name, or the loss is no longer finite. The state of the last good epoch then stays.
     """
     if config.network.n_pixels != pairs.n_pixels:
         raise TrainingError(f"the network takes {config.network.n_pixels} pixels; the pairs have {pairs.n_pixels}")
     out.mkdir(parents=True, exist_ok=True)
     name = checkpoint.stem(config.arm, config.penalty, config.member)
     weights, state = out / f"{name}{checkpoint.SUFFIX}", out / f"{name}.state"
-    settings = _settings(config, pairs)
+    start = None if parent is None else _parent(parent, config)
+    settings = _settings(config, pairs, None if parent is None else checkpoint.file_digest(parent))
     if weights.exists():
-        return _finished(weights, config, settings)
+        return _finished(weights, settings)
 
+    for split in (TRAIN, VALIDATION, TEST):
+        pairs.rows(split)  # an hour's work must not end in the want of one
     shown, held_out = pairs.read(TRAIN), pairs.read(VALIDATION)
     run = _start(config, device)
     if state.exists():
-        _restore(run, state, settings)
+        restore(run, state, settings)
         logger.info("%s: goes on after epoch %d", name, len(run.history))
+    elif start is not None:
+        run.network.load_state_dict(start.state_dict())
     while len(run.history) < config.max_epochs and run.epochs_without_best < config.patience:
-        epoch = _epoch(run, config, shown, held_out, device)
-        _store(run, state, settings)
-        _log(out / f"{name}.jsonl", run.history)
+        try:
+            epoch = _epoch(run, config, shown, held_out, torch.device(device))
+        except FloatingPointError as error:
+            begun = f"the state after epoch {len(run.history)} is kept in {state}" if run.history else "nothing is kept"
+            raise TrainingError(
+                f"{name}: {error}; {begun}. Give the same command with a lower learning rate to go on from there"
+            ) from error
+        store(run, state, settings)
+        log(out / f"{name}.jsonl", run.history)
         if progress is not None:
             progress(epoch)
 
     del shown
     run.network.load_state_dict(run.best)
-    test = pairs.read(TEST)
     metrics = {
         "epochs": float(len(run.history)),
         "best_epoch": float(max(epoch.epoch for epoch in run.history if epoch.best)),
         "validation_loss": run.lowest,
-        **named_rates("validation", logits_of(run.network, held_out.flux), held_out.label),
-        **named_rates("test", logits_of(run.network, test.flux), test.label),
+        **_rates(run.network, config.arm, "validation", held_out),
+        **_rates(run.network, config.arm, "test", pairs.read(TEST)),
     }
-    header = checkpoint.Header(
-        config.arm, config.penalty, config.member, config.seed, pairs.digest, metrics, settings["training"]
+    header = Header(
+        config.arm,
+        config.penalty,
+        config.member,
+        config.seed,
+        pairs.digest,
+        metrics,
+        settings.training,
+        recipe=pairs.recipe,
+        parent=settings.parent,
+        torch=torch.__version__,
     )
     checkpoint.save(weights, run.network.cpu(), header)
     state.unlink(missing_ok=True)
     return metrics
 
 
-def _epoch(run: _Run, config: TrainingConfig, shown: Split, held_out: Split, device: str) -> Epoch:
-    """Show every training pair once, then measure the validation loss and draw the consequences."""
+def _rates(network: Network, arm: str, name: str, split: Split) -> dict[str, float]:
+    logits = logits_of(network, split.flux)
+    at_paper = {f"{name}_tpr_at_paper_fpr": tpr_at(logits, split.label, PAPER_FPR[arm])} if arm in PAPER_FPR else {}
+    return {**named_rates(name, logits, split.label), **at_paper}
+
+
+def _epoch(run: Run, config: TrainingConfig, shown: Split, held_out: Split, device: torch.device) -> Epoch:
+    """Show every training pair once, then measure the validation loss and draw the consequences.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite; names the epoch, the batch and the learning rate.
+    """
     began = time.perf_counter()
     number = len(run.history) + 1
     seeds = _seeds(config, number)
     order = np.random.default_rng(seeds[0]).permutation(len(shown.flux))
-    total, seen = torch.zeros((), device=device), 0
-    batches = range(0, len(order), config.batch_pairs)
+    losses, weights = [], []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds[1])
         dropout = np.random.Generator(np.random.SFC64(seeds[1]))
         run.network.train()
         for group in run.optimizer.param_groups:
             group["lr"] = run.learning_rate
-        for start in batches:
-            rows = order[start : start + config.batch_pairs]
-            batch = torch.from_numpy(shown.flux[rows]).to(device).float()
-            labels, ratios = (torch.from_numpy(column[rows]).to(device) for column in (shown.label, shown.snr))
-            total += _step(run, config, batch, labels, ratios, dropout) * len(rows)
-            seen += len(rows)
-    if not torch.isfinite(total):
-        raise TrainingError(f"the training loss became {float(total)} in epoch {number}; lower the learning rate")
+        for batch in batches(shown, order, config.batch_pairs, device):
+            losses.append(_step(run, config, batch, dropout))
+            weights.append(len(batch.flux))
+            if device.type == "cpu":  # elsewhere it would wait for the device
+                _check(losses, number, run.learning_rate, len(losses) - 1)
+    _check(losses, number, run.learning_rate)
+    training_loss = float(torch.stack(losses).cpu() @ torch.tensor(weights, dtype=torch.float32)) / sum(weights)
     logits = logits_of(run.network, held_out.flux)
     loss = float(penalised_cross_entropy(logits, torch.from_numpy(held_out.label), config.penalty))
-    epoch = Epoch(number, float(total) / seen, loss, run.learning_rate, loss < run.lowest, time.perf_counter() - began)
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the validation loss became {loss} after epoch {number} at learning rate {run.learning_rate:g}"
+        )
+    epoch = Epoch(number, training_loss, loss, run.learning_rate, loss < run.lowest, time.perf_counter() - began)
     if run.history and loss > run.history[-1].validation_loss:
         run.learning_rate = max(run.learning_rate / config.divisor, config.minimum_learning_rate)
     if epoch.best:
@@ -232,18 +249,26 @@ def _epoch(run: _Run, config: TrainingConfig, shown: Split, held_out: Split, dev
     return epoch
 
 
-def _step(
-    run: _Run, config: TrainingConfig, batch: Tensor, labels: Tensor, snr: Tensor, dropout: np.random.Generator
-) -> Tensor:
-    spectra = config.augmentation(batch, snr).flatten(0, 1)
-    if resolve(config.precision, batch.device) == "mixed":
-        with torch.autocast(batch.device.type, torch.bfloat16):
+def _check(losses: list[Tensor], epoch: int, learning_rate: float, first: int = 0) -> None:
+    """Refuse losses, from number ``first`` on, that are not finite."""
+    values = torch.stack(losses[first:])
+    for index in torch.nonzero(~torch.isfinite(values)).flatten().tolist()[:1]:
+        raise FloatingPointError(
+            f"the training loss became {float(values[index])} in epoch {epoch}, batch {first + index + 1}, at learning "
+            f"rate {learning_rate:g}"
+        )
+
+
+def _step(run: Run, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> Tensor:
+    spectra = config.augmentation(batch.flux, batch.snr).flatten(0, 1)
+    if resolve(config.precision, spectra.device) == "mixed":
+        with torch.autocast(spectra.device.type, torch.bfloat16):
             logits = run.network(spectra)
-    elif batch.device.type == "cpu" and kernels.fits(config.network):
+    elif spectra.device.type == "cpu" and kernels.fits(config.network):
         logits = kernels.logits(run.network, spectra, dropout)
     else:
         logits = run.network(spectra)
-    loss = penalised_cross_entropy(logits.float(), labels.flatten(), config.penalty)
+    loss = penalised_cross_entropy(logits.float(), batch.label.flatten(), config.penalty)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
@@ -257,81 +282,38 @@ def _seeds(config: TrainingConfig, epoch: int) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def _start(config: TrainingConfig, device: str) -> _Run:
+def _start(config: TrainingConfig, device: str) -> Run:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seeds(config, 0)[0])
         network = Network(config.network).to(device)
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, fused=True)
-    return _Run(network, optimizer, {}, config.learning_rate, [])
+    return Run(network, optimizer, {}, config.learning_rate, [])
 
 
-def _settings(config: TrainingConfig, pairs: PairArrays) -> dict[str, Any]:
-    """What a run must share with an earlier one to be the same; ``max_epochs`` may differ while it lasts."""
-    content = asdict(config)
-    # Through JSON, so that what was read back compares equal.
-    plain: dict[str, Any] = json.loads(json.dumps({"training": content, "pairs": pairs.digest}))
-    return plain
-
-
-def _difference(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """The first setting that differs, with both values."""
-    flat = [{**content["training"], "pairs": content["pairs"]} for content in (mine, theirs)]
-    name = next(name for name in flat[0] if flat[0][name] != flat[1].get(name))
-    return f"{name} = {flat[1].get(name)!r}, asked for is {flat[0][name]!r}"
-
-
-def _finished(weights: Path, config: TrainingConfig, settings: dict[str, Any]) -> dict[str, float]:
-    header = checkpoint.load(weights)[1]
-    theirs = {"training": dict(header.training), "pairs": header.pairs}
-    if theirs != settings:
+def _parent(path: Path, config: TrainingConfig) -> Network:
+    network, header = checkpoint.load(path)
+    if header.arm != config.arm:
         raise TrainingError(
-            f"{weights} was trained with {_difference(settings, theirs)}; choose another folder or remove it"
+            f"{path} holds weights of arm {header.arm}; a member of arm {config.arm} cannot start there"
         )
+    if network.config != config.network:
+        mine, theirs = asdict(config.network), asdict(network.config)
+        name = next(name for name in mine if mine[name] != theirs[name])
+        raise TrainingError(
+            f"{path} holds a network with {name} = {theirs[name]!r}, asked for is {mine[name]!r}; start at weights of "
+            "the same sizes"
+        )
+    return network
+
+
+def _settings(config: TrainingConfig, pairs: PairArrays, parent: str | None) -> Settings:
+    # Through JSON, so that what was read back compares equal.
+    return Settings(json.loads(json.dumps(asdict(config))), pairs.digest, parent)
+
+
+def _finished(weights: Path, settings: Settings) -> dict[str, float]:
+    header = checkpoint.load(weights)[1]
+    if differs := settings.difference(Settings(header.training, header.pairs, header.parent)):
+        raise TrainingError(f"{weights} was trained with {differs}; choose another folder or remove it")
     logger.info("%s: trained already", weights)
     return dict(header.metrics)
-
-
-def _store(run: _Run, path: Path, settings: dict[str, Any]) -> None:
-    tensors = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in run.best.items()}
-    for index, moments in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
-    header = {
-        "state_version": _STATE_VERSION,
-        "settings": settings,
-        "learning_rate": run.learning_rate,
-        "history": [asdict(epoch) for epoch in run.history],
-    }
-    checkpoint.write_atomically(path, checkpoint.pack(tensors, header))
-
-
-def _restore(run: _Run, path: Path, settings: dict[str, Any]) -> None:
-    tensors, header = checkpoint.unpack(path)
-    if header.get("state_version") != _STATE_VERSION:
-        raise TrainingError(
-            f"{path} is a state of version {header.get('state_version')}, this code's is {_STATE_VERSION}; remove it"
-        )
-    # A longer run of the same kind may go on from here.
-    header["settings"]["training"]["max_epochs"] = settings["training"]["max_epochs"]
-    if header["settings"] != settings:
-        raise TrainingError(
-            f"{path} is of a run with {_difference(settings, header['settings'])}; finish that run or remove it"
-        )
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "adam": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
-    run.network.load_state_dict(parts["network"])
-    run.best = parts["best"]
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["adam"].items():
-        index, _, rest = name.partition(".")
-        moments.setdefault(int(index), {})[rest] = tensor
-    run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": moments})
-    run.learning_rate = header["learning_rate"]
-    run.history = [Epoch(**epoch) for epoch in header["history"]]
-
-
-def _log(path: Path, history: list[Epoch]) -> None:
-    lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history)
-    checkpoint.write_atomically(path, lines.encode())
