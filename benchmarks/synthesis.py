@@ -29,9 +29,10 @@ from twinlines.cluster.launch import KEEP_MEMORY, ONE_THREAD, launch
 from twinlines.cluster.profiles import Local
 from twinlines.pipeline import synthesis
 from twinlines.pipeline.arms import ARMS, STEP_KMS, Arm, doppler_factor
+from twinlines.pipeline.broadening import LIMB_DARKENING
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.population import Population, Source
-from twinlines.pipeline.synthesis import LIMB_DARKENING, Stars, stars_of
+from twinlines.pipeline.synthesis import Stars, stars_of
 from twinlines.pipeline.tracks import Tracks
 from twinlines.pipeline.trainingset import TrainingSet
 from twinlines.pipeline.trainingstore import synthesize
