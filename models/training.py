@@ -8,7 +8,6 @@ member, is best.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from twinlines.models import checkpoint
+from twinlines.models import checkpoint, kernels
 from twinlines.models.augmentation import Augmentation
 from twinlines.models.evaluation import logits_of, named_rates
 from twinlines.models.network import Network, NetworkConfig
@@ -210,6 +209,7 @@ def _epoch(run: _Run, config: TrainingConfig, shown: Split, held_out: Split, dev
     batches = range(0, len(order), config.batch_pairs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds[1])
+        dropout = np.random.Generator(np.random.SFC64(seeds[1]))
         run.network.train()
         for group in run.optimizer.param_groups:
             group["lr"] = run.learning_rate
@@ -217,7 +217,7 @@ def _epoch(run: _Run, config: TrainingConfig, shown: Split, held_out: Split, dev
             rows = order[start : start + config.batch_pairs]
             batch = torch.from_numpy(shown.flux[rows]).to(device).float()
             labels, ratios = (torch.from_numpy(column[rows]).to(device) for column in (shown.label, shown.snr))
-            total += _step(run, config, batch, labels, ratios) * len(rows)
+            total += _step(run, config, batch, labels, ratios, dropout) * len(rows)
             seen += len(rows)
     if not torch.isfinite(total):
         raise TrainingError(f"the training loss became {float(total)} in epoch {number}; lower the learning rate")
@@ -232,11 +232,16 @@ def _epoch(run: _Run, config: TrainingConfig, shown: Split, held_out: Split, dev
     return epoch
 
 
-def _step(run: _Run, config: TrainingConfig, batch: Tensor, labels: Tensor, snr: Tensor) -> Tensor:
+def _step(
+    run: _Run, config: TrainingConfig, batch: Tensor, labels: Tensor, snr: Tensor, dropout: np.random.Generator
+) -> Tensor:
     spectra = config.augmentation(batch, snr).flatten(0, 1)
-    mixed = resolve(config.precision, batch.device) == "mixed"
-    context = torch.autocast(batch.device.type, torch.bfloat16) if mixed else contextlib.nullcontext()
-    with context:
+    if resolve(config.precision, batch.device) == "mixed":
+        with torch.autocast(batch.device.type, torch.bfloat16):
+            logits = run.network(spectra)
+    elif batch.device.type == "cpu" and kernels.fits(config.network):
+        logits = kernels.logits(run.network, spectra, dropout)
+    else:
         logits = run.network(spectra)
     loss = penalised_cross_entropy(logits.float(), labels.flatten(), config.penalty)
     run.optimizer.zero_grad(set_to_none=True)
