@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from twinlines.models import checkpoint
 from twinlines.models.checkpoint import CheckpointError
-from twinlines.models.ensemble import Ensemble, EnsembleError, FoldedNetwork
+from twinlines.models.ensemble import Ensemble, EnsembleError
+from twinlines.models.folded import FoldedNetwork
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.noise import normal
 from twinlines.models.precision import has_bfloat16, resolve
@@ -177,7 +178,7 @@ def test_members_of_other_lengths_are_refused(
 def test_shapes_that_do_not_fit_are_refused(make_ensemble: Callable[..., Path], spectra: Spectra) -> None:
     flux, sigma, keys = spectra
     ensemble = Ensemble.load(make_ensemble())
-    with pytest.raises(EnsembleError, match=r"flux is \(9, 119\).*must be \(9, 120\)"):
+    with pytest.raises(EnsembleError, match=r"flux is \(9, 119\).*must be \(9, 120\).*arm B take 120 pixels"):
         ensemble.values("B", flux[:, :-1], sigma, keys)
     with pytest.raises(EnsembleError, match="0 draws"):
         ensemble.values("B", flux, sigma, keys, n_draws=0)
