@@ -140,7 +140,7 @@ def stars_and_twins(count: int) -> Spectra:
     return normalised.float().numpy(), (sigma / continuum).float().numpy(), keys
 
 
-def mixed_against_float32(count: int) -> dict[str, float]:
+def mixed_against_float32(count: int, n_draws: int = DRAWS) -> dict[str, float]:
     """How far medians move in mixed precision, with the ensemble that ships."""
     spectra = stars_and_twins(count)
     ensembles = [
@@ -148,7 +148,8 @@ def mixed_against_float32(count: int) -> dict[str, float]:
         for precision in ("float32", "mixed")
     ]
     exact, mixed = (
-        np.stack([each[:, 2] for each in ensemble.percentiles("B", *spectra).values()]) for ensemble in ensembles
+        np.stack([each[:, 2] for each in ensemble.percentiles("B", *spectra, n_draws=n_draws).values()])
+        for ensemble in ensembles
     )
     moved = np.abs(mixed - exact)
     crossed = ((mixed > 0.5) != (exact > 0.5)) & (moved > 0.02)
