@@ -7,6 +7,7 @@ permuted to match, so that nothing is ever transposed. Knows neither noise nor d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,14 +39,16 @@ class FoldedNetwork:
         channels, length = config.filters[-1], lengths[-1]
         self.units = channels * length
         self.convolutions: list[tuple[Tensor, Tensor, int]] = []
-        for layer, norm in zip(network.convolutions, network.convolution_norms, strict=True):
+        layers: list[tuple[Any, Any]] = [*zip(network.convolutions, network.convolution_norms, strict=True)]
+        for layer, norm in layers:
             # The first sees the spectrum itself, whose lines may be shallower than a bfloat16's last bit is wide.
             dtype = self.dtype if self.convolutions else torch.float32
             kernel, bias = _fold(layer, norm)
             images = kernel.unsqueeze(2).to(device, dtype).contiguous(memory_format=torch.channels_last)
-            self.convolutions.append((images, bias.to(device, dtype), layer.stride[0]))
+            self.convolutions.append((images, bias.to(device, dtype), int(layer.stride[0])))
         self.dense: list[tuple[Tensor, Tensor]] = []
-        for layer, norm in [*zip(network.dense, network.dense_norms, strict=True), (network.last, None)]:
+        layers = [*zip(network.dense, network.dense_norms, strict=True), (network.last, None)]
+        for layer, norm in layers:
             weight, bias = _fold(layer, norm)
             if not self.dense:
                 weight = weight.view(-1, channels, length).transpose(1, 2).flatten(1)
@@ -69,11 +72,16 @@ class FoldedNetwork:
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits (batch,) float32 of what :meth:`features` made."""
-        x = features
-        *dense, (weight, bias) = self.dense
-        for matrix, shift in dense:
-            x = functional.leaky_relu_(functional.linear(x, matrix, shift), self.slope)
-        return functional.linear(x, weight, bias).squeeze(1).float()
+        return apply_dense(features, self.dense, self.slope)
+
+
+def apply_dense(features: Tensor, dense: Sequence[tuple[Tensor, Tensor]], slope: float) -> Tensor:
+    """Logits (batch,) float32 of features (batch, unit) by dense layers, each a weight (out, in) and a bias."""
+    *hidden, (last, bias) = dense
+    x = features
+    for weight, shift in hidden:
+        x = functional.leaky_relu_(functional.linear(x, weight, shift), slope)
+    return functional.linear(x, last, bias).squeeze(1).float()
 
 
 def _fold(layer: Any, norm: nn.BatchNorm1d | None) -> tuple[Tensor, Tensor]:

@@ -56,11 +56,10 @@ def words(keys: Tensor, arm: int, seed: Tensor, n_draws: int, n_words: int) -> T
     """
     n_blocks = -(-n_words // 4)
     shape = (len(keys), n_draws, n_blocks)
-    count = {"dtype": torch.int64, "device": keys.device}
     # NumPy raises word 0 before each block.
-    c0 = torch.arange(1, n_blocks + 1, **count).expand(shape)  # type: ignore[arg-type]
-    c1 = torch.arange(n_draws, **count)[:, None].expand(shape)  # type: ignore[arg-type]
-    c2 = torch.full(shape, arm, **count)  # type: ignore[arg-type]
+    c0 = torch.arange(1, n_blocks + 1, dtype=torch.int64, device=keys.device).expand(shape)
+    c1 = torch.arange(n_draws, dtype=torch.int64, device=keys.device)[:, None].expand(shape)
+    c2 = torch.full(shape, arm, dtype=torch.int64, device=keys.device)
     c3 = keys[:, 1, None, None].expand(shape)
     k0, k1 = seed, keys[:, 0, None, None]
     for _ in range(_ROUNDS):

@@ -25,7 +25,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from twinlines.models import philox
-from twinlines.models.folded import FoldedNetwork
+from twinlines.models.folded import FoldedNetwork, apply_dense
 from twinlines.models.noise import normal
 
 _MOST_SPECTRA = 8
@@ -39,36 +39,26 @@ def tile_size(members: Sequence[FoldedNetwork], n_draws: int) -> int:
     """Spectra in a tile on a CPU: as many as the cache holds, or one where a row's place would change its bits."""
     row = max(member.units * member.dtype.itemsize for member in members)
     spectra = max(1, min(_MOST_SPECTRA, _FEATURE_BYTES // (row * n_draws)))
-    heads = {tuple(weight.shape for weight, _ in member.dense): member for member in members}
-    alike = all(_places_are_alike(_Head(member, shapes), spectra, n_draws) for shapes, member in heads.items())
+    heads = {(tuple(tuple(weight.shape) for weight, _ in member.dense), member.dtype) for member in members}
+    alike = all(_places_are_alike(shapes, dtype, spectra, n_draws) for shapes, dtype in heads)
     return spectra if alike else 1
 
 
-class _Head:
-    """A member for the cache of :func:`_places_are_alike`: equal to every other whose products have its shapes."""
-
-    def __init__(self, member: FoldedNetwork, shapes: tuple[torch.Size, ...]) -> None:
-        self.member = member
-        self.key = (shapes, member.dtype)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Head) and self.key == other.key
-
-
 @lru_cache
-def _places_are_alike(head: _Head, spectra: int, n_draws: int) -> bool:
-    """Whether the dense layers give a spectrum the same bits at every place in a tile.
+def _places_are_alike(shapes: tuple[tuple[int, int], ...], dtype: torch.dtype, spectra: int, n_draws: int) -> bool:
+    """Whether dense layers of these shapes give a spectrum the same bits at every place in a tile.
 
     Which kernel computes which row is a matter of shapes and not of values: rows of random numbers, summed over
     hundreds of products, show it. Libraries for matrix products do not promise it, and some break it for small shapes.
     """
-    member = head.member
-    random = torch.randn(n_draws, member.units, generator=torch.Generator().manual_seed(0)).to(member.dtype)
+    generator = torch.Generator().manual_seed(0)
+    dense = [
+        (torch.randn(shape, generator=generator).to(dtype), torch.randn(shape[0], generator=generator).to(dtype))
+        for shape in shapes
+    ]
+    features = torch.randn((n_draws, shapes[0][1]), generator=generator).to(dtype)
     with torch.inference_mode():
-        logits = member.logits(random.repeat(spectra, 1)).view(spectra, n_draws)
+        logits = apply_dense(features.repeat(spectra, 1), dense, 0.01).view(spectra, n_draws)
     return bool((logits == logits[0]).all())
 
 
@@ -101,8 +91,9 @@ class HostTile:
                 torch.clamp(torch.from_numpy(noisy), -clip, clip, out=clipped[place])
         for logits, member in zip(self._logits, self.members, strict=True):
             features, clipped = self._features[member.units, member.dtype], self._clipped[member.clip]
-            for place, rows in enumerate(features.split(self.n_draws)[: len(flux)]):
-                rows.copy_(member.features(clipped[place]))
+            for place in range(len(flux)):
+                start = place * self.n_draws
+                features[start : start + self.n_draws] = member.features(clipped[place])
             logits[:] = member.logits(features).view(self.spectra, self.n_draws).numpy()
         # SciPy's, because torch's sigmoid gives other bits to the few elements that do not fill a vector register.
         probabilities: NDArray[np.float32] = expit(self._logits[:, : len(flux)])
@@ -150,7 +141,7 @@ class DeviceTile:
         noise = philox.normal(self._keys, self.arm, self._seed, self.n_draws, self._flux.shape[1])
         noisy = (noise * self._sigma[:, None] + (self._flux - 1.0)[:, None]).flatten(0, 1)
         logits = torch.stack([member(noisy) for member in self.members])
-        return torch.sigmoid(logits).unflatten(1, (self.spectra, self.n_draws))
+        return torch.sigmoid(logits).view(-1, self.spectra, self.n_draws)
 
     def _capture(self) -> None:
         # TF32 would make the float32 reference mode something else.
@@ -158,7 +149,7 @@ class DeviceTile:
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
         ):
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(3):

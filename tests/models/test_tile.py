@@ -74,21 +74,21 @@ def test_seeds_of_64_bits_reach_the_device(make_network: Callable[..., Network])
             np.testing.assert_allclose(device(*spectra, seed), host(*spectra, seed), atol=5e-6)
 
 
-def test_a_tile_is_one_spectrum_where_places_differ(make_network: Callable[..., Network]) -> None:
-    member = FoldedNetwork(make_network(5), "float32", "cpu")
+def test_a_tile_is_one_spectrum_where_places_differ(
+    make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [FoldedNetwork(make_network(5, config), "float32", "cpu") for config in (DEEP, WITHOUT_DENSE)]
+    honest = tile.apply_dense
 
-    class Uneven(FoldedNetwork):
-        def __init__(self) -> None:
-            self.__dict__.update(member.__dict__)
-            # Shapes that no other test has, because what was found is kept for each.
-            self.dense = [(torch.randn(11, member.units), torch.zeros(11)), (torch.randn(1, 11), torch.zeros(1))]
-
-        def logits(self, features: Tensor) -> Tensor:
-            found = super().logits(features)
+    def uneven(features: Tensor, dense: list[tuple[Tensor, Tensor]], slope: float) -> Tensor:
+        found = honest(features, dense, slope)
+        if len(dense) == 1:
             found[-1] = torch.nextafter(found[-1], torch.tensor(torch.inf))
-            return found
+        return found
 
-    assert tile_size([member, Uneven()], 20) == 1
+    monkeypatch.setattr(tile, "apply_dense", uneven)
+    # Draws that no other test has: what was found is kept.
+    assert tile_size(members, 21) == 1
 
 
 def test_a_tile_fits_the_cache(make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch) -> None:
