@@ -61,10 +61,10 @@ class FoldedNetwork:
         return self.logits(self.features(deviation.clamp(-self.clip, self.clip)))
 
     def features(self, clipped: Tensor) -> Tensor:
-        """What comes out of the last convolution, (batch, unit), of contiguous float32 deviations within the clip."""
+        """What comes out of the last convolution, (batch, unit), of float32 deviations within the clip."""
         batch, pixels = clipped.shape
         # One channel: written out, because torch cannot tell that the layout is channels last.
-        x = clipped.as_strided((batch, 1, 1, pixels), (pixels, 1, pixels, 1))
+        x = clipped.contiguous().as_strided((batch, 1, 1, pixels), (pixels, 1, pixels, 1))
         for kernel, bias, stride in self.convolutions:
             x = functional.conv2d(x.to(kernel.dtype), kernel, bias, (1, stride))
             x = functional.leaky_relu_(x.contiguous(memory_format=torch.channels_last), self.slope)
