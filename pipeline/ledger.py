@@ -43,6 +43,12 @@ from twinlines.pipeline.schema import RESULTS
 CONFIG_KEY_DIGITS = 16
 """Hexadecimal digits of a recipe's key."""
 
+LOCK = ".lock"
+"""File of a job's lock; in a survey's folder, that of its runs."""
+
+INGEST_LOCK = ".ingest.lock"
+"""File of the lock of a survey's ingestions: releases are made one after the other, but beside a run."""
+
 _DISTRIBUTIONS = ("twinlines", "numpy", "scipy", "torch", "xarray", "zarr", "dask", "distributed")
 
 
@@ -111,9 +117,10 @@ def fingerprint(files: Sequence[Path]) -> dict[str, Any]:
     """Size in bytes, and SHA-256, of files one after the other; what a marker says of its task's data."""
     digest, size = hashlib.sha256(), 0
     for path in files:
-        data = path.read_bytes()
-        digest.update(data)
-        size += len(data)
+        with path.open("rb") as file:
+            while data := file.read(1 << 20):  # a shard's pixels are hundreds of megabytes
+                digest.update(data)
+                size += len(data)
     return {"size": size, "sha256": digest.hexdigest()}
 
 
@@ -284,7 +291,7 @@ def versions() -> dict[str, str]:
 
 
 @contextmanager
-def lock(folder: Path, purpose: str) -> Iterator[None]:
+def lock(folder: Path, purpose: str, name: str = LOCK) -> Iterator[None]:
     """Hold the lock of a survey, or of another folder: of two processes that want it, the second is refused.
 
     The kernel lets go of the lock when its holder dies, however it dies; the file's text only tells who holds it.
@@ -295,17 +302,18 @@ def lock(folder: Path, purpose: str) -> Iterator[None]:
         Folder of the survey, or of another job.
     purpose
         What for, in a word.
+    name
+        Name of the lock's file: what may go on at the same time has locks of its own.
 
     Raises
     ------
     SurveyLockedError
         If it is held, naming the holder.
     """
-    with (Path(folder) / ".lock").open("a+") as file:
+    path = Path(folder) / name
+    with path.open("a+") as file:
         if not _acquire(file.fileno()):
-            raise SurveyLockedError(
-                f"{folder} is in use by {_holder(Path(folder))}; wait until it has finished, or end it"
-            )
+            raise SurveyLockedError(f"{folder} is in use by {_holder(path)}; wait until it has finished, or end it")
         file.truncate(0)
         holder = {"purpose": purpose, "pid": os.getpid(), "host": socket.gethostname(), "since": now()}
         file.write(json.dumps(holder) + "\n")
@@ -328,23 +336,23 @@ def _acquire(handle: int) -> bool:
     return False
 
 
-def _holder(survey: Path) -> str:
-    about = _read_json(survey / ".lock")
+def _holder(path: Path) -> str:
+    about = _read_json(path)
     if not about:
         return "a process that has just started"
     return f"'{about['purpose']}', process {about['pid']} on {about['host']}, since {about['since']}"
 
 
-def holder(survey: Path) -> str | None:
-    """Who holds the survey's lock, in words; None if nobody does."""
-    path = Path(survey) / ".lock"
+def holder(survey: Path, name: str = LOCK) -> str | None:
+    """Who holds a lock of the survey, in words; None if nobody does."""
+    path = Path(survey) / name
     if not path.exists():
         return None
     with path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _holder(Path(survey))
+            return _holder(path)
     return None
 
 
