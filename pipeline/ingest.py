@@ -13,7 +13,6 @@ the making; both are gone when ``releases/<name>`` is there, with ``exposures.za
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import re
@@ -37,6 +36,7 @@ from twinlines.pipeline.fitsreader import Reading
 from twinlines.pipeline.ingest_index import Index, Known, resolve
 from twinlines.pipeline.ingest_report import Conflict, FileWarning, IngestReport, Quarantined
 from twinlines.pipeline.ingest_tasks import IngestError, Piece, scan, write_rows
+from twinlines.pipeline.jobs import is_full
 from twinlines.pipeline.plan import Release
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import EXPOSURES, Schema
@@ -262,7 +262,7 @@ class _Job:
             except IngestError:
                 raise
             except Exception as error:
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if is_full(error):
                     raise IngestError(
                         f"{error}; free some space and give the same command again: what is done stays done"
                     ) from error

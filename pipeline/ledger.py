@@ -135,9 +135,17 @@ class Markers:
         """File of a task's marker."""
         return self.folder / "done" / f"{key}.json"
 
+    def marker(self, key: str) -> dict[str, Any]:
+        """Content of a task's marker; empty if there is none."""
+        return _read_json(self.marker_path(key))
+
     def failure_path(self, key: str) -> Path:
         """File of a task's failure."""
         return self.folder / "failed" / f"{key}.json"
+
+    def failure(self, key: str) -> dict[str, Any]:
+        """Content of a task's failure; empty if it has none."""
+        return _read_json(self.failure_path(key))
 
     def start(self, content: Mapping[str, Any], folders: Sequence[str] = (), **about: Any) -> None:
         """Make the folder, or take it up again: write ``run.json``, sweep away what a crash left half written.
@@ -198,7 +206,7 @@ class Markers:
         verify
             Read the data and compare their hash with the marker's, not only their size.
         """
-        marker = _read_json(self.marker_path(key))
+        marker = self.marker(key)
         if not marker or not all(path.is_file() for path in files):
             return False
         if sum(path.stat().st_size for path in files) != marker.get("size"):
@@ -219,15 +227,17 @@ class Markers:
         about
             What else the marker should say, as JSON.
         """
-        marker = {"rows": rows, **written, **about, "finished": now()}
+        code = metadata.version("twinlines")
+        marker = {"rows": rows, **written, **about, "twinlines": code, "finished": now()}
         atomic.write_json(self.marker_path(key), marker)
         self.failure_path(key).unlink(missing_ok=True)
         return marker
 
     def record_failure(self, key: str, error: str, traceback: str, **about: Any) -> Path:
-        """Write down that a task failed; returns the file."""
-        path = self.failure_path(key)
-        atomic.write_json(path, {**about, "error": error, "failed": now(), "traceback": traceback.splitlines()})
+        """Write down that a task failed, and in how many runs it did so; returns the file."""
+        path, runs_failed = self.failure_path(key), int(self.failure(key).get("runs", 0)) + 1
+        said = {"error": error, "runs": runs_failed, "failed": now(), "traceback": traceback.splitlines()}
+        atomic.write_json(path, {**about, **said})
         return path
 
 
@@ -248,14 +258,25 @@ class Run(Markers):
         """File of a task's result."""
         return self.folder / "results" / f"{key}.zarr.zip"
 
-    def begin(self, recipe: Recipe, shard_rows: int) -> None:
-        """Make the folder, or take it up again; see :meth:`start`."""
+    def begin(self, recipe: Recipe, shard_rows: int, **about: Any) -> None:
+        """Make the folder, or take it up again; see :meth:`start`.
+
+        Starts of a survey's runs are numbered, as clocks jump: the run of the highest number was started last.
+        """
+        others = [run.start_number for run in runs(self.folder.parents[1])]
         self.start(
             {"config_key": self.config_key, **recipe.content},
             ("results",),
             weights=str(recipe.weights),
             shard_rows=shard_rows,
+            start_number=1 + max(others, default=0),
+            **about,
         )
+
+    @property
+    def start_number(self) -> int:
+        """Which of the survey's starts of runs was this one's last; 0 if that is not known."""
+        return int(self.description().get("start_number", 0))
 
     def is_done(self, key: str, *, verify: bool = False) -> bool:
         """Whether a task has a marker and its result; see :meth:`finished`."""
@@ -282,7 +303,7 @@ class Run(Markers):
 def runs(survey: Path) -> list[Run]:
     """Runs of a survey, the most recently started last."""
     found = [Run(path.parent) for path in (Path(survey) / "runs").glob("*/run.json")]
-    return sorted(found, key=lambda run: (str(run.description().get("last_started")), run.config_key))
+    return sorted(found, key=lambda run: (run.start_number, run.config_key))
 
 
 def versions() -> dict[str, str]:
