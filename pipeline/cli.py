@@ -19,6 +19,7 @@ from twinlines.pipeline.cli_library import library_app
 from twinlines.pipeline.cli_options import (
     QUARANTINED,
     ClusterOption,
+    IgnorePlanOption,
     JsonOption,
     SeedOption,
     SurveyOption,
@@ -111,13 +112,14 @@ def ingest(
     release: Annotated[str, typer.Option("--release", help="Name of the new release.")],
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
+    ignore_plan: IgnorePlanOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read a folder of LAMOST MRS FITS files into a release of a survey. A bad file is quarantined, not a crash."""
     from twinlines.pipeline.ingest import ingest as run_ingest
 
     with connected(cluster, workers) as client, console.progress() as progress:
-        report = run_ingest(client, fits_dir, survey, release, progress=progress)
+        report = run_ingest(client, fits_dir, survey, release, progress=progress, ignore_plan=ignore_plan)
     console.show(report.to_json(), as_json, report.show)
     if report.quarantined:
         raise typer.Exit(QUARANTINED)
@@ -134,6 +136,7 @@ def run(
     draws: Annotated[int, typer.Option("--draws", min=1, help="Noisy copies of each spectrum.")] = 20,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
+    ignore_plan: IgnorePlanOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compute what is not yet done and publish the catalog. Killed, it goes on where it was."""
@@ -149,6 +152,7 @@ def run(
             parameters=parameters,
             release=release,
             progress=progress,
+            ignore_plan=ignore_plan,
         )
     console.show(report.to_json(), as_json, report.show)
     if not report.complete:

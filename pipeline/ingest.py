@@ -29,7 +29,7 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from twinlines.cluster.window import run_window
-from twinlines.pipeline import atomic, ledger, plan, stores
+from twinlines.pipeline import atomic, ledger, plan, sizing, stores
 from twinlines.pipeline.content import CONTENT_VERSION
 from twinlines.pipeline.filewalk import FileList, walk
 from twinlines.pipeline.fitsreader import Reading
@@ -56,6 +56,7 @@ def ingest(
     files_per_task: int = 256,
     schema: Schema = EXPOSURES,
     reading: Reading | None = None,
+    ignore_plan: bool = False,
 ) -> IngestReport:
     """Make release ``release`` of ``survey`` from the FITS files under ``folder``.
 
@@ -82,6 +83,8 @@ def ingest(
         Of the exposures store; another than the default only to test with small shards.
     reading
         How files are read, and how long for one is too long.
+    ignore_plan
+        Write the release even if memory or space seem too small for it.
 
     Raises
     ------
@@ -91,6 +94,8 @@ def ingest(
         stays done: ingesting again goes on from there.
     twinlines.pipeline.ledger.SurveyLockedError
         If another ingestion is at work on the survey.
+    twinlines.pipeline.sizing.SizingError
+        If the workers' memory, or the space on the disk, is too small for the release. What is scanned stays done.
     OSError
         If a folder cannot be listed.
     """
@@ -114,7 +119,8 @@ def ingest(
             raise IngestError(f"{target} exists already, and a release never changes; choose another name")
         files = FileList.write(work / "files.jsonl", walk(folder), files_per_task, f"{folder} {CONTENT_VERSION}")
         earlier = plan.releases(survey)
-        job = _Job(client, folder, survey, release, work, schema, progress or silent, earlier, reading or Reading())
+        tell, how = progress or silent, reading or Reading()
+        job = _Job(client, folder, survey, release, work, schema, tell, earlier, how, ignore_plan)
         report = job.run(files)
         shutil.rmtree(work)
     return report
@@ -133,6 +139,7 @@ class _Job:
     progress: Progress
     earlier: tuple[Release, ...]
     reading: Reading
+    ignore_plan: bool
 
     @property
     def target(self) -> Path:
@@ -198,7 +205,9 @@ class _Job:
         salt = f"{self.folder} {len(stored)}"
         keys = [_content_digest(index, stored[start : start + size], files, salt) for start in starts]
         missing = [n for n, key in enumerate(keys) if _stored_shard(markers[n]).get("key") != key]
-        done = len(stored) - sum(min(size, len(stored) - starts[n]) for n in missing)
+        still = sum(min(size, len(stored) - starts[n]) for n in missing)
+        sizing.require(self.client, self.survey, sizing.of_ingest(still, self.schema), ignore=self.ignore_plan)
+        done = len(stored) - still
         self.progress("write", done, len(stored))
         tasks = (
             (

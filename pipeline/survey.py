@@ -20,7 +20,7 @@ from distributed import Client, get_worker
 from rich.console import Console
 
 from twinlines.cluster.workers import keeping, kept
-from twinlines.pipeline import integrity, jobs, ledger, plan, publication, stores
+from twinlines.pipeline import integrity, jobs, ledger, plan, publication, sizing, stores
 from twinlines.pipeline.jobs import Failure, JobError
 from twinlines.pipeline.ledger import Recipe, Run
 from twinlines.pipeline.plan import Plan, ShardTask, SurveyError
@@ -109,6 +109,7 @@ def run(
     shard_rows: int = EXPOSURES.shard_rows,
     progress: Progress | None = None,
     loader: Loader | None = None,
+    ignore_plan: bool = False,
 ) -> RunReport:
     """Compute what is missing of a release and those before it, and publish their catalog.
 
@@ -133,11 +134,15 @@ def run(
         Called at the start and after every shard; the stage is "exposures", and both numbers count them.
     loader
         Makes the inference on a worker; by default :meth:`twinlines.pipeline.inference.Inference.load`.
+    ignore_plan
+        Start even if memory or space seem too small.
 
     Raises
     ------
     SurveyError
         If the survey or the release does not exist or holds no exposures.
+    twinlines.pipeline.sizing.SizingError
+        If the workers' memory, or the space on the disk, is too small for what is to do.
     twinlines.pipeline.jobs.JobError
         If the cluster was lost, or a disk is full.
     twinlines.pipeline.ledger.SurveyLockedError
@@ -155,6 +160,8 @@ def run(
     recipe = Recipe(weights, checkpoint.digest(weights), parameters.to_json(), NUMERICS)
     with ledger.lock(survey, "twinlines run"):
         todo = _begin(survey, recipe, release, shard_rows, len(client.nthreads()))
+        need = sizing.of_run(sum(task.rows for task in todo.missing), todo.rows, BLOCK_ROWS)
+        sizing.require(client, survey, need, ignore=ignore_plan)
         job = _Job(client, todo, recipe, parameters, loader or Inference.load, progress)
         failed = job.compute() if todo.missing else {}
         catalog, published = (None, False) if failed else _publish(survey, todo, recipe)
