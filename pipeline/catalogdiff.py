@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from rich.console import Console
 
-from twinlines.pipeline import catalog, console
+from twinlines.pipeline import catalog, console, publication
 from twinlines.pipeline.arms import ARM_NAMES
 
 _SHOWN = 20
@@ -178,7 +178,7 @@ def diff(
 
 
 def _open(survey: Path, name: str) -> xr.Dataset:
-    if name.endswith(catalog.publication.SUFFIX):
+    if name.endswith(publication.SUFFIX):
         return catalog.open(survey, name)
     return catalog.open(survey, release=name)
 
