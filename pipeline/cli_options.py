@@ -24,6 +24,9 @@ WorkersOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+IgnorePlanOption = Annotated[
+    bool, typer.Option("--ignore-plan", help="Start even if memory or disk seem too small for the work.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 
 
