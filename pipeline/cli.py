@@ -15,11 +15,13 @@ import typer
 
 from twinlines.pipeline import console
 from twinlines.pipeline.cli_catalog import catalog_app
+from twinlines.pipeline.cli_cluster import cluster_app
 from twinlines.pipeline.cli_library import library_app
 from twinlines.pipeline.cli_options import (
     QUARANTINED,
     ClusterOption,
     IgnorePlanOption,
+    InsecureOption,
     JsonOption,
     SeedOption,
     SurveyOption,
@@ -38,6 +40,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(cluster_app, name="cluster")
 app.add_typer(library_app, name="library")
 app.add_typer(tracks_app, name="tracks")
 app.add_typer(training_app)
@@ -113,12 +116,13 @@ def ingest(
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
     ignore_plan: IgnorePlanOption = False,
+    insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read a folder of LAMOST MRS FITS files into a release of a survey. A bad file is quarantined, not a crash."""
     from twinlines.pipeline.ingest import ingest as run_ingest
 
-    with connected(cluster, workers) as client, console.progress() as progress:
+    with connected(cluster, workers, insecure) as client, console.progress() as progress:
         report = run_ingest(client, fits_dir, survey, release, progress=progress, ignore_plan=ignore_plan)
     console.show(report.to_json(), as_json, report.show)
     if report.quarantined:
@@ -137,6 +141,7 @@ def run(
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
     ignore_plan: IgnorePlanOption = False,
+    insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compute what is not yet done and publish the catalog. Killed, it goes on where it was."""
@@ -144,7 +149,7 @@ def run(
     from twinlines.pipeline.survey import run as run_survey
 
     parameters = Parameters(seed=seed, n_draws=draws)
-    with connected(cluster, workers) as client, console.progress() as progress:
+    with connected(cluster, workers, insecure) as client, console.progress() as progress:
         report = run_survey(
             client,
             survey,
