@@ -134,7 +134,7 @@ def test_defaults_of_folders_are_whole_paths(tmp_path: Path) -> None:
         ("{profile: local, dask: [a]}", "give keys of dask's configuration"),
         (
             "{profile: local, dask: {distributed.comm.timeout.connect: 60s}}",
-            r"no configuration 'distributed.comm.timeout.connect' \(did you mean 'distributed.comm.timeouts.connect'\?\)",
+            r"'distributed\.comm\.timeout\.connect' \(did you mean 'distributed\.comm\.timeouts\.connect'",
         ),
     ],
 )

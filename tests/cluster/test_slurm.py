@@ -6,16 +6,19 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dask
 import numpy as np
 import psutil
 import pytest
 from distributed import Client
-from distributed.comm.core import connect
+from distributed.comm.core import CommClosedError, connect
 from distributed.security import Security
 
 from twinlines.cluster import security, slurm
@@ -78,7 +81,7 @@ def test_dask_s_own_configuration_decides_where_the_site_says_nothing() -> None:
 
 
 def test_what_nobody_says_is_asked_for() -> None:
-    with pytest.raises(ProfileError, match="cores is not set; say it in the site's file, or as jobqueue.slurm.cores"):
+    with pytest.raises(ProfileError, match=r"cores is not set; .* or as jobqueue\.slurm\.cores"):
         show(Slurm())
 
 
@@ -183,13 +186,24 @@ def test_nobody_connects_without_the_credentials(launched: Client) -> None:
     assert all(address.startswith("tls://") for address in addresses)
     for address in addresses:
         asyncio.run(_connect(address, launched.security))
-        with pytest.raises(OSError, match="."):
+        with pytest.raises(CommClosedError):
             asyncio.run(_connect(address.replace("tls://", "tcp://"), Security()))
-        # Encryption alone is not enough: other certificates are refused, ours without the key, too.
-        with pytest.raises(OSError, match="."):
+        with pytest.raises(CommClosedError, match="TLS certificate does not match"):
             asyncio.run(_connect(address, Security.temporary()))
-        with pytest.raises(TypeError, match="."):
-            asyncio.run(_connect(address, Security(tls_ca_file=launched.security.tls_ca_file)))
+        _intrude(address)
+
+
+def _intrude(address: str) -> None:
+    """Encrypt, believe whatever certificate is shown, show none: the other side must hang up without a word."""
+    careless = ssl.create_default_context()
+    careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
+    parts = urlsplit(address)
+    with (
+        socket.create_connection((parts.hostname, parts.port), timeout=5) as plain,
+        pytest.raises(ssl.SSLError, match=r"CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE"),
+        careless.wrap_socket(plain) as wrapped,
+    ):
+        wrapped.recv(1)
 
 
 def test_dashboards_listen_on_this_machine_only_and_nothing_speaks_plainly(launched: Client) -> None:
@@ -222,8 +236,9 @@ def test_a_job_that_slurm_refuses_is_an_error_with_its_words(site: Slurm, monkey
 def test_jobs_that_end_before_a_worker_came_are_not_waited_for(site: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "POLL", 0.2)
     broken = replace(site, prologue=("echo no such module", "exit 1"), log_directory=site.log_directory / "broken")
-    with pytest.raises(LaunchError, match="the jobs ended before a worker came; their output in .*/broken"), launch(
-        broken
+    with (
+        pytest.raises(LaunchError, match=r"the jobs ended before a worker came; their output in .*/broken"),
+        launch(broken),
     ):
         pass
     assert [file.read_text() for file in broken.log_directory.iterdir()] == ["no such module\n"]
@@ -231,7 +246,7 @@ def test_jobs_that_end_before_a_worker_came_are_not_waited_for(site: Slurm, monk
 
 def test_a_worker_that_does_not_come_in_time_is_an_error(site: Slurm) -> None:
     slow = replace(site, prologue=("sleep 60",), wait=0.3)
-    with pytest.raises(LaunchError, match="no worker came within 0.3 s; 'squeue --me'"), launch(slow):
+    with pytest.raises(LaunchError, match=r"no worker came within 0\.3 s; 'squeue --me'"), launch(slow):
         pass
 
 
