@@ -24,7 +24,7 @@ COMMANDS = [
     ("evaluate",), ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
     ("catalog", "diff"),
-    ("library", "import"), ("library", "show"),
+    ("library", "import"), ("library", "show"), ("cluster", "show"), ("cluster", "check"),
 ]  # fmt: skip
 
 
