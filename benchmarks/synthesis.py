@@ -25,13 +25,15 @@ import torch
 from numpy.typing import NDArray
 from preprocess import reference_continuum
 
-from twinlines.cluster.launch import KEEP_MEMORY, ONE_THREAD, launch
+from twinlines.cluster.environment import WORKER_ENVIRONMENT
+from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
 from twinlines.pipeline import synthesis
 from twinlines.pipeline.arms import ARMS, STEP_KMS, Arm, doppler_factor
+from twinlines.pipeline.broadening import LIMB_DARKENING
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.population import Population, Source
-from twinlines.pipeline.synthesis import LIMB_DARKENING, Stars, stars_of
+from twinlines.pipeline.synthesis import Stars, stars_of
 from twinlines.pipeline.tracks import Tracks
 from twinlines.pipeline.trainingset import TrainingSet
 from twinlines.pipeline.trainingstore import synthesize
@@ -176,7 +178,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     # The allocator and the thread pools read their environment once, when a process starts.
-    wanted = {**KEEP_MEMORY, **ONE_THREAD}
+    wanted = WORKER_ENVIRONMENT
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
     main()

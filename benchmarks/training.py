@@ -16,7 +16,7 @@ import time
 import numpy as np
 import torch
 
-from twinlines.cluster.launch import KEEP_MEMORY, ONE_THREAD
+from twinlines.cluster.environment import WORKER_ENVIRONMENT
 from twinlines.models import training
 from twinlines.models.batches import Batch
 from twinlines.models.network import NetworkConfig
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=30)
     options = parser.parse_args()
-    environment = {**ONE_THREAD, **KEEP_MEMORY}
+    environment = WORKER_ENVIRONMENT
     if any(os.environ.get(name) != value for name, value in environment.items()):
         # As the tasks of a local cluster run; the C library reads it when the process begins.
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **environment})

@@ -24,7 +24,8 @@ def run_window(
 ) -> Iterator[tuple[Task, Any]]:
     """Call ``function(*task)`` on the workers for each task, and yield (task, finished future) as they finish.
 
-    ``tasks`` is consumed lazily, at most :data:`TASKS_PER_WORKER` tasks per worker thread ahead. The future is
+    ``tasks`` is consumed lazily, at most :data:`TASKS_PER_WORKER` tasks per worker thread ahead; workers that come
+    later, as jobs leave a queue, widen the window as soon as a task finishes. The future is
     finished, so its ``result()`` returns, or raises what the task raised after ``retries`` retries, at once. Results
     should be small: they pass through the scheduler's memory and the client's.
     """
@@ -36,13 +37,15 @@ def run_window(
         running[future] = task
         return future
 
-    threads = max(1, sum(client.nthreads().values()))
-    first = [submit(task) for task in islice(source, TASKS_PER_WORKER * threads)]
-    finished = as_completed(first)
+    def room() -> int:
+        threads = max(1, sum(client.nthreads().values()))
+        return max(0, TASKS_PER_WORKER * threads - len(running))
+
+    finished = as_completed([submit(task) for task in islice(source, room())])
     try:
         for future in finished:
             task = running.pop(future)
-            for following in islice(source, 1):
+            for following in islice(source, room()):
                 finished.add(submit(following))
             yield task, future
             future.release()

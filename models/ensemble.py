@@ -3,30 +3,26 @@
 Each spectrum gets noise once per draw (:mod:`twinlines.models.noise`), which every member and penalty shares, and each
 member judges each draw: the values of equation 9, whose percentiles the catalog keeps (Zhang et al. 2022, section 3.3).
 
-The result of a spectrum depends on no other spectrum, bit for bit: one tile is the draws of one spectrum, whatever else
-the call holds, because libraries choose their summation order by shape. On a CPU core that is also the fastest tile:
-its activations stay in the cache (0.19 ms a spectrum for a first convolution, 1.1 ms in tiles of sixteen spectra).
-Knows no survey and no cluster; the number of threads is the caller's business, and one a process is best.
+The result of a spectrum depends on no other spectrum, bit for bit, whatever else the call holds: spectra are judged in
+tiles of constant shape (:mod:`twinlines.models.tile`). ``docs/ensemble.md`` says what was measured. Knows no survey and
+no cluster; the number of threads is the caller's business, and one a process is best.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
 from twinlines.models import checkpoint
 from twinlines.models.checkpoint import CheckpointError
-from twinlines.models.network import Network
-from twinlines.models.noise import normal
+from twinlines.models.folded import FoldedNetwork
 from twinlines.models.precision import PrecisionName, resolve
+from twinlines.models.tile import DeviceTile, HostTile
 
 PERCENTILES = (0, 16, 50, 84, 100)
 """Percentiles of the values that the paper keeps (section 4.1)."""
@@ -34,64 +30,6 @@ PERCENTILES = (0, 16, 50, 84, 100)
 
 class EnsembleError(ValueError):
     """An ensemble cannot judge what it is given."""
-
-
-@dataclass(frozen=True)
-class _Affine:
-    """A convolution or dense layer with its normalisation folded in."""
-
-    weight: Tensor
-    bias: Tensor
-    stride: int = 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.stride:
-            return functional.conv1d(x, self.weight, self.bias, self.stride)
-        return functional.linear(x, self.weight, self.bias)
-
-
-def _fold(layer: nn.Conv1d | nn.Linear, norm: nn.BatchNorm1d | None) -> tuple[Tensor, Tensor]:
-    """Weight and bias, float64, of a layer followed by its normalisation in evaluation mode."""
-    weight = layer.weight.detach().double()
-    bias = torch.zeros(len(weight), dtype=torch.float64) if layer.bias is None else layer.bias.detach().double()
-    if norm is None:
-        return weight, bias
-    state = {name: tensor.detach().double() for name, tensor in norm.state_dict().items()}
-    scale = state["weight"] / torch.sqrt(state["running_var"] + norm.eps)
-    shifted = state["bias"] + (bias - state["running_mean"]) * scale
-    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), shifted
-
-
-class FoldedNetwork:
-    """A member for inference: normalisations folded, the rest after the first convolution in the precision."""
-
-    def __init__(self, network: Network, precision: PrecisionName, device: str | torch.device) -> None:
-        self.clip = network.config.clip
-        self.slope = network.config.slope
-        self.dtype = torch.bfloat16 if precision == "mixed" else torch.float32
-        pairs: list[tuple[Any, Any]] = [
-            *zip(network.convolutions, network.convolution_norms, strict=True),
-            *zip(network.dense, network.dense_norms, strict=True),
-            (network.last, None),
-        ]
-        layers = []
-        for index, (layer, norm) in enumerate(pairs):
-            dtype = self.dtype if index else torch.float32
-            weight, bias = (tensor.to(device, dtype).contiguous() for tensor in _fold(layer, norm))
-            layers.append(_Affine(weight, bias, layer.stride[0] if isinstance(layer, nn.Conv1d) else 0))
-        self.first, *self.convolutions = (layer for layer in layers if layer.stride)
-        *self.dense, self.last = (layer for layer in layers if not layer.stride)
-
-    def __call__(self, deviation: Tensor) -> Tensor:
-        """Logits (batch,) float32 of spectra given as flux - 1, (batch, pixel)."""
-        x = deviation.clamp(-self.clip, self.clip).unsqueeze(1)
-        x = functional.leaky_relu_(self.first(x), self.slope).to(self.dtype)
-        for layer in self.convolutions:
-            x = functional.leaky_relu_(layer(x), self.slope)
-        x = x.flatten(1)
-        for layer in self.dense:
-            x = functional.leaky_relu_(layer(x), self.slope)
-        return self.last(x).squeeze(1).float()
 
 
 @dataclass(frozen=True)
@@ -108,10 +46,17 @@ class Ensemble:
     """Arithmetic in use: "mixed" (bfloat16 after the first convolution) or "float32"."""
     device: str
     """Device in use, as torch names it."""
+    _device_tiles: dict[tuple[str, int], DeviceTile] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(
-        cls, folder: Path, *, device: str = "cpu", precision: str = "float32", arms: Sequence[str] = ("B", "R")
+        cls,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        precision: str = "float32",
+        arms: Sequence[str] = ("B", "R"),
+        emulate: bool = False,
     ) -> Ensemble:
         """Load the ensemble in a folder.
 
@@ -125,6 +70,8 @@ class Ensemble:
             "float32", or "mixed": bfloat16 after the first convolution where the device has it, else float32.
         arms
             Arms that must be there.
+        emulate
+            Whether "mixed" is used also where the device has no bfloat16: the same rounding, slowly.
 
         Raises
         ------
@@ -132,7 +79,7 @@ class Ensemble:
             If there is no such folder, it lacks an arm, or a file is damaged, misnamed or not for this code.
         """
         folder = Path(folder)
-        used = resolve(precision, device)
+        used = resolve(precision, device, emulate=emulate)
         found: dict[str, dict[int, dict[int, FoldedNetwork]]] = {}
         pixels: dict[str, int] = {}
         for path in checkpoint.members(folder):
@@ -176,8 +123,8 @@ class Ensemble:
         arm
             Arm of the spectra.
         flux, sigma
-            (spectrum, pixel) flux over continuum and its standard deviation; a spectrum with a value that is not
-            finite is not judged.
+            (spectrum, pixel) flux over continuum and its standard deviation. A spectrum with a value that is not
+            finite, or a negative deviation, is not judged. A deviation of zero is a pixel without noise.
         keys
             (spectrum, 2) obsid and lmjm.
         seed
@@ -195,19 +142,23 @@ class Ensemble:
         EnsembleError
             If the ensemble has no such arm, or the shapes do not fit.
         """
-        members = self._of(arm)
+        groups = self._of(arm)
         if n_draws < 1:
             raise EnsembleError(f"{n_draws} draws are too few; ask for one or more")
+        rows = self._judgeable(arm, flux, sigma, keys)
+        tile = self._tile(arm, n_draws)
         out = {
-            penalty: np.full((len(flux), n_draws * len(group)), np.nan, np.float32)
-            for penalty, group in members.items()
+            penalty: np.full((len(flux), n_draws, len(group)), np.nan, np.float32) for penalty, group in groups.items()
         }
         with torch.inference_mode():
-            for row, noisy in self._draws(arm, flux, sigma, keys, seed, n_draws):
-                for penalty, group in members.items():
-                    logits = torch.stack([member(noisy) for member in group], dim=1)
-                    out[penalty][row] = torch.sigmoid(logits).flatten().cpu().numpy()
-        return out
+            for start in range(0, len(rows), tile.spectra):
+                some = rows[start : start + tile.spectra]
+                found = tile(flux[some], sigma[some], keys[some], seed).transpose(1, 2, 0)
+                first = 0
+                for penalty, group in groups.items():
+                    out[penalty][some] = found[:, :, first : first + len(group)]
+                    first += len(group)
+        return {penalty: each.reshape(len(flux), n_draws * each.shape[2]) for penalty, each in out.items()}
 
     def percentiles(
         self,
@@ -238,22 +189,26 @@ class Ensemble:
             raise EnsembleError(f"the ensemble has no member for arm {arm!r}; it has {sorted(self.members)}")
         return self.members[arm]
 
-    def _draws(
-        self,
-        arm: str,
-        flux: NDArray[np.float32],
-        sigma: NDArray[np.float32],
-        keys: NDArray[np.int64],
-        seed: int,
-        n_draws: int,
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Rows that can be judged, each with its noisy copies as deviations from the continuum (draw, pixel)."""
-        shape = (len(keys), self.pixels[arm])
+    def _judgeable(
+        self, arm: str, flux: NDArray[np.float32], sigma: NDArray[np.float32], keys: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Rows that can be judged."""
+        pixels = self.pixels[arm]
+        shape = (len(keys), pixels)
         if flux.shape != shape or sigma.shape != shape:
-            raise EnsembleError(f"flux is {flux.shape} and sigma {sigma.shape}; both must be {shape} for arm {arm}")
-        finite = np.isfinite(flux).all(axis=1) & np.isfinite(sigma).all(axis=1)
-        for row in np.flatnonzero(finite):
-            noise = normal(keys[row : row + 1], ord(arm[0]), seed, n_draws, shape[1])[0]
-            noise *= sigma[row]
-            noise += flux[row] - np.float32(1.0)
-            yield int(row), torch.from_numpy(noise).to(self.device)
+            raise EnsembleError(
+                f"flux is {flux.shape} and sigma {sigma.shape}; for {len(keys)} keys both must be {shape}: the members "
+                f"of arm {arm} take {pixels} pixels"
+            )
+        # NaN is not above or at zero.
+        usable = np.isfinite(flux).all(axis=1) & ((sigma >= 0.0) & (sigma < np.inf)).all(axis=1)
+        return np.flatnonzero(usable)
+
+    def _tile(self, arm: str, n_draws: int) -> HostTile | DeviceTile:
+        members = [member for group in self._of(arm).values() for member in group]
+        if torch.device(self.device).type == "cpu":
+            # Made for the call: threads may share an ensemble, but no buffer.
+            return HostTile(members, ord(arm[0]), self.pixels[arm], n_draws)
+        if (arm, n_draws) not in self._device_tiles:
+            self._device_tiles[arm, n_draws] = DeviceTile(members, ord(arm[0]), self.pixels[arm], n_draws, self.device)
+        return self._device_tiles[arm, n_draws]

@@ -19,8 +19,8 @@ def has_bfloat16(device: str | torch.device) -> bool:
     return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
 
 
-def resolve(asked: str, device: str | torch.device) -> PrecisionName:
-    """Precision that will be used where ``asked`` is asked for on ``device``.
+def resolve(asked: str, device: str | torch.device, *, emulate: bool = False) -> PrecisionName:
+    """Precision that will be used where ``asked`` is asked for on ``device``; ``emulate``: hardware or not.
 
     Raises
     ------
@@ -29,4 +29,4 @@ def resolve(asked: str, device: str | torch.device) -> PrecisionName:
     """
     if asked not in PRECISIONS:
         raise ValueError(f"no precision is called {asked!r}; choose one of {PRECISIONS}")
-    return "mixed" if asked == "mixed" and has_bfloat16(device) else "float32"
+    return "mixed" if asked == "mixed" and (emulate or has_bfloat16(device)) else "float32"

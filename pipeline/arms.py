@@ -27,6 +27,9 @@ STEP_KMS = SPEED_OF_LIGHT * float(np.log(10.0)) * STEP_DEX
 NATIVE_PIXELS = 4136
 """Pixels of one arm of one LAMOST MRS exposure on the detector's own sampling."""
 
+NATIVE_STEPS: dict[ArmName, tuple[float, float, float]] = {"B": (0.1245, 0.1190, 0.1035), "R": (0.1505, 0.1405, 0.1180)}
+"""Angstrom a pixel at the first, the middle and the last pixel of an arm's detector, as in real exposures."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -88,6 +91,26 @@ def arm(name: str) -> Arm:
     if name == "R":
         return RED
     raise ValueError(f"no arm is called {name!r}; the arms are 'B' and 'R'")
+
+
+def native_wavelength(name: ArmName, first: float, scale: float = 1.0) -> NDArray[np.float64]:
+    """Wavelengths of a detector's pixels, Angstrom, ascending, shape (4136,).
+
+    Parameters
+    ----------
+    name
+        "B" or "R".
+    first
+        Wavelength of the first pixel, Angstrom.
+    scale
+        Factor by which steps differ from :data:`NATIVE_STEPS`, between which they follow a parabola.
+    """
+    begin, middle, end = NATIVE_STEPS[name]
+    x = np.linspace(0.0, 1.0, NATIVE_PIXELS)
+    curvature = 2.0 * (begin + end - 2.0 * middle)
+    step = begin + (end - begin - curvature) * x + curvature * x**2
+    step *= scale
+    return np.asarray(first + np.concatenate([[0.0], np.cumsum(step[:-1])]))
 
 
 def doppler_factor(velocity: FloatOrArray) -> FloatOrArray:

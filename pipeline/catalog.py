@@ -47,7 +47,7 @@ class CatalogError(RuntimeError):
     """There is no catalog, or it cannot answer."""
 
 
-def open(survey: str | Path, name: str | None = None) -> xr.Dataset:  # noqa: A001
+def open(survey: str | Path, name: str | None = None, *, release: str | None = None) -> xr.Dataset:  # noqa: A001
     """Open a survey's catalog lazily.
 
     Parameters
@@ -56,6 +56,9 @@ def open(survey: str | Path, name: str | None = None) -> xr.Dataset:  # noqa: A0
         Folder of the survey.
     name
         Catalog within ``survey/catalogs``; by default the one named in ``CURRENT``.
+    release
+        Instead of a name, the newest release that the catalog should cover. If it has catalogs of several runs, that of
+        the current catalog's run counts, else the one that was published last.
 
     Raises
     ------
@@ -65,11 +68,22 @@ def open(survey: str | Path, name: str | None = None) -> xr.Dataset:  # noqa: A0
     survey = Path(survey)
     if not survey.is_dir():
         raise CatalogError(f"there is no survey at {survey}; 'twinlines ingest FITS_DIR --survey {survey}' makes one")
+    if name and release:
+        raise CatalogError(
+            f"the catalog {name!r} and the catalog of release {release!r} are asked for; give one of them"
+        )
+    known = publication.catalogs(survey)
+    if release:
+        name = publication.of_release(survey, release)
+        if name is None:
+            raise CatalogError(
+                f"the survey {survey} has no catalog of release {release!r}; it has {known}; "
+                f"'twinlines run --survey {survey} --release {release}' makes it"
+            )
     folder = survey / "catalogs" / name if name else publication.current(survey)
     if folder is None:
         raise CatalogError(f"the survey {survey} has published no catalog yet; run 'twinlines run --survey {survey}'")
     if not folder.exists():
-        known = publication.catalogs(survey)
         raise CatalogError(f"the survey {survey} has no catalog {folder.name!r}; it has {known}")
     return stores.open_store(folder, CATALOG, chunked=True)
 
@@ -115,6 +129,18 @@ class SB2:
         xr.Dataset
             The rows of the catalog that are candidates, loaded.
         """
+        chosen = self.is_candidate(penalty=penalty, percentile=percentile, threshold=threshold, arms=arms)
+        return self._rows(np.flatnonzero(chosen))
+
+    def is_candidate(
+        self,
+        *,
+        penalty: int = 16,
+        percentile: int = 0,
+        threshold: float = 0.5,
+        arms: Literal["both", "any"] = "both",
+    ) -> NDArray[np.bool_]:
+        """Whether each exposure is a candidate by the rule of :meth:`candidates`, shape (exposure,)."""
         agreed: list[NDArray[np.bool_]] = []
         for arm in ARM_NAMES:
             probability = self.probability(arm, penalty=penalty, percentile=percentile).values
@@ -122,7 +148,7 @@ class SB2:
         chosen = agreed[0] & agreed[1] if arms == "both" else agreed[0] | agreed[1]
         colour = self._catalog["bprp0"].values
         chosen &= ~(colour >= MAXIMUM_COLOUR)  # NaN, an unknown colour, passes
-        return self._rows(np.flatnonzero(chosen))
+        return chosen
 
     def cone(self, ra: float, dec: float, radius: u.Quantity | float) -> xr.Dataset:
         """Exposures within ``radius`` of a position, nearest first.

@@ -9,17 +9,20 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from twinlines.pipeline import console
+from twinlines.pipeline.cli_catalog import catalog_app
+from twinlines.pipeline.cli_cluster import cluster_app
 from twinlines.pipeline.cli_library import library_app
 from twinlines.pipeline.cli_options import (
     QUARANTINED,
     ClusterOption,
+    IgnorePlanOption,
+    InsecureOption,
     JsonOption,
-    OverwriteOption,
     SeedOption,
     SurveyOption,
     WorkersOption,
@@ -27,10 +30,6 @@ from twinlines.pipeline.cli_options import (
 )
 from twinlines.pipeline.cli_tracks import tracks_app
 from twinlines.pipeline.cli_training import training_app
-
-if TYPE_CHECKING:
-    import xarray as xr
-    from rich.console import Console
 
 _STOPPED = 130
 
@@ -40,8 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-catalog_app = typer.Typer(help="Questions to the published catalog.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(cluster_app, name="cluster")
 app.add_typer(library_app, name="library")
 app.add_typer(tracks_app, name="tracks")
 app.add_typer(training_app)
@@ -52,10 +51,6 @@ class LayoutName(StrEnum):
 
     ROWS = "rows"
     VECTORS = "vectors"
-
-
-LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Rows to print.")]
-PenaltyOption = Annotated[int, typer.Option("--penalty", help="Penalty (Lambda): 8, 16 or 32.")]
 
 
 def main() -> None:
@@ -120,13 +115,15 @@ def ingest(
     release: Annotated[str, typer.Option("--release", help="Name of the new release.")],
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
+    ignore_plan: IgnorePlanOption = False,
+    insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read a folder of LAMOST MRS FITS files into a release of a survey. A bad file is quarantined, not a crash."""
     from twinlines.pipeline.ingest import ingest as run_ingest
 
-    with connected(cluster, workers) as client, console.progress() as progress:
-        report = run_ingest(client, fits_dir, survey, release, progress=progress)
+    with connected(cluster, workers, insecure) as client, console.progress() as progress:
+        report = run_ingest(client, fits_dir, survey, release, progress=progress, ignore_plan=ignore_plan)
     console.show(report.to_json(), as_json, report.show)
     if report.quarantined:
         raise typer.Exit(QUARANTINED)
@@ -143,6 +140,8 @@ def run(
     draws: Annotated[int, typer.Option("--draws", min=1, help="Noisy copies of each spectrum.")] = 20,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
+    ignore_plan: IgnorePlanOption = False,
+    insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compute what is not yet done and publish the catalog. Killed, it goes on where it was."""
@@ -150,7 +149,7 @@ def run(
     from twinlines.pipeline.survey import run as run_survey
 
     parameters = Parameters(seed=seed, n_draws=draws)
-    with connected(cluster, workers) as client, console.progress() as progress:
+    with connected(cluster, workers, insecure) as client, console.progress() as progress:
         report = run_survey(
             client,
             survey,
@@ -158,6 +157,7 @@ def run(
             parameters=parameters,
             release=release,
             progress=progress,
+            ignore_plan=ignore_plan,
         )
     console.show(report.to_json(), as_json, report.show)
     if not report.complete:
@@ -165,88 +165,17 @@ def run(
 
 
 @app.command(epilog="Example: twinlines status --survey survey")
-def status(survey: SurveyOption, as_json: JsonOption = False) -> None:
-    """Show releases, what is done and pending, and the published catalog."""
-    from twinlines.pipeline.survey import status as survey_status
-
-    found = survey_status(survey)
-    names = ("name", "rows", "shards", "done", "pending", "failed", "quarantined")
-    rows: list[tuple[object, ...]] = [tuple(one[name] for name in names) for one in found["releases"]]
-
-    def lines(where: Console) -> None:
-        where.print(console.table(("release", *names[1:-1], "quarantined files"), rows))
-        where.print(f"catalog: {found['catalog'] or 'none yet'}")
-        if found["in_use_by"]:
-            where.print(f"in use by: {found['in_use_by']}")
-
-    console.show(found, as_json, lines)
-
-
-@catalog_app.command(epilog="Example: twinlines catalog candidates --survey survey --penalty 16")
-def candidates(
+def status(
     survey: SurveyOption,
-    penalty: PenaltyOption = 16,
-    percentile: Annotated[int, typer.Option("--percentile", help="Percentile: 0, 16, 50, 84 or 100.")] = 0,
-    threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="Least probability.")] = 0.5,
-    any_arm: Annotated[bool, typer.Option("--any-arm", help="One arm is enough.")] = False,
-    limit: LimitOption = 50,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare releases and results with their checksums; reads all of them.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List exposures of SB2 candidates: p0 > 0.5 and fewer than 100 bad pixels in both arms by default."""
-    from twinlines.pipeline import catalog
+    """Show releases, what is done, pending and failed, the time left, and the published catalog."""
+    from twinlines.pipeline import surveystatus
 
-    rows = catalog.open(survey).sb2.candidates(
-        penalty=penalty, percentile=percentile, threshold=threshold, arms="any" if any_arm else "both"
-    )
-    _answer(rows, limit, as_json, penalty)
-
-
-@catalog_app.command(epilog="Example: twinlines catalog cone --survey survey --ra 292.0587 --dec 43.9253 --radius 3")
-def cone(
-    survey: SurveyOption,
-    ra: Annotated[float, typer.Option("--ra", help="Right ascension (J2000), degrees.")],
-    dec: Annotated[float, typer.Option("--dec", help="Declination (J2000), degrees.")],
-    radius: Annotated[float, typer.Option("--radius", help="Radius, arcseconds.")] = 3.0,
-    penalty: PenaltyOption = 16,
-    limit: LimitOption = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """List exposures around a position, nearest first."""
-    from twinlines.pipeline import catalog
-
-    _answer(catalog.open(survey).sb2.cone(ra, dec, radius), limit, as_json, penalty)
-
-
-@catalog_app.command(epilog="Example: twinlines catalog source --survey survey 738216075")
-def source(
-    survey: SurveyOption,
-    obsid: Annotated[int, typer.Argument(help="Any obsid of the star.")],
-    penalty: PenaltyOption = 16,
-    limit: LimitOption = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """List all exposures of the star that was observed as OBSID, in time order."""
-    from twinlines.pipeline import catalog
-
-    _answer(catalog.open(survey).sb2.source(obsid), limit, as_json, penalty)
-
-
-def _answer(rows: xr.Dataset, limit: int, as_json: bool, penalty: int) -> None:
-    if as_json:
-        console.show(console.catalog_json(rows), True, lambda _: None)
-    else:
-        console.catalog_rows(rows, limit, console.out(), penalty)
-
-
-@catalog_app.command(epilog="Example: twinlines catalog export --survey survey catalog.fits")
-def export(
-    survey: SurveyOption,
-    out: Annotated[Path, typer.Argument(help="FITS table to write (.fits or .fits.gz).")],
-    overwrite: OverwriteOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Write the catalog as a FITS table with the paper's 34 columns."""
-    from twinlines.pipeline import catalog
-
-    rows = catalog.open(survey).sb2.export(out, overwrite=overwrite)
-    console.show({"file": str(out), "rows": rows}, as_json, lambda where: where.print(f"{out}: {rows} rows"))
+    found = surveystatus.status(survey, verify=verify)
+    console.show(found, as_json, lambda where: surveystatus.show(found, where))
+    if found["damaged"]:
+        raise typer.Exit(1)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlines.pipeline import console
-from twinlines.pipeline.cli_options import ClusterOption, JsonOption, SeedOption, WorkersOption, connected
+from twinlines.pipeline.cli_options import (
+    ClusterOption,
+    InsecureOption,
+    JsonOption,
+    SeedOption,
+    WorkersOption,
+    connected,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,6 +106,7 @@ def synthesize(
     ] = None,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
+    insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a training set: pairs of a single star and a binary. Killed, it goes on where it was."""
@@ -107,7 +115,7 @@ def synthesize(
     training_set = _training_set(pairs, seed, tracks, library, config)
     made = trainingstore.made_before(training_set, out)
     if made is None:
-        with connected(cluster, workers) as client, console.progress() as progress:
+        with connected(cluster, workers, insecure) as client, console.progress() as progress:
             made = trainingstore.synthesize(client, training_set, out, progress=progress)
     figures = trainingreport.write(out, training_set, report) if report and made.complete else []
 
@@ -141,12 +149,13 @@ def train(
     seed: SeedOption = 0,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
+    insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train an ensemble, one member a task. Killed, each member goes on after its last epoch."""
     from twinlines.pipeline.training import train as run_train
 
-    with connected(cluster, workers) as client, console.progress() as progress:
+    with connected(cluster, workers, insecure) as client, console.progress() as progress:
         metrics = run_train(
             client,
             pairs,
@@ -191,6 +200,7 @@ def evaluate(
     library: LibraryOption = None,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
+    insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure an ensemble on pairs that training never saw: the paper's Table 3 and Figures 4 to 6, and more."""
@@ -207,7 +217,7 @@ def evaluate(
         seed=seed,
         library=library,
     )
-    with connected(cluster, workers) as client, console.progress() as progress:
+    with connected(cluster, workers, insecure) as client, console.progress() as progress:
         report = run_evaluation(client, pairs, weights or SHIPPED_WEIGHTS, options, progress=progress)
     files = evaluationfigures.write(report, out)
 

@@ -21,13 +21,16 @@ from twinlines.cluster.window import run_window
 from twinlines.cluster.workers import keeping
 from twinlines.models import checkpoint, evaluation
 from twinlines.models.ensemble import Ensemble
-from twinlines.models.evaluation import FIXED_FPR, called, count_rates, precision, reliability, tpr_at
+from twinlines.models.evaluation import FIXED_FPR, called, count_rates, precision, rate, reliability, tpr_at
 from twinlines.pipeline import stores
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.evaluationreport import (
+    PAPER,
     EvaluationReport,
+    FrameCurves,
     Marginal,
     MemberRow,
+    PopulationRow,
     Provenance,
     Reliability,
     RuleRow,
@@ -44,13 +47,14 @@ from twinlines.pipeline.evaluationtasks import (
     candidates_of,
     digest_of,
     judge_block,
+    judge_frame,
     judge_twin,
     load,
 )
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.progress import Progress, silent
-from twinlines.pipeline.schema import PAIRS, SPLITS
-from twinlines.pipeline.twins import ROTATIONS, TWINS
+from twinlines.pipeline.schema import PAIRS, POPULATIONS, SPLITS
+from twinlines.pipeline.twins import FRAME_VSINI, ROTATIONS, TWINS
 
 MARGINALS: Mapping[str, Sequence[float]] = {
     "mass_ratio": np.linspace(0.0, 1.0, 11).tolist(),
@@ -107,6 +111,7 @@ class _Truth:
 
     rows: NDArray[np.int64]
     label: NDArray[np.int8]
+    population: NDArray[np.int8]
     parameters: Mapping[str, NDArray[np.float32]]
 
 
@@ -130,7 +135,8 @@ def evaluate(
     options
         Which pairs, how many, and the stated SB2 fraction.
     progress
-        Called with (stage, done, total); the stages are "digest", "judge", "rule" and "twins".
+        Called with (stage, done, total); the stages are "digest", "judge", "rule", "twins" and
+        "frames".
 
     Raises
     ------
@@ -150,7 +156,7 @@ def evaluate(
         provenance = _provenance(run, weights, options.split)
         logits = _logits(run, truth)
         rule = _rule(run, truth, options) if options.rule_pairs else ()
-        curves, left_out = _twins(run, library, options) if options.twins else ((), {})
+        curves, frames, left_out = _twins(run, library, options) if options.twins else ((), (), {})
     return EvaluationReport(
         pairs=str(pairs),
         split=options.split,
@@ -162,11 +168,13 @@ def evaluate(
         provenance=provenance,
         members=_members(logits, truth),
         table=_table(logits, truth, options.sb2_fraction),
+        populations=_populations(logits, truth),
         rule=rule,
         rule_draws=DRAWS,
         reliability=_reliability(logits, truth),
         marginals=_marginals(logits, truth),
         twins=curves,
+        frames=frames,
         twin_spectra=options.twins,
         twins_left_out=left_out,
     )
@@ -182,10 +190,10 @@ def _truth(pairs: Path, split: str) -> _Truth:
                 "if training has seen none of them"
             )
         parameters = {name: store[name].values[rows] for name in MARGINALS}
-        label = store["label"].values[rows]
+        label, population = store["label"].values[rows], store["population"].values[rows]
     parameters["separation"] = np.abs(parameters["separation"])
     parameters["luminosity_ratio"] = np.log10(parameters["luminosity_ratio"])
-    return _Truth(rows, label, parameters)
+    return _Truth(rows, label, population, parameters)
 
 
 @dataclass(frozen=True)
@@ -256,8 +264,10 @@ def _rule(run: _Run, truth: _Truth, options: Options) -> tuple[RuleRow, ...]:
     return tuple(RuleRow(penalty, one, precision(one, options.sb2_fraction)) for penalty, one in found.items())
 
 
-def _twins(run: _Run, library: Path | None, options: Options) -> tuple[tuple[TwinCurves, ...], dict[str, str]]:
-    """Curves of Figure 5, and the stars that the library lacks, with the reason."""
+def _twins(
+    run: _Run, library: Path | None, options: Options
+) -> tuple[tuple[TwinCurves, ...], tuple[FrameCurves, ...], dict[str, str]]:
+    """Curves of Figure 5, those of the frame, and the stars that the library lacks, with the reason."""
     reasons = {twin.name: twin.outside(Library.load(library)) for twin in TWINS}
     shown = [twin for twin in TWINS if reasons[twin.name] is None]
     tasks = [TwinTask(twin, vsini, name) for twin in shown for vsini in options.rotations for name in ARM_NAMES]
@@ -267,12 +277,23 @@ def _twins(run: _Run, library: Path | None, options: Options) -> tuple[tuple[Twi
         for task in tasks
         for penalty, values in made[task].items()
     ]
-    return tuple(curves), {star: reason for star, reason in reasons.items() if reason is not None}
+    still = [TwinTask(twin, FRAME_VSINI, name) for twin in shown for name in ARM_NAMES]
+    displaced = dict(run("frames", judge_frame, ((task, library, options.twins, options.seed) for task in still)))
+    frames = [
+        FrameCurves(task.twin.name, task.arm, penalty, *(tuple(_rounded(one)) for one in pair))
+        for task in still
+        for penalty, pair in displaced[task].items()
+    ]
+    return tuple(curves), tuple(frames), {star: reason for star, reason in reasons.items() if reason is not None}
 
 
 def _nested(values: NDArray[np.float32]) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    return tuple(tuple(_rounded(row) for row in block) for block in values)
+
+
+def _rounded(values: NDArray[np.float32]) -> tuple[float, ...]:
     # Six digits: a probability of N spectra is not known better, and the JSON stays small.
-    return tuple(tuple(tuple(round(one, 6) for one in row) for row in block) for block in values.tolist())
+    return tuple(round(one, 6) for one in values.tolist())
 
 
 def _groups(logits: Logits) -> list[tuple[ArmName, int, NDArray[np.float32]]]:
@@ -297,6 +318,27 @@ def _table(logits: Logits, truth: _Truth, sb2_fraction: float) -> tuple[TableRow
         found = count_rates(called(members), truth.label)
         rows.append(TableRow(name, penalty, len(members), found, precision(found, sb2_fraction)))
     return tuple(rows)
+
+
+def _populations(logits: Logits, truth: _Truth) -> tuple[PopulationRow, ...]:
+    groups = {"all": np.ones(len(truth.rows), dtype=bool)}
+    groups |= {POPULATIONS[code]: truth.population == code for code in np.unique(truth.population).tolist()}
+    found = []
+    for name, penalty, members in _groups(logits):
+        fpr = PAPER[name][reference(list(PAPER[name]), penalty)][1]
+        for population, rows in groups.items():
+            label, mine = truth.label[rows].astype(np.float32), members[:, rows]
+            mean = expit(mine.astype(np.float64)).mean(axis=0)
+            trials = int(label.sum())
+            single = [tpr_at(torch.from_numpy(one), label, fpr) for one in mine] if trials else [0.0]
+            together = tpr_at(torch.from_numpy(mean), label, fpr) if trials else 0.0
+            found.append(
+                PopulationRow(
+                    *(name, penalty, population, count_rates(called(mine), truth.label[rows]), fpr),
+                    *(rate(share * trials, trials) for share in (float(np.mean(single)), together)),
+                )
+            )
+    return tuple(found)
 
 
 def _reliability(logits: Logits, truth: _Truth) -> tuple[Reliability, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinlines.models.evaluation import Bin, Precision, Rate, Rates
 from twinlines.pipeline import console
-from twinlines.pipeline.twins import PERCENTILES, RATIOS, SEPARATIONS
+from twinlines.pipeline.twins import CENTRED, DISPLACED, PERCENTILES, RATIOS, SEPARATIONS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,9 +39,9 @@ CATALOG_PENALTY = 16
 """The paper's choice of penalty for Figure 6 and for its candidates (section 4.1)."""
 
 
-def reference(penalties: Sequence[int]) -> int:
-    """The penalty that figures of one penalty show: the one nearest to the paper's choice, as a ratio."""
-    return min(penalties, key=lambda penalty: abs(math.log(penalty / CATALOG_PENALTY)))
+def reference(penalties: Sequence[int], wanted: int = CATALOG_PENALTY) -> int:
+    """The penalty nearest to ``wanted``, as a ratio; by default the one that figures of one penalty show."""
+    return min(penalties, key=lambda penalty: abs(math.log(penalty / wanted)))
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,40 @@ class MemberRow:
     rates: Rates
     tpr_at_fixed_fpr: float
     """True positive rate at the threshold that gives a false positive rate of 0.001."""
+
+
+@dataclass(frozen=True)
+class PopulationRow:
+    """How well one arm does on one population of the pairs, and on all of them: also at the paper's FPR.
+
+    Thresholds are set on the population's own single stars, so that rates of differently bold networks compare.
+    """
+
+    arm: str
+    penalty: int
+    population: str
+    """One of :data:`twinlines.pipeline.schema.POPULATIONS`, or "all"."""
+    rates: Rates
+    """At threshold 0.5, mean over members."""
+    fpr: float
+    """False positive rate at which the two following are measured: the paper's for the penalty nearest to this one."""
+    members: Rate
+    """True positive rate there, mean over members."""
+    ensemble: Rate
+    """True positive rate there of the members' mean probability (equation 8)."""
+
+
+@dataclass(frozen=True)
+class FrameCurves:
+    """Median probabilities of a single star off rest, and of two such stars about their mean, in one arm."""
+
+    star: str
+    arm: str
+    penalty: int
+    displaced: tuple[float, ...]
+    """At the velocities of :data:`twinlines.pipeline.twins.DISPLACED`: low, if double lines were learnt."""
+    centred: tuple[float, ...]
+    """At the separations of :data:`twinlines.pipeline.twins.CENTRED`: high at the larger ones, if they were."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +197,8 @@ class EvaluationReport:
     """Rates of every member."""
     table: tuple[TableRow, ...]
     """Table 3."""
+    populations: tuple[PopulationRow, ...]
+    """By arm, penalty and population."""
     rule: tuple[RuleRow, ...]
     """The catalog's rule; empty where it was left out."""
     rule_draws: int
@@ -173,6 +209,8 @@ class EvaluationReport:
     """By arm and parameter, at the penalty nearest to 16."""
     twins: tuple[TwinCurves, ...]
     """By star, vsini, arm and penalty; empty where they were left out."""
+    frames: tuple[FrameCurves, ...]
+    """By star, arm and penalty; empty where twins were left out."""
     twin_spectra: int
     """Noisy spectra at each point of the twins' curves."""
     twins_left_out: Mapping[str, str]
@@ -194,7 +232,13 @@ class EvaluationReport:
             stored["same_set"] = one.same_set
         for stored, row in zip(content["table"], self.table, strict=True):
             stored["paper"] = _paper(row)
-        axes = {"separation": SEPARATIONS, "snr": RATIOS, "percentile": PERCENTILES}
+        axes = {
+            "separation": SEPARATIONS,
+            "snr": RATIOS,
+            "percentile": PERCENTILES,
+            "displaced": DISPLACED,
+            "centred": CENTRED,
+        }
         plain: dict[str, Any] = _plain({**content, "axes": axes, "notes": self.notes})
         return plain
 
@@ -203,6 +247,19 @@ class EvaluationReport:
         columns = ("arm", "penalty", "members", "TPR", "FPR", "paper's TPR", "FPR", self._precision_title)
         where.print(console.table(columns, [_shown(row) for row in self.table]))
         where.print("the paper's rates are of another population and library; intervals are at 95 % confidence")
+        matched = (
+            "arm",
+            "penalty",
+            "population",
+            "at FPR",
+            "members' TPR",
+            "ensemble's TPR",
+            "TPR at 0.5",
+            "FPR at 0.5",
+        )
+        where.print(console.table(matched, [_matched(row) for row in self.populations]))
+        if self.frames:
+            where.print(console.table(_FRAME_COLUMNS, [_frame(row) for row in self.frames]))
         if self.rule:
             candidates = ("candidates: p0 > 0.5 in both arms", "TPR", "FPR", self._precision_title)
             rows: list[tuple[object, ...]] = [
@@ -251,6 +308,25 @@ def _shown(row: TableRow) -> tuple[object, ...]:
     paper = _paper(row)
     theirs = ("-", "-") if paper is None else (f"{paper['tpr']:.4f}", f"{paper['fpr']:.6f}")
     return row.arm, row.penalty, row.members, *_both(row.rates), *theirs, _precision(row.precision)
+
+
+def _matched(row: PopulationRow) -> tuple[object, ...]:
+    there = (_rate(row.members, 3), _rate(row.ensemble, 3)) if row.members.trials else ("-", "-")
+    return row.arm, row.penalty, row.population, f"{row.fpr:.6f}", *there, *_both(row.rates)
+
+
+_FRAME_SHOWN = (50.0, 100.0), (100.0, 200.0)
+_FRAME_COLUMNS = (
+    *("star", "arm", "penalty"),
+    *(f"single, {velocity:g} km/s off rest" for velocity in _FRAME_SHOWN[0]),
+    *(f"twins, {velocity:g} km/s apart about rest" for velocity in _FRAME_SHOWN[1]),
+)
+
+
+def _frame(row: FrameCurves) -> tuple[object, ...]:
+    displaced = (row.displaced[DISPLACED.index(velocity)] for velocity in _FRAME_SHOWN[0])
+    centred = (row.centred[CENTRED.index(velocity)] for velocity in _FRAME_SHOWN[1])
+    return row.star, row.arm, row.penalty, *(f"{one:.3f}" for one in (*displaced, *centred))
 
 
 def _both(rates: Rates) -> tuple[str, str]:

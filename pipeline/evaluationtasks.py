@@ -124,6 +124,14 @@ def candidates_of(block: Block, seed: int) -> dict[int, NDArray[np.bool_]]:
     return {penalty: blue[penalty] & red[penalty] for penalty in blue.keys() & red.keys()}
 
 
+def judge_frame(
+    task: TwinTask, library: Path | None, count: int, seed: int
+) -> dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Curves of a star off rest and of twins about their mean; see :func:`twinlines.pipeline.twins.displacement`."""
+    torch.set_num_threads(1)
+    return twins.displacement(kept(ENSEMBLE), Library.load(library), ARMS[task.arm], task.twin, count, seed)
+
+
 def judge_twin(task: TwinTask, library: Path | None, count: int, seed: int) -> dict[int, NDArray[np.float32]]:
     """Curves of a twin binary; see :func:`twinlines.pipeline.twins.probabilities`."""
     torch.set_num_threads(1)

@@ -1,13 +1,14 @@
 """What real surveys hold and Table 1 of Zhang et al. (2022) lacks; each is off by default and recorded in the store.
 
-Two are populations of their own (cool giants, blends on one line of sight), two change the spectra of any pair
-(H-alpha filled with emission; what cosmic rays and bad columns leave behind). This module knows spectra on an arm's
-grid; it must never know how they are stored.
+Three are populations of their own (cool giants, blends on one line of sight, field stars as a survey observes them),
+two change the spectra of any pair (H-alpha filled with emission; what cosmic rays and bad columns leave behind). This
+module knows spectra on an arm's grid; it must never know how they are stored.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+import dataclasses
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,12 @@ from numpy.typing import NDArray
 from twinlines.models import noise
 from twinlines.pipeline.arms import BLUE, RED, SPEED_OF_LIGHT, Arm, doppler_factor
 from twinlines.pipeline.population import Companion, Priors, Source
-from twinlines.pipeline.priors import NAMED, Normal, Prior, Uniform, describe
+from twinlines.pipeline.priors import NAMED, LogUniform, Normal, Prior, Uniform, describe
 
 H_ALPHA = 6564.61
 """Vacuum wavelength of H-alpha, Angstrom (NIST)."""
 
-TABLE1, COOL_GIANT, BLEND = range(3)
+TABLE1, COOL_GIANT, BLEND, FIELD = range(4)
 """Numbers of the populations: places in :data:`twinlines.pipeline.schema.POPULATIONS`."""
 
 # In place of an arm's number: streams of noise that no arm has.
@@ -121,23 +122,51 @@ class Defects:
 
 
 @dataclass(frozen=True)
-class Extras:
-    """The four extras together."""
+class Field:
+    """Field stars as a survey observes them, where Table 1 has mostly fast rotators at the primary's true velocity.
 
-    cool_giants: CoolGiants = field(default_factory=CoolGiants)
-    """Giants alone."""
-    blends: Blends = field(default_factory=Blends)
-    """Unrelated stars on one line of sight."""
-    activity: Activity = field(default_factory=Activity)
-    """H-alpha in emission."""
-    defects: Defects = field(default_factory=Defects)
-    """Repaired and bad pixels."""
+    Each spectrum of such a pair is brought to rest by the velocity that cross-correlation measures on it: that of one
+    star or of both together, as it may be. Its noise is the detector's pixels', interpolated to the grid as observed
+    spectra are, so that neighbours are correlated. The priors are ours, fitted to no survey.
+    """
+
+    fraction: float = 0.0
+    """Fraction of the pairs."""
+    vsini1: Prior = NAMED["survey_vsini"]
+    """Projected rotational velocity of the primary, km/s."""
+    vsini2: Prior = NAMED["survey_vsini"]
+    """Projected rotational velocity of the secondary, km/s."""
+    separation: Prior = Normal(0.0, 120.0)
+    """Velocity separation, km/s."""
+    mass_ratio: Prior = Uniform(0.4, 1.0)
+    """Mass of the secondary over the primary's: below, no secondary shows."""
+    snr: Prior = LogUniform(5.0, 150.0)
+    """Signal-to-noise ratio per pixel."""
 
     def __post_init__(self) -> None:
-        total = self.cool_giants.fraction + self.blends.fraction
+        _fraction("field", self.fraction)
+
+
+@dataclass(frozen=True)
+class Extras:
+    """The five extras together."""
+
+    cool_giants: CoolGiants = dataclasses.field(default_factory=CoolGiants)
+    """Giants alone."""
+    blends: Blends = dataclasses.field(default_factory=Blends)
+    """Unrelated stars on one line of sight."""
+    activity: Activity = dataclasses.field(default_factory=Activity)
+    """H-alpha in emission."""
+    defects: Defects = dataclasses.field(default_factory=Defects)
+    """Repaired and bad pixels."""
+    field: Field = dataclasses.field(default_factory=Field)
+    """Stars as a survey observes them."""
+
+    def __post_init__(self) -> None:
+        total = self.cool_giants.fraction + self.blends.fraction + self.field.fraction
         if total >= 1.0:
             raise ExtrasError(
-                f"cool_giants and blends together are {total:g} of the pairs; leave some to Table 1, below 1"
+                f"cool_giants, blends and field together are {total:g} of the pairs; leave some to Table 1, below 1"
             )
 
     def describe(self) -> dict[str, Any]:
@@ -162,6 +191,9 @@ class Extras:
             apart = replace(priors, separation=self.blends.separation)
             difference = self.blends.magnitude_difference
             found[BLEND] = Source(seed, BLEND, apart, Companion.UNRELATED, difference, condition)
+        if self.field.fraction:
+            own = {name: getattr(self.field, name) for name in ("vsini1", "vsini2", "separation", "mass_ratio", "snr")}
+            found[FIELD] = Source(seed, FIELD, replace(priors, **own), condition=condition)
         return found
 
     def assign(self, pairs: int) -> NDArray[np.int8]:
@@ -170,12 +202,17 @@ class Extras:
         The sequence is the golden ratio's multiples, modulo 1: any stretch of it is as even as can be.
         """
         place = (np.arange(1, pairs + 1) * ((np.sqrt(5.0) - 1.0) / 2.0)) % 1.0
-        first, second = self.cool_giants.fraction, self.cool_giants.fraction + self.blends.fraction
-        return np.where(place < first, COOL_GIANT, np.where(place < second, BLEND, TABLE1)).astype(np.int8)
+        population = np.full(pairs, TABLE1, dtype=np.int8)
+        begin = 0.0
+        for code, extra in ((COOL_GIANT, self.cool_giants), (BLEND, self.blends), (FIELD, self.field)):
+            end = begin + extra.fraction
+            population[(begin <= place) & (place < end)] = code
+            begin = end
+        return population
 
     def labels(self, population: NDArray[np.int8]) -> NDArray[np.int8]:
         """Labels of the two spectra of each pair, shape (pair, 2): 1 where two stars are to be seen."""
-        double = np.where(population == BLEND, self.blends.double_lined, population == TABLE1)
+        double = np.where(population == BLEND, self.blends.double_lined, population != COOL_GIANT)
         return np.stack([np.zeros_like(population), double.astype(np.int8)], axis=1)
 
     def emission(self, serial: NDArray[np.int64], seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlines.models.ensemble import Ensemble
+from twinlines.models.ensemble import Ensemble, EnsembleError
 from twinlines.pipeline import preprocess, velocity
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
 from twinlines.pipeline.library import Library
@@ -31,7 +31,7 @@ from twinlines.pipeline.schema import (
 )
 from twinlines.pipeline.velocity import Templates
 
-NUMERICS = 1
+NUMERICS = 2
 """Numerical version: raised with every change of a result, here or in what is called here (preprocessing, velocities,
 ensemble), so that nothing stale is reused."""
 
@@ -83,9 +83,17 @@ class Inference:
         ------
         WeightsChangedError
             If the folder's digest is not ``digest``.
+        EnsembleError
+            If members take spectra of another length than their arm's.
         """
         torch.set_num_threads(1)
         ensemble = Ensemble.load(Path(weights), precision=parameters.precision)
+        for name in ARM_NAMES:
+            if ensemble.pixels[name] != ARMS[name].n_pixels:
+                raise EnsembleError(
+                    f"the weights in {weights} for arm {name} take {ensemble.pixels[name]} pixels; the arm has "
+                    f"{ARMS[name].n_pixels}: they are another arm's, or another grid's; train them anew"
+                )
         if digest is not None and ensemble.digest != digest:
             raise WeightsChangedError(
                 f"the weights in {weights} have the digest {ensemble.digest}, but the run was planned with {digest}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,12 +53,20 @@ class IngestReport:
 
     release: str
     """Name of the release."""
+    follows: str | None
+    """The release before it, with which, and those before that, its exposures were compared; None for the first."""
     folder: str
     """The folder that was ingested."""
     files_seen: int
     """Files named ``*.fits`` or ``*.fits.gz``."""
     rows: int
-    """Exposures in the release."""
+    """Exposures in the release: the new and the changed ones."""
+    new: int
+    """Exposures that no earlier release has."""
+    changed: int
+    """Exposures that earlier releases have with other content."""
+    unchanged: int
+    """Exposures that are left out because an earlier release has them as they are."""
     duplicates: int
     """Exposures that were left out because an earlier file has them with the same content."""
     conflicts: tuple[Conflict, ...]
@@ -67,14 +76,26 @@ class IngestReport:
     warnings: tuple[FileWarning, ...]
     """What is wrong in the others."""
 
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Number of quarantined files by reason, the most frequent first."""
+        return dict(Counter(one.reason for one in self.quarantined).most_common())
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as what :func:`json.dumps` takes."""
-        return asdict(self)
+        return {**asdict(self), "reasons": self.reasons}
 
     def show(self, console: Console) -> None:
         """Print the report for people."""
         used = self.files_seen - len(self.quarantined)
         lines = [f"release {self.release}: {self.rows} exposures, {used} of {self.files_seen} files in {self.folder}"]
+        if self.follows:
+            lines.append(
+                f"{self.new} exposures are new, {self.changed} changed, {self.unchanged} left out as they are in "
+                f"{self.follows} or before it"
+            )
+        if self.reasons:
+            lines.append("quarantined: " + ", ".join(f"{count} {reason}" for reason, count in self.reasons.items()))
         if self.duplicates:
             lines.append(f"{self.duplicates} exposures are in several files with the same content; one each is kept")
         sections: list[tuple[str, list[str]]] = [

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from distributed import Client
+from distributed.scheduler import KilledWorker
 
 from twinlines.cluster.window import run_window
 from twinlines.pipeline.ledger import Markers
@@ -80,23 +81,45 @@ def compute(
         If the cluster was lost, or a disk is full: then the other tasks would fail like the first.
     """
     failed: dict[str, Failure] = {}
-    for task, future in run_window(client, function, tasks, retries=RETRIES):
+    suspects: list[Task] = []
+
+    def settle(task: Task, future: Any) -> None:
         piece: Any = task[0]
         if future.status == "error":
             failed[piece.key] = _failure(markers, piece, future)
         elif future.status != "finished":
             raise JobError(f"the cluster was lost ({piece} is {future.status}); run again: what has a marker is kept")
         finished(piece, piece.key not in failed)
+
+    for task, future in run_window(client, function, tasks, retries=RETRIES):
+        if future.status == "error" and isinstance(future.exception(), KilledWorker):
+            suspects.append(task)
+        else:
+            settle(task, future)
+    # Whatever waited on a worker that died often is suspected with the task that killed it: each gets a worker alone.
+    for suspect in suspects:
+        for task, future in run_window(client, function, [suspect], retries=0):
+            settle(task, future)
     return failed
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error says that a disk is full, or a quota used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _failure(markers: Markers, piece: Any, future: Any) -> Failure:
     error = future.exception()
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         raise JobError(
             f"{piece}: {error}; free some space and give the same command again: what has a marker is kept"
         ) from error
     trace = "".join(traceback.format_exception(type(error), error, future.traceback()))
     words = f"{type(error).__name__}: {error}"
+    if isinstance(error, KilledWorker):
+        words = (
+            "its worker dies of it, each time; if that is for want of memory, give each worker more (fewer workers, or "
+            f"memory=... in the profile): {error}"
+        )
     path = markers.record_failure(piece.key, words, trace, **piece.about)
     return Failure(str(piece), words, str(path))

@@ -43,6 +43,12 @@ from twinlines.pipeline.schema import RESULTS
 CONFIG_KEY_DIGITS = 16
 """Hexadecimal digits of a recipe's key."""
 
+LOCK = ".lock"
+"""File of a job's lock; in a survey's folder, that of its runs."""
+
+INGEST_LOCK = ".ingest.lock"
+"""File of the lock of a survey's ingestions: releases are made one after the other, but beside a run."""
+
 _DISTRIBUTIONS = ("twinlines", "numpy", "scipy", "torch", "xarray", "zarr", "dask", "distributed")
 
 
@@ -111,9 +117,10 @@ def fingerprint(files: Sequence[Path]) -> dict[str, Any]:
     """Size in bytes, and SHA-256, of files one after the other; what a marker says of its task's data."""
     digest, size = hashlib.sha256(), 0
     for path in files:
-        data = path.read_bytes()
-        digest.update(data)
-        size += len(data)
+        with path.open("rb") as file:
+            while data := file.read(1 << 20):  # a shard's pixels are hundreds of megabytes
+                digest.update(data)
+                size += len(data)
     return {"size": size, "sha256": digest.hexdigest()}
 
 
@@ -128,9 +135,17 @@ class Markers:
         """File of a task's marker."""
         return self.folder / "done" / f"{key}.json"
 
+    def marker(self, key: str) -> dict[str, Any]:
+        """Content of a task's marker; empty if there is none."""
+        return _read_json(self.marker_path(key))
+
     def failure_path(self, key: str) -> Path:
         """File of a task's failure."""
         return self.folder / "failed" / f"{key}.json"
+
+    def failure(self, key: str) -> dict[str, Any]:
+        """Content of a task's failure; empty if it has none."""
+        return _read_json(self.failure_path(key))
 
     def start(self, content: Mapping[str, Any], folders: Sequence[str] = (), **about: Any) -> None:
         """Make the folder, or take it up again: write ``run.json``, sweep away what a crash left half written.
@@ -191,7 +206,7 @@ class Markers:
         verify
             Read the data and compare their hash with the marker's, not only their size.
         """
-        marker = _read_json(self.marker_path(key))
+        marker = self.marker(key)
         if not marker or not all(path.is_file() for path in files):
             return False
         if sum(path.stat().st_size for path in files) != marker.get("size"):
@@ -212,15 +227,17 @@ class Markers:
         about
             What else the marker should say, as JSON.
         """
-        marker = {"rows": rows, **written, **about, "finished": now()}
+        code = metadata.version("twinlines")
+        marker = {"rows": rows, **written, **about, "twinlines": code, "finished": now()}
         atomic.write_json(self.marker_path(key), marker)
         self.failure_path(key).unlink(missing_ok=True)
         return marker
 
     def record_failure(self, key: str, error: str, traceback: str, **about: Any) -> Path:
-        """Write down that a task failed; returns the file."""
-        path = self.failure_path(key)
-        atomic.write_json(path, {**about, "error": error, "failed": now(), "traceback": traceback.splitlines()})
+        """Write down that a task failed, and in how many runs it did so; returns the file."""
+        path, runs_failed = self.failure_path(key), int(self.failure(key).get("runs", 0)) + 1
+        said = {"error": error, "runs": runs_failed, "failed": now(), "traceback": traceback.splitlines()}
+        atomic.write_json(path, {**about, **said})
         return path
 
 
@@ -241,14 +258,25 @@ class Run(Markers):
         """File of a task's result."""
         return self.folder / "results" / f"{key}.zarr.zip"
 
-    def begin(self, recipe: Recipe, shard_rows: int) -> None:
-        """Make the folder, or take it up again; see :meth:`start`."""
+    def begin(self, recipe: Recipe, shard_rows: int, **about: Any) -> None:
+        """Make the folder, or take it up again; see :meth:`start`.
+
+        Starts of a survey's runs are numbered, as clocks jump: the run of the highest number was started last.
+        """
+        others = [run.start_number for run in runs(self.folder.parents[1])]
         self.start(
             {"config_key": self.config_key, **recipe.content},
             ("results",),
             weights=str(recipe.weights),
             shard_rows=shard_rows,
+            start_number=1 + max(others, default=0),
+            **about,
         )
+
+    @property
+    def start_number(self) -> int:
+        """Which of the survey's starts of runs was this one's last; 0 if that is not known."""
+        return int(self.description().get("start_number", 0))
 
     def is_done(self, key: str, *, verify: bool = False) -> bool:
         """Whether a task has a marker and its result; see :meth:`finished`."""
@@ -275,7 +303,7 @@ class Run(Markers):
 def runs(survey: Path) -> list[Run]:
     """Runs of a survey, the most recently started last."""
     found = [Run(path.parent) for path in (Path(survey) / "runs").glob("*/run.json")]
-    return sorted(found, key=lambda run: (str(run.description().get("last_started")), run.config_key))
+    return sorted(found, key=lambda run: (run.start_number, run.config_key))
 
 
 def versions() -> dict[str, str]:
@@ -284,7 +312,7 @@ def versions() -> dict[str, str]:
 
 
 @contextmanager
-def lock(folder: Path, purpose: str) -> Iterator[None]:
+def lock(folder: Path, purpose: str, name: str = LOCK) -> Iterator[None]:
     """Hold the lock of a survey, or of another folder: of two processes that want it, the second is refused.
 
     The kernel lets go of the lock when its holder dies, however it dies; the file's text only tells who holds it.
@@ -295,17 +323,18 @@ def lock(folder: Path, purpose: str) -> Iterator[None]:
         Folder of the survey, or of another job.
     purpose
         What for, in a word.
+    name
+        Name of the lock's file: what may go on at the same time has locks of its own.
 
     Raises
     ------
     SurveyLockedError
         If it is held, naming the holder.
     """
-    with (Path(folder) / ".lock").open("a+") as file:
+    path = Path(folder) / name
+    with path.open("a+") as file:
         if not _acquire(file.fileno()):
-            raise SurveyLockedError(
-                f"{folder} is in use by {_holder(Path(folder))}; wait until it has finished, or end it"
-            )
+            raise SurveyLockedError(f"{folder} is in use by {_holder(path)}; wait until it has finished, or end it")
         file.truncate(0)
         holder = {"purpose": purpose, "pid": os.getpid(), "host": socket.gethostname(), "since": now()}
         file.write(json.dumps(holder) + "\n")
@@ -328,23 +357,23 @@ def _acquire(handle: int) -> bool:
     return False
 
 
-def _holder(survey: Path) -> str:
-    about = _read_json(survey / ".lock")
+def _holder(path: Path) -> str:
+    about = _read_json(path)
     if not about:
         return "a process that has just started"
     return f"'{about['purpose']}', process {about['pid']} on {about['host']}, since {about['since']}"
 
 
-def holder(survey: Path) -> str | None:
-    """Who holds the survey's lock, in words; None if nobody does."""
-    path = Path(survey) / ".lock"
+def holder(survey: Path, name: str = LOCK) -> str | None:
+    """Who holds a lock of the survey, in words; None if nobody does."""
+    path = Path(survey) / name
     if not path.exists():
         return None
     with path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _holder(Path(survey))
+            return _holder(path)
     return None
 
 

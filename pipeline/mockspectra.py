@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.pipeline.arms import ARM_NAMES, ARMS, NATIVE_PIXELS, STEP_DEX, Arm, ArmName, doppler_factor
+from twinlines.pipeline.arms import (
+    ARM_NAMES,
+    ARMS,
+    NATIVE_PIXELS,
+    STEP_DEX,
+    Arm,
+    ArmName,
+    doppler_factor,
+    native_wavelength,
+)
 
 Array = NDArray[np.float64]
 
@@ -23,10 +32,10 @@ BAD_COLUMN, NO_SKY = 1, 4
 
 _MIRROR = 120  # library pixels of each end that are not used: the Doppler shift has moved the end into them
 
-_SHAPES: dict[ArmName, tuple[tuple[float, float], tuple[float, float, float], tuple[float, float]]] = {
-    # first wavelength: from, to; pixel scale at first, middle and last pixel; loss of the blaze at the ends: from, to
-    "B": ((4894.0, 4908.0), (0.1245, 0.1190, 0.1035), (0.50, 0.60)),
-    "R": ((6269.0, 6278.0), (0.1505, 0.1405, 0.1180), (0.30, 0.45)),
+_SHAPES: dict[ArmName, tuple[tuple[float, float], tuple[float, float]]] = {
+    # first wavelength: from, to; loss of the blaze at the ends: from, to
+    "B": ((4894.0, 4908.0), (0.50, 0.60)),
+    "R": ((6269.0, 6278.0), (0.30, 0.45)),
 }
 
 
@@ -49,12 +58,10 @@ class Detector:
 def detector(name: ArmName, spid: int, seed: int) -> Detector:
     """Make the arm ``name`` of spectrograph ``spid``; the same for the same seed."""
     rng = np.random.default_rng([seed, 1, spid, ARM_NAMES.index(name)])
-    starts, (first, middle, last), depths = _SHAPES[name]
+    starts, depths = _SHAPES[name]
     x = np.linspace(0.0, 1.0, NATIVE_PIXELS)
-    curvature = 2.0 * (first + last - 2.0 * middle)
-    step = first + (last - first - curvature) * x + curvature * x**2
-    step *= rng.uniform(0.993, 1.005)
-    wavelength = rng.uniform(*starts) + np.concatenate([[0.0], np.cumsum(step[:-1])])
+    scale = rng.uniform(0.993, 1.005)
+    wavelength = native_wavelength(name, rng.uniform(*starts), scale)
     throughput = 1.0 - rng.uniform(*depths) * (2.0 * x - 1.0 - rng.uniform(-0.15, 0.05)) ** 2
     columns = rng.integers(100, NATIVE_PIXELS - 100, rng.integers(0, 3))
     bad = np.unique([column + i for column in columns for i in range(rng.integers(1, 8))]).astype(np.int64)

@@ -32,6 +32,8 @@ class Reason(StrEnum):
     NO_FLUX = "no flux"
     NO_IVAR = "no ivar"
     OFF_GRID = "off grid"
+    CRASHED = "crashes the reader"
+    STALLED = "stalls the reader"
 
 
 class LamostError(ValueError):

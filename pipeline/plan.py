@@ -20,6 +20,9 @@ from twinlines.pipeline import stores
 from twinlines.pipeline.ledger import Run, task_key
 from twinlines.pipeline.schema import EXPOSURES
 
+CHECKSUMS = "checksums.json"
+"""File of a release that says what its shards' files must be."""
+
 _KEY_COLUMNS = ("obsid", "lmjm", "content_hash")
 
 
@@ -35,8 +38,11 @@ class Release:
     """Name, such as "dr8"."""
     folder: Path
     """Its folder, ``releases/<name>``."""
+    number: int
+    """Its place among the survey's releases, from 1: a later release's rows supersede an earlier one's. No clock is
+    asked. 0 for one of a version that did not number them."""
     created: datetime
-    """When it was made; a newer release's rows supersede an older one's."""
+    """When it was made, for people."""
     rows: int
     """Exposures."""
     quarantined: int
@@ -113,7 +119,7 @@ def releases(survey: Path) -> tuple[Release, ...]:
     if not survey.is_dir():
         raise SurveyError(f"there is no survey at {survey}; 'twinlines ingest FITS_DIR --survey {survey}' makes one")
     found = [_release(path) for path in (survey / "releases").glob("[!.]*/release.json")]
-    return tuple(sorted(found, key=lambda release: (release.created, release.name)))
+    return tuple(sorted(found, key=lambda release: (release.number, release.created, release.name)))
 
 
 def _release(path: Path) -> Release:
@@ -122,6 +128,7 @@ def _release(path: Path) -> Release:
         return Release(
             name=path.parent.name,
             folder=path.parent,
+            number=int(about.get("number", 0)),
             created=datetime.fromisoformat(about["created"]),
             rows=int(about["rows"]),
             quarantined=int(about["quarantined"]),
@@ -190,17 +197,29 @@ def make(
         content.update(f"{one.name}:{rows}:".encode())
         for start in range(0, rows, shard_rows):
             stop = min(start + shard_rows, rows)
-            columns = stores.read_columns(one.store, _KEY_COLUMNS, start, stop)
-            if np.any(columns["obsid"] == EXPOSURES.variables["obsid"].missing):
-                # Zarr reads a file that is not there as missing values.
-                raise SurveyError(
-                    f"{one.store} has lost rows between {start} and {stop}: obsid is missing; restore the release's "
-                    "files, or ingest it again"
-                )
+            columns = key_columns(one, start, stop)
             tasks.append(ShardTask(one.name, start, stop, task_key(run.config_key, **columns)))
             content.update(_row_bytes(columns))
     done = frozenset(task.key for task in tasks if run.is_done(task.key, verify=verify))
     return Plan(run, chosen, tuple(tasks), done, content.hexdigest())
+
+
+def key_columns(release: Release, start: int, stop: int) -> dict[str, NDArray[Any]]:
+    """obsid, lmjm and content hash of some rows of a release.
+
+    Raises
+    ------
+    SurveyError
+        If rows were lost.
+    """
+    columns = stores.read_columns(release.store, _KEY_COLUMNS, start, stop)
+    if np.any(columns["obsid"] == EXPOSURES.variables["obsid"].missing):
+        # Zarr reads a file that is not there as missing values.
+        raise SurveyError(
+            f"{release.store} has lost rows between {start} and {stop}: obsid is missing; restore the release's "
+            "files, or ingest it again"
+        )
+    return columns
 
 
 def _row_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:

@@ -7,12 +7,14 @@ atomic rename, ``CURRENT`` points to it by another, and earlier catalogs stay as
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -123,6 +125,8 @@ def _write(path: Path, plan: Plan, recipe: Recipe, name: str) -> None:
         "twinlines": metadata.version("twinlines"),
         "exposures": plan.content,
         "superseded_rows": len(merge.destination) - merge.rows,
+        "code": _code(plan),
+        "number": 1 + max((number for _, number in _numbers(path.parent)), default=0),
         "created": ledger.now(),
     }
     stores.create(path, CATALOG, merge.rows, provenance)
@@ -131,6 +135,15 @@ def _write(path: Path, plan: Plan, recipe: Recipe, name: str) -> None:
     stores.write_column(path, CATALOG, "healpix29", merge.spread(merge.healpix))
     stores.write_column(path, CATALOG, "release", np.array(names, dtype=object)[merge.spread(merge.release)])
     stores.write_column(path, CATALOG, "run", np.full(merge.rows, recipe.key, dtype=object))
+
+
+def _code(plan: Plan) -> dict[str, int]:
+    """Rows, superseded ones included, by the version of Twinlines that computed them."""
+    rows: dict[str, int] = {}
+    for task in plan.tasks:
+        version = str(plan.run.marker(task.key).get("twinlines", "unknown"))
+        rows[version] = rows.get(version, 0) + task.rows
+    return rows
 
 
 def publish(survey: Path, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
@@ -197,3 +210,33 @@ def current(survey: Path) -> Path | None:
 def catalogs(survey: Path) -> list[str]:
     """Names of the catalogs of a survey, the current one and earlier ones."""
     return sorted(path.name for path in (survey / "catalogs").glob(f"[!.]*{SUFFIX}"))
+
+
+def about(path: Path) -> dict[str, Any]:
+    """What a catalog says of itself: its releases, run, weights and so on; nothing, if it cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads((path / "zarr.json").read_bytes())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found
+
+
+def _numbers(folder: Path) -> list[tuple[str, int]]:
+    """Names of the catalogs in a folder, and in which order they were published."""
+    return [(path.name, int(about(path).get("number", 0))) for path in folder.glob(f"[!.]*{SUFFIX}")]
+
+
+def of_release(survey: Path, release: str) -> str | None:
+    """Name of the catalog whose newest release is ``release``; None if there is none.
+
+    Of several, made with other weights or parameters, that of the current catalog's run; else the one published last.
+    """
+    now = current(survey)
+    run = about(now).get("run") if now else None
+    best: tuple[tuple[bool, int], str] | None = None
+    for name, number in _numbers(survey / "catalogs"):
+        said = about(survey / "catalogs" / name)
+        if said.get("releases", [])[-1:] == [release]:
+            rank = (run is not None and said.get("run") == run, number)
+            best = max(best, (rank, name)) if best else (rank, name)
+    return best[1] if best else None

@@ -27,8 +27,8 @@ _COLOURS = {"B": "blue", "R": "red"}
 KINDS = ("single", "binary")
 """The two spectra of a pair: the primary alone, and the sum of both stars."""
 
-POPULATIONS = ("table1", "cool_giant", "blend")
-"""Meaning of the codes 0, 1, 2 of the pairs' variable ``population``."""
+POPULATIONS = ("table1", "cool_giant", "blend", "field")
+"""Meaning of the codes 0, 1, 2, 3 of the pairs' variable ``population``."""
 
 SPLITS = ("train", "validation", "test")
 """Meaning of the codes 0, 1, 2 of the pairs' variable ``split``."""
@@ -255,13 +255,13 @@ def _per_arm(name: str, dims: tuple[str, ...], dtype: str, long_name: str) -> di
 
 PAIRS = Schema(
     name="pairs",
-    version=2,
+    version=3,
     row="pair",
     variables={
         "draw": Variable(
             ("pair",), "int64", "", "Serial number of the draw, within its population, that made the pair"
         ),
-        "population": Variable(("pair",), "int8", "", "0 Table 1, 1 cool giant, 2 blend"),
+        "population": Variable(("pair",), "int8", "", "0 Table 1, 1 cool giant, 2 blend, 3 field"),
         "split": Variable(("pair",), "int8", "", "0 train, 1 validation, 2 test"),
         "label": Variable(("pair", "kind"), "int8", "", "1 where two stars are to be seen, 0 where one is"),
         "mass_ratio": Variable(("pair",), "float32", "", "q = m2 / m1"),
@@ -275,6 +275,12 @@ PAIRS = Schema(
             f"{name}{star}": Variable(("pair",), "float32", units, f"{long_name}, {which}")
             for star, which in ((1, "primary"), (2, "secondary"))
             for name, (units, long_name) in _STAR.items()
+        },
+        **{
+            f"frame_{arm}": Variable(
+                ("pair", "kind"), "float32", "km s-1", f"Measured velocity at which the {colour} arm is at rest, or NaN"
+            )
+            for arm, colour in _COLOURS.items()
         },
         **_per_arm("n_defects", ("pair", "kind"), "int16", "Pixels with added defects"),
         **_per_arm("flux", ("pair", "kind", "pixel"), "float32", "Noisy flux over continuum"),
@@ -293,7 +299,7 @@ DRAWS = Schema(
     row="draw",
     variables={
         "number": Variable(("draw",), "int64", "", "Serial number within the population"),
-        "population": Variable(("draw",), "int8", "", "0 Table 1, 1 cool giant, 2 blend"),
+        "population": Variable(("draw",), "int8", "", "0 Table 1, 1 cool giant, 2 blend, 3 field"),
         "fate": Variable(("draw",), "int16", "", "0 kept, else why not; see population.fate_label"),
         "redraws": Variable(("draw",), "int8", "", "How often conditioned parameters were drawn again"),
     },

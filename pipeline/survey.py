@@ -20,14 +20,14 @@ from distributed import Client, get_worker
 from rich.console import Console
 
 from twinlines.cluster.workers import keeping, kept
-from twinlines.pipeline import jobs, ledger, plan, publication, stores
-from twinlines.pipeline.jobs import Failure
+from twinlines.pipeline import integrity, jobs, ledger, plan, publication, sizing, stores
+from twinlines.pipeline.jobs import Failure, JobError
 from twinlines.pipeline.ledger import Recipe, Run
 from twinlines.pipeline.plan import Plan, ShardTask, SurveyError
 from twinlines.pipeline.progress import Progress
 from twinlines.pipeline.schema import EXPOSURES, RESULTS
 
-__all__ = ["Failure", "RunReport", "SurveyError", "run", "status"]
+__all__ = ["Failure", "RunReport", "SurveyError", "run"]
 
 BLOCK_ROWS = EXPOSURES.chunk_rows
 """Exposures that are in a worker's memory at a time, twice: one block is computed while the next one is read."""
@@ -92,7 +92,9 @@ class RunReport:
         if self.failed:
             lines.append("no catalog was published; mend the cause and run again: only what failed is computed")
         else:
-            lines.append(f"catalog: {self.catalog}" + ("" if self.published else " (published before; nothing new)"))
+            lines.append(f"catalog: {self.catalog}")
+            if not self.computed and not self.published:
+                lines.append("nothing to do: all of it was computed with these weights and parameters, and published")
         for line in lines:
             console.print(line, markup=False, highlight=False)
 
@@ -107,6 +109,7 @@ def run(
     shard_rows: int = EXPOSURES.shard_rows,
     progress: Progress | None = None,
     loader: Loader | None = None,
+    ignore_plan: bool = False,
 ) -> RunReport:
     """Compute what is missing of a release and those before it, and publish their catalog.
 
@@ -131,11 +134,15 @@ def run(
         Called at the start and after every shard; the stage is "exposures", and both numbers count them.
     loader
         Makes the inference on a worker; by default :meth:`twinlines.pipeline.inference.Inference.load`.
+    ignore_plan
+        Start even if memory or space seem too small.
 
     Raises
     ------
     SurveyError
         If the survey or the release does not exist or holds no exposures.
+    twinlines.pipeline.sizing.SizingError
+        If the workers' memory, or the space on the disk, is too small for what is to do.
     twinlines.pipeline.jobs.JobError
         If the cluster was lost, or a disk is full.
     twinlines.pipeline.ledger.SurveyLockedError
@@ -143,7 +150,7 @@ def run(
     twinlines.cluster.workers.WorkerError
         If a worker cannot load the ensemble.
     """
-    # Here, since status and its like need not wait for torch.
+    # Here, since other commands need not wait for torch.
     from twinlines.models import checkpoint
     from twinlines.pipeline.inference import NUMERICS, Inference
 
@@ -152,10 +159,12 @@ def run(
     plan.select(survey, release)
     recipe = Recipe(weights, checkpoint.digest(weights), parameters.to_json(), NUMERICS)
     with ledger.lock(survey, "twinlines run"):
-        todo = _begin(survey, recipe, release, shard_rows)
+        todo = _begin(survey, recipe, release, shard_rows, len(client.nthreads()))
+        need = sizing.of_run(sum(task.rows for task in todo.missing), todo.rows, BLOCK_ROWS)
+        sizing.require(client, survey, need, ignore=ignore_plan)
         job = _Job(client, todo, recipe, parameters, loader or Inference.load, progress)
         failed = job.compute() if todo.missing else {}
-        catalog, published = (None, False) if failed else publication.publish(survey, todo, recipe)
+        catalog, published = (None, False) if failed else _publish(survey, todo, recipe)
     missing = todo.missing
     computed = [task for task in missing if task.key not in failed]
     return RunReport(
@@ -173,14 +182,26 @@ def run(
     )
 
 
-def _begin(survey: Path, recipe: Recipe, release: str | None, shard_rows: int) -> Plan:
+def _begin(survey: Path, recipe: Recipe, release: str | None, shard_rows: int, workers: int) -> Plan:
     the_run = Run.at(survey, recipe.key)
-    the_run.begin(recipe, shard_rows)
+    the_run.begin(recipe, shard_rows, workers=workers)
     todo = plan.make(survey, the_run, release=release, shard_rows=shard_rows, verify=True)
     if not todo.tasks:
         names = ", ".join(one.name for one in todo.releases)
         raise SurveyError(f"{names} of {survey} holds no exposures; see the report of its ingestion")
     return todo
+
+
+def _publish(survey: Path, todo: Plan, recipe: Recipe) -> tuple[Path, bool]:
+    try:
+        return publication.publish(survey, todo, recipe)
+    except OSError as error:
+        if not jobs.is_full(error):
+            raise
+        raise JobError(
+            f"all shards are computed, but the catalog found no room: {error}; free some space and give the same "
+            "command again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -250,6 +271,7 @@ def compute_shard(task: ShardTask, store: str, folder: str, keeper: str) -> dict
     """
     started = time.monotonic()
     the_run, infer = Run(Path(folder)), kept(keeper)
+    integrity.check_rows(Path(store), task.start, task.stop)
     results = [_checked(block, infer(block)) for block in _blocks(store, task.start, task.stop)]
     columns = {name: np.concatenate([one[name].values for one in results]) for name in RESULTS.variables}
     key = ledger.task_key(the_run.config_key, columns["obsid"], columns["lmjm"], columns["content_hash"])
@@ -286,44 +308,3 @@ def _blocks(store: str, start: int, stop: int) -> Iterator[xr.Dataset]:
             block, coming = coming.result(), reader.submit(read, first)
             yield block
         yield coming.result()
-
-
-def status(survey: Path) -> dict[str, Any]:
-    """What there is of a survey, and what is done of the run that was started last; as JSON.
-
-    Raises
-    ------
-    SurveyError
-        If there is no survey.
-    """
-    survey = Path(survey).resolve()
-    found = plan.releases(survey)
-    latest = next(reversed(ledger.runs(survey)), None)
-    current = publication.current(survey)
-    report: dict[str, Any] = {
-        "survey": str(survey),
-        "in_use_by": ledger.holder(survey),
-        "catalog": current.name if current else None,
-        "catalogs": publication.catalogs(survey),
-        "run": latest.description() if latest else None,
-        "releases": [],
-    }
-    shard_rows = latest.description().get("shard_rows", EXPOSURES.shard_rows) if latest else EXPOSURES.shard_rows
-    tasks = plan.make(survey, latest, shard_rows=shard_rows) if latest and found else None
-    for one in found:
-        mine = [task for task in tasks.tasks if task.release == one.name] if tasks else []
-        shards = -(-one.rows // shard_rows)
-        done = sum(task.key in tasks.done for task in mine) if tasks else 0
-        report["releases"].append(
-            {
-                "name": one.name,
-                "created": one.created.isoformat(),
-                "rows": one.rows,
-                "quarantined": one.quarantined,
-                "shards": shards,
-                "done": done,
-                "pending": shards - done,
-                "failed": sum(latest.failure_path(task.key).exists() for task in mine) if latest else 0,
-            }
-        )
-    return report

@@ -1,122 +1,38 @@
-"""States become spectra: rotation, Doppler shift, broadening, the sum of two stars, noise, continuum.
+"""States become spectra: the library's light, rotated and shifted, the sum of two stars, noise, continuum.
 
-Everything happens on the library's log-wavelength grid, where a Doppler shift is a translation and rotational and
-Gaussian broadening are convolutions with one kernel for all pixels: factors in Fourier space, one FFT there and back.
+Everything happens on the library's log-wavelength grid (:mod:`twinlines.pipeline.broadening`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
-from scipy.special import j1
 from torch import Tensor
 
 from twinlines.models import noise
+from twinlines.pipeline import observing
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, RED, STEP_KMS, Arm, pixel_shift
+from twinlines.pipeline.broadening import broaden_and_shift
 from twinlines.pipeline.continuum import normalise
-from twinlines.pipeline.extras import Extras, fill_h_alpha, spoil
+from twinlines.pipeline.extras import FIELD, Extras, fill_h_alpha, spoil
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.population import Population
 
-NUMERICS = 2
+NUMERICS = 3
 """Numerical version: raised with every change that changes a synthesised value."""
 
 FLUX_STEP = 2.0**-12
 """Step in which flux over continuum is stored: its rounding, 7e-5 rms, is 0.7 % of the noise at S/N 100, and halves
 the store."""
 
-LIMB_DARKENING = 0.6
-"""Linear limb-darkening coefficient of the rotation kernel (Gray 2005, chapter 18)."""
-
-_KERNEL_STEP = 0.005  # of the tabulated kernel's argument; linear interpolation errs by less than 2e-6
 _BATCH = 32  # pairs synthesised together: their 64 spectra are one tile of the continuum's, and fit the cache
 _MARGIN = 256  # library pixels on either side of the grid: 500 km/s of shift, 500 km/s of rotation, and the guard
 _GUARD = 40  # pixels beyond the reach of shift and rotation: eight standard deviations of the instrument's profile
-
-
-def rotation_transfer(
-    argument: NDArray[np.floating[Any]], limb_darkening: float = LIMB_DARKENING
-) -> NDArray[np.float64]:
-    """Fourier transform of the rotation kernel at ``argument`` = 2 pi f vsini, with f in cycles per km/s.
-
-    The kernel is Gray (2005, The Observation and Analysis of Stellar Photospheres, equation 18.14) with linear limb
-    darkening e: 2 (1 - e) sqrt(1 - x^2) + (pi e / 2) (1 - x^2), over pi (1 - e / 3), at x = v / vsini. Its two terms
-    transform to pi J1(u) / u and 4 (sin u - u cos u) / u^3.
-    """
-    u = np.asarray(argument, dtype=np.float64)
-    small = np.abs(u) < 1e-2
-    safe = np.where(small, 1.0, u)
-    ellipse = np.where(small, 0.5 - u**2 / 16.0, j1(safe) / safe)
-    parabola = np.where(small, 1.0 / 3.0 - u**2 / 30.0, (np.sin(safe) - safe * np.cos(safe)) / safe**3)
-    e = limb_darkening
-    return np.asarray((2.0 * (1.0 - e) * ellipse + 2.0 * e * parabola) / (1.0 - e / 3.0))
-
-
-@lru_cache(maxsize=4)
-def _kernel_table(largest: float, device: torch.device) -> Tensor:
-    argument = _KERNEL_STEP * np.arange(int(largest / _KERNEL_STEP) + 2)
-    return torch.tensor(rotation_transfer(argument), dtype=torch.float32, device=device)
-
-
-def _rotation(vsini: Tensor, frequency: Tensor) -> Tensor:
-    """The rotation kernel's transform for each star and frequency (cycles per pixel), shape (star, frequency)."""
-    # Rounded up to the next 100 km/s so that few tables are ever made.
-    largest = 2.0 * np.pi * 0.5 * (100.0 * np.ceil(float(vsini.max()) / 100.0 + 1e-6)) / STEP_KMS
-    table = _kernel_table(largest, vsini.device)
-    position = (2.0 * np.pi / STEP_KMS / _KERNEL_STEP) * vsini[:, None] * frequency[None, :]
-    below = position.to(torch.int32)
-    fraction = position - below
-    return torch.lerp(table[below], table[below + 1], fraction)
-
-
-def broaden_and_shift(
-    flux: Tensor, vsini: Tensor, velocity: Tensor, *, broadening: float = 0.0, pixels: slice | None = None
-) -> Tensor:
-    """Rotate, broaden and Doppler-shift spectra on the log-wavelength grid of a library.
-
-    Parameters
-    ----------
-    flux : Tensor, shape (star, pixel)
-        Flux per unit wavelength, continuum included, at rest, on pixels of the library grid of an arm.
-    vsini : Tensor, shape (star,)
-        Projected rotational velocities, km/s.
-    velocity : Tensor, shape (star,)
-        Radial velocities, km/s; positive recedes.
-    broadening
-        Standard deviation of an additional Gaussian, km/s.
-    pixels
-        Pixels to return; all of them by default.
-
-    Returns
-    -------
-    Tensor, shape (star, pixel)
-        As observed. Within vsini and velocity of the two ends (200 pixels for 500 km/s each) the values mean nothing:
-        there enters the other end of the spectrum, on the straight line from end to end.
-    """
-    n_pixels = flux.shape[1]
-    n_fft = next_fast_len(n_pixels + 1, real=True)
-    # A straight line from end to end goes around the transform: it is broadened to itself and shifted exactly, and what
-    # remains meets the periodic boundary at zero, so that no step rings into the spectrum.
-    ramp = torch.linspace(0.0, 1.0, n_pixels, dtype=flux.dtype, device=flux.device)
-    first, last = flux[:, :1], flux[:, -1:]
-    shift = torch.as_tensor(pixel_shift(velocity.double().cpu().numpy()), device=flux.device)
-    frequency = torch.fft.rfftfreq(n_fft, dtype=torch.float64, device=flux.device)
-    transfer = _rotation(vsini.to(torch.float32), frequency.to(torch.float32))
-    if broadening:
-        gauss = torch.exp(-2.0 * (np.pi * frequency * (broadening / STEP_KMS)) ** 2)
-        transfer = transfer * gauss.to(transfer.dtype)
-    phase = (-2.0 * np.pi * shift[:, None] * frequency[None, :]).to(torch.float32)
-    transform = torch.fft.rfft(flux - (first + (last - first) * ramp), n=n_fft) * torch.polar(transfer, phase)
-    wanted = pixels if pixels is not None else slice(0, n_pixels)
-    observed: Tensor = torch.fft.irfft(transform, n=n_fft)[:, wanted]
-    moved = ramp[wanted][None, :] - (shift / (n_pixels - 1)).to(ramp.dtype)[:, None]
-    return observed + (first + (last - first) * moved)
 
 
 @dataclass(frozen=True)
@@ -135,6 +51,10 @@ class Stars:
     def take(self, rows: NDArray[np.bool_]) -> Stars:
         """The stars at ``rows``."""
         return Stars(self.labels[rows], self.radius[rows], self.vsini[rows], self.velocity[rows])
+
+    def seen_from(self, frame: NDArray[np.float64]) -> Stars:
+        """The stars from frames that move at ``frame`` km/s, shape (star,): with velocities less by that."""
+        return replace(self, velocity=self.velocity - frame)
 
     def join(self, other: Stars) -> Stars:
         """These stars, then those of ``other``."""
@@ -218,10 +138,14 @@ def add_noise(flux: Tensor, snr: Tensor, keys: NDArray[np.int64], arm: Arm, seed
     noisy, sigma : Tensor, shape (spectrum, pixel)
         The noisy flux, and the standard deviation of its noise.
     """
+    normal = noise.normal(keys, ARM_NAMES.index(arm.name), seed, n_draws=1, n_pixels=flux.shape[1])[:, 0]
+    return _expose(flux, snr, torch.from_numpy(normal))
+
+
+def _expose(flux: Tensor, snr: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
     level = flux.median(dim=1, keepdim=True).values
     sigma = torch.sqrt(flux * level) / snr[:, None]
-    normal = noise.normal(keys, ARM_NAMES.index(arm.name), seed, n_draws=1, n_pixels=flux.shape[1])[:, 0]
-    return torch.addcmul(flux, sigma, torch.from_numpy(normal)), sigma
+    return torch.addcmul(flux, sigma, normal), sigma
 
 
 class PairSpectra(NamedTuple):
@@ -233,6 +157,8 @@ class PairSpectra(NamedTuple):
     """Mean flux of the second star over the first's, before emission and noise, shape (pair,); NaN without a second."""
     n_defects: NDArray[np.int16]
     """Pixels with added defects, shape (pair, 2)."""
+    frame: NDArray[np.float32]
+    """Measured velocity at which each spectrum is at rest, km/s, shape (pair, 2); NaN: as drawn."""
 
 
 @dataclass(frozen=True)
@@ -256,30 +182,73 @@ def pair_spectra(arm: Arm, library: Library, population: Population, scene: Scen
 
     Equation 4 of Zhang et al. (2022): F_binary = F_1 R_1^2 + F_2 R_2^2, each degraded to the drawn S/N, then the same
     continuum function as for observed spectra. Without a second star both spectra are the first's, with different
-    noise.
+    noise. Field stars are taken as a survey takes them: see :class:`twinlines.pipeline.extras.Field`.
     """
     rows = len(population.draws.number)
-    serial = scene.serial(population)
-    primary, secondary = stars_of(population)
-    two = np.isfinite(population.secondary.teff)
-    light = component(arm, library, primary.join(secondary.take(two)))
-    first, second = light[:rows], light[rows:]
-    if not two.all():
-        second = torch.zeros_like(first).index_put_((torch.from_numpy(two),), second)
-    ratio = np.where(two, (second.mean(dim=1) / first.mean(dim=1)).numpy(), np.nan)
-    if arm is RED:
-        fill_h_alpha(first.numpy(), primary.velocity, *scene.extras.emission(serial, scene.seed))
-
-    spectra = torch.stack([first, first + second], dim=1).flatten(0, 1)
-    keys = np.stack([np.repeat(serial, 2), np.tile(np.arange(2), rows)], axis=1)
+    keys = np.stack([np.repeat(scene.serial(population), 2), np.tile(np.arange(2), rows)], axis=1)
     snr = torch.from_numpy(np.repeat(population.draws.snr, 2).astype(np.float32))
-    noisy, sigma = add_noise(spectra, snr, keys, arm, scene.seed)
+    light = _light(arm, library, population, scene)
+    frame = np.full(2 * rows, np.nan)
+    if scene.population == FIELD:
+        native = observing.detector_noise(arm, keys, scene.seed)
+        noisy, sigma = _expose(light.spectra, snr, observing.on_grid(arm, native, np.zeros(2 * rows)))
+        normalised, continuum = _normalise(arm, noisy)
+        frame = observing.measure(arm, normalised, sigma / continuum)
+        # Without a velocity a survey has no spectrum at rest; here it stays where it was drawn, close to rest.
+        moving = np.nan_to_num(frame)
+        at_rest = _light(arm, library, population, scene, moving.reshape(rows, 2))
+        noisy, sigma = _expose(at_rest.spectra, snr, observing.on_grid(arm, native, moving))
+    else:
+        noisy, sigma = add_noise(light.spectra, snr, keys, arm, scene.seed)
     changed = spoil(arm, scene.extras.defects, noisy.numpy(), sigma.numpy(), keys, scene.seed)
-    normalised, _ = normalise(torch.from_numpy(arm.wavelength), noisy.double().clamp_min_(0.0))
+    normalised, _ = _normalise(arm, noisy)
     stored = (normalised * (1.0 / FLUX_STEP)).round_().mul_(FLUX_STEP).to(torch.float32)
     return PairSpectra(
-        stored.reshape(rows, 2, arm.n_pixels).numpy(), ratio.astype(np.float32), changed.reshape(rows, 2)
+        flux=stored.reshape(rows, 2, arm.n_pixels).numpy(),
+        flux_ratio=light.ratio.astype(np.float32),
+        n_defects=changed.reshape(rows, 2),
+        frame=frame.reshape(rows, 2).astype(np.float32),
     )
+
+
+class _Light(NamedTuple):
+    """Light of pairs without noise."""
+
+    spectra: Tensor
+    """(2 pair, pixel), of the first star alone and of both in turn."""
+    ratio: NDArray[np.float32]
+    """(pair,) mean flux of the second star over the first's, before emission; NaN without a second."""
+
+
+def _light(
+    arm: Arm, library: Library, population: Population, scene: Scene, frame: NDArray[np.float64] | None = None
+) -> _Light:
+    """Light of both kinds of spectra; each kind seen from a frame of its own, (pair, 2) km/s, if there is one."""
+    rows = len(population.draws.number)
+    primary, secondary = stars_of(population)
+    two = np.isfinite(population.secondary.teff)
+    if frame is None:
+        views = [primary]
+        light = component(arm, library, primary.join(secondary.take(two)))
+    else:
+        views = [primary.seen_from(frame[:, kind]) for kind in range(2)]
+        other = secondary.seen_from(frame[:, 1]).take(two)
+        # The whole grid, however far the frame: the transform's length, and so the last bits, must not depend on it.
+        light = component(arm, library, views[0].join(views[1]).join(other), whole=True)[:, arm.on_library].contiguous()
+    first, second = list(light[: len(views) * rows].split(rows)), light[len(views) * rows :]
+    if not two.all():
+        second = torch.zeros_like(first[-1]).index_put_((torch.from_numpy(two),), second)
+    ratio = np.where(two, (second.mean(dim=1) / first[-1].mean(dim=1)).numpy(), np.nan)
+    if arm is RED:
+        emission = scene.extras.emission(scene.serial(population), scene.seed)
+        for view, flux in zip(views, first, strict=True):
+            fill_h_alpha(flux.numpy(), view.velocity, *emission)
+    return _Light(torch.stack([first[0], first[-1] + second], dim=1).flatten(0, 1), ratio)
+
+
+def _normalise(arm: Arm, noisy: Tensor) -> tuple[Tensor, Tensor]:
+    """Flux over continuum, and the continuum."""
+    return normalise(torch.from_numpy(arm.wavelength), noisy.double().clamp_min(0.0))
 
 
 def stars_of(population: Population) -> tuple[Stars, Stars]:
@@ -324,21 +293,31 @@ def pairs(library: Library, population: Population, scene: Scene = Scene()) -> d
         **_star_columns(population),
     }
     for name in ARM_NAMES:
-        arm = ARMS[name]
-        flux = np.empty((rows, 2, arm.n_pixels), dtype=np.float32)
-        ratio, defects = np.empty(rows, dtype=np.float32), np.empty((rows, 2), dtype=np.int16)
-        for start in range(0, rows, _BATCH):
-            part = slice(start, min(start + _BATCH, rows))
-            # Every batch is full, the last by repetition: kernels choose their order of summation by the shape.
-            full = np.minimum(np.arange(start, start + _BATCH), rows - 1)
-            made = pair_spectra(arm, library, population.take(full), scene)
-            new = slice(0, part.stop - start)
-            flux[part], ratio[part], defects[part] = made.flux[new], made.flux_ratio[new], made.n_defects[new]
-        if not np.isfinite(flux).all():
-            lost = int(draws.number[~np.isfinite(flux).all(axis=(1, 2))][0])
+        made = _synthesise(ARMS[name], library, population, scene)
+        if not np.isfinite(made.flux).all():
+            lost = int(draws.number[~np.isfinite(made.flux).all(axis=(1, 2))][0])
             raise ValueError(f"draw {lost} has no continuum in arm {name}; narrow the priors so that it is not drawn")
-        columns |= {f"flux_{name}": flux, f"flux_ratio_{name}": ratio, f"n_defects_{name}": defects}
+        columns |= {f"{field}_{name}": values for field, values in made._asdict().items()}
     return columns
+
+
+def _synthesise(arm: Arm, library: Library, population: Population, scene: Scene) -> PairSpectra:
+    """:func:`pair_spectra` of any number of pairs, batch by batch; a pair's spectra do not depend on the others."""
+    rows = len(population.draws.number)
+    whole = PairSpectra(
+        flux=np.empty((rows, 2, arm.n_pixels), dtype=np.float32),
+        flux_ratio=np.empty(rows, dtype=np.float32),
+        n_defects=np.empty((rows, 2), dtype=np.int16),
+        frame=np.empty((rows, 2), dtype=np.float32),
+    )
+    for start in range(0, rows, _BATCH):
+        part = slice(start, min(start + _BATCH, rows))
+        # Every batch is full, the last by repetition: kernels choose their order of summation by the shape.
+        full = np.minimum(np.arange(start, start + _BATCH), rows - 1)
+        made = pair_spectra(arm, library, population.take(full), scene)
+        for all_rows, new in zip(whole, made, strict=True):
+            all_rows[part] = new[: part.stop - start]
+    return whole
 
 
 def _star_columns(population: Population) -> dict[str, NDArray[np.generic]]:

@@ -16,8 +16,8 @@ from scipy.fft import next_fast_len
 
 from twinlines.pipeline import continuum
 from twinlines.pipeline.arms import ARM_NAMES, Arm, arm, pixel_shift
+from twinlines.pipeline.broadening import broaden_and_shift
 from twinlines.pipeline.library import Library
-from twinlines.pipeline.synthesis import broaden_and_shift
 
 STRIDE = 2
 """Grid pixels between the shifts that are tried with every template. At R = 7500 nothing in a spectrum, nor in its

@@ -15,8 +15,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlines.pipeline import atomic, stores
+from twinlines.pipeline import atomic, plan, stores
 from twinlines.pipeline.arms import ARM_NAMES, NATIVE_PIXELS
+from twinlines.pipeline.ledger import fingerprint
 from twinlines.pipeline.schema import CATALOG_PENALTIES, EXPOSURES, PERCENTILES, RESULTS, TABLE4
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,7 +37,7 @@ def write_release(survey: Path, name: str, obsids: NDArray[np.int64], *, seed: i
     seed
         Changes the content of all rows, not their keys.
     day
-        Day of creation, counted from an arbitrary one: orders the releases.
+        Orders the releases: number of the release, from 0. Its clock runs backwards, as no clock may count.
     """
     obsids = np.asarray(obsids, dtype=np.int64)
     rows = len(obsids)
@@ -60,8 +61,17 @@ def write_release(survey: Path, name: str, obsids: NDArray[np.int64], *, seed: i
         shard = {column: values[start : start + EXPOSURES.shard_rows] for column, values in columns.items()}
         block = EXPOSURES.dataset(shard, len(shard["obsid"]))
         stores.write_shard(folder / "exposures.zarr", EXPOSURES, start, block)
-    created = (_EPOCH + timedelta(days=day)).isoformat()
-    atomic.write_json(folder / "release.json", {"name": name, "created": created, "rows": rows, "quarantined": 0})
+    starts = range(0, rows, EXPOSURES.shard_rows)
+    shards = [fingerprint(stores.shard_files(folder / "exposures.zarr", EXPOSURES, start)) for start in starts]
+    atomic.write_json(folder / plan.CHECKSUMS, {"shard_rows": EXPOSURES.shard_rows, "shards": shards})
+    about = {
+        "name": name,
+        "number": day + 1,
+        "created": (_EPOCH - timedelta(days=day)).isoformat(),
+        "rows": rows,
+        "quarantined": 0,
+    }
+    atomic.write_json(folder / "release.json", about)
     return folder
 
 

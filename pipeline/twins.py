@@ -1,6 +1,11 @@
 """Twin binaries: how the probability of two equal stars grows with their velocity separation (Zhang et al. 2022, 3.5).
 
-A pure function of an ensemble, a library and a star; :mod:`twinlines.pipeline.evaluation` runs it over a Dask client.
+And double lines or displacement: what networks make of a single star off rest, and of twins about their mean. Table 1
+puts every primary at rest within 5 km/s, so that displacement alone betrays a binary of like stars; a survey's velocity
+is measured, and of blended twins it is their mean. A network that has learnt double lines gives the former a low
+probability and the latter a high one.
+
+Pure functions of an ensemble, a library and a star; :mod:`twinlines.pipeline.evaluation` runs them over a Dask client.
 """
 
 from __future__ import annotations
@@ -31,6 +36,15 @@ ROTATIONS = (5.0, 50.0, 100.0)
 
 PERCENTILES = (16.0, 50.0, 84.0)
 """Percentiles of the probability over noisy spectra; the paper draws the first and the last."""
+
+DISPLACED = (0.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0)
+"""Velocities of single stars off rest, km/s."""
+
+CENTRED = (0.0, 60.0, 100.0, 140.0, 200.0)
+"""Separations of twins whose mean is at rest, km/s."""
+
+FRAME_RATIO, FRAME_VSINI = 40.0, 5.0
+"""S/N and vsini (km/s) of both."""
 
 _TILE = 64  # spectra made and judged together: the continuum's tile
 _POINT = np.int64(1) << np.int64(20)  # serial numbers of noise for one point of the grid: its spectra are fewer
@@ -103,32 +117,73 @@ def probabilities(
     OutsideLibraryError
         If the library has no such star.
     """
-    light = _light(arm, library, twin, vsini)
-    points = len(SEPARATIONS) * len(RATIOS)
+    light = _light(arm, library, twin, vsini, np.array([0.0, *SEPARATIONS]))
+    both = light[:1] + light[1:]
+    snr = torch.tensor(RATIOS).repeat(len(SEPARATIONS))
     serial = 1000 * TWINS.index(twin) + int(vsini)
-    made: dict[int, NDArray[np.float32]] = {
-        penalty: np.empty(points * count, np.float32) for penalty in ensemble.penalties(arm.name)
-    }
-    for start in range(0, points * count, _TILE):
-        number = np.arange(start, min(start + _TILE, points * count))
-        point = number // count
-        keys = np.stack([np.full_like(point, serial), (point + 1) * _POINT + number % count], axis=1)
-        snr = torch.tensor(RATIOS, dtype=torch.float32)[torch.from_numpy(point % len(RATIOS))]
-        noisy, _ = add_noise(light[torch.from_numpy(point // len(RATIOS))], snr, keys, arm, seed)
-        normalised, _ = normalise(torch.from_numpy(arm.wavelength), noisy.double().clamp_min_(0.0))
-        for penalty, logits in judge(ensemble, arm.name, normalised.float().numpy()).items():
-            made[penalty][number] = expit(logits).mean(axis=0)
-    shape = len(SEPARATIONS), len(RATIOS), count
+    made = _judged(ensemble, arm, both.repeat_interleave(len(RATIOS), 0), snr, serial, count, seed)
+    shape = len(SEPARATIONS), len(RATIOS), len(PERCENTILES)
     return {
-        penalty: np.moveaxis(np.percentile(values.reshape(shape), PERCENTILES, axis=2), 0, 2).astype(np.float32)
+        penalty: np.percentile(values, PERCENTILES, axis=1).T.reshape(shape).astype(np.float32)
         for penalty, values in made.items()
     }
 
 
-def _light(arm: Arm, library: Library, twin: Twin, vsini: float) -> Tensor:
-    """Light of both stars together at each separation, (separation, pixel)."""
-    velocity = np.array([0.0, *SEPARATIONS])
+def displacement(
+    ensemble: Ensemble, library: Library, arm: Arm, twin: Twin, count: int, seed: int
+) -> dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Median probabilities of a single star off rest, and of two such stars about their mean.
+
+    Parameters
+    ----------
+    ensemble, library, arm, twin, count, seed
+        As of :func:`probabilities`.
+
+    Returns
+    -------
+    dict
+        By penalty, the medians over noisy spectra at :data:`DISPLACED` and at :data:`CENTRED`.
+
+    Raises
+    ------
+    OutsideLibraryError
+        If the library has no such star.
+    """
+    apart = np.array(CENTRED)
+    velocity = np.concatenate([DISPLACED, -apart / 2.0, apart / 2.0])
+    single, left, right = _light(arm, library, twin, FRAME_VSINI, velocity).split(
+        [len(DISPLACED), len(CENTRED), len(CENTRED)]
+    )
+    light = torch.cat([single, left + right])
+    snr = torch.full((len(light),), FRAME_RATIO)
+    serial = 1000 * TWINS.index(twin) + 999  # no vsini of a twin binary
+    made = _judged(ensemble, arm, light, snr, serial, count, seed)
+    median = {penalty: np.median(values, axis=1).astype(np.float32) for penalty, values in made.items()}
+    return {penalty: (values[: len(DISPLACED)], values[len(DISPLACED) :]) for penalty, values in median.items()}
+
+
+def _judged(
+    ensemble: Ensemble, arm: Arm, light: Tensor, snr: Tensor, serial: int, count: int, seed: int
+) -> dict[int, NDArray[np.float32]]:
+    """Members' mean probability of ``count`` noisy spectra of each light, by penalty, (light, spectrum)."""
+    total = len(light) * count
+    made: dict[int, NDArray[np.float32]] = {
+        penalty: np.empty(total, np.float32) for penalty in ensemble.penalties(arm.name)
+    }
+    for start in range(0, total, _TILE):
+        number = np.arange(start, min(start + _TILE, total))
+        point = number // count
+        keys = np.stack([np.full_like(point, serial), (point + 1) * _POINT + number % count], axis=1)
+        place = torch.from_numpy(point)
+        noisy, _ = add_noise(light[place], snr[place], keys, arm, seed)
+        normalised, _ = normalise(torch.from_numpy(arm.wavelength), noisy.double().clamp_min_(0.0))
+        for penalty, logits in judge(ensemble, arm.name, normalised.float().numpy()).items():
+            made[penalty][number] = expit(logits).mean(axis=0)
+    return {penalty: values.reshape(len(light), count) for penalty, values in made.items()}
+
+
+def _light(arm: Arm, library: Library, twin: Twin, vsini: float, velocity: NDArray[np.float64]) -> Tensor:
+    """Light of the star at each velocity, (velocity, pixel)."""
     stars = len(velocity)
     alone = Stars(np.tile(twin.labels, (stars, 1)), np.ones(stars), np.full(stars, vsini), velocity)
-    light = component(arm, library, alone)
-    return light[:1] + light[1:]
+    return component(arm, library, alone)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from twinlines.models import checkpoint
 from twinlines.models.network import Network, NetworkConfig
-from twinlines.pipeline import cli, lamost, survey
+from twinlines.pipeline import cli, lamost, surveystatus
 from twinlines.pipeline.arms import ARMS
 from twinlines.pipeline.stores import StoreError
 from twinlines.pipeline.testing import random_file
@@ -23,7 +23,8 @@ COMMANDS = [
     ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("population",), ("synthesize",), ("train",),
     ("evaluate",), ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
-    ("library", "import"), ("library", "show"),
+    ("catalog", "diff"),
+    ("library", "import"), ("library", "show"), ("cluster", "show"), ("cluster", "check"),
 ]  # fmt: skip
 
 
@@ -149,10 +150,10 @@ def test_weights_of_another_architecture_end_a_run_before_it_starts(tmp_path: Pa
 def test_a_stopped_command_says_what_is_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(_: Path) -> None:
+    def stop(_: Path, **__: bool) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(survey, "status", stop)
+    monkeypatch.setattr(surveystatus, "status", stop)
     monkeypatch.setattr(sys, "argv", ["twinlines", "status", "--survey", "s"])
     with pytest.raises(SystemExit) as end:
         cli.main()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 from distributed.scheduler import NoWorkerError
 
 from twinlines.cluster import launch as module
+from twinlines.cluster import security
+from twinlines.cluster.environment import WORKER_ENVIRONMENT
 from twinlines.cluster.launch import LaunchError, launch
-from twinlines.cluster.profiles import Address, Local
+from twinlines.cluster.profiles import Address, Local, SchedulerFile, Ssh
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,11 @@ def test_nothing_listens_beyond_this_machine(local: Client) -> None:
     worker = psutil.Process(next(iter(local.run(os.getpid).values())))
     sockets = [one for one in worker.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
     assert {one.laddr.ip for one in sockets} == {"127.0.0.1"}
-    assert local.scheduler.address.startswith("tcp://127.0.0.1:")
+    scheduler = local.cluster.scheduler
+    ports = {scheduler.port, scheduler.http_server.port}
+    sockets = [one for one in psutil.Process().net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    assert {one.laddr.ip for one in sockets if one.laddr.port in ports} == {"127.0.0.1"}
+    assert {one.laddr.port for one in sockets} >= ports
     assert local.dashboard_link.startswith("http://127.0.0.1:")
 
 
@@ -61,6 +71,74 @@ def test_an_address_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> Non
         pass
     with pytest.raises(LaunchError, match="set the credentials"), launch(Address(f"tls://{address}")):
         pass
+
+
+def test_a_scheduler_s_file_is_an_address(local: Client, tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    with pytest.raises(LaunchError, match=r"scheduler\.json names no scheduler"), launch(SchedulerFile(file=file)):
+        pass
+    file.write_text(json.dumps({"address": local.scheduler.address}))
+    with launch(SchedulerFile(file=file)) as joined:
+        assert joined.submit(sum, [1, 2]).result() == 3
+    file.write_text(json.dumps({"address": "tcp://192.0.2.1:8786"}))
+    with pytest.raises(LaunchError, match="not encrypted"), launch(SchedulerFile(file=file)):
+        pass
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "head.example.org", "[2001:db8::1]", "0.0.0.0", "127.evil.example.org"])
+def test_a_plain_address_of_another_machine_is_refused(host: str) -> None:
+    with (
+        pytest.raises(LaunchError, match=f"tcp://{re.escape(host)}:8786 is not encrypted.*tls://HOST:PORT.*--insecure"),
+        launch(Address(f"tcp://{host}:8786")),
+    ):
+        pass
+    security.refuse_plain(f"tcp://{host}:8786", insecure=True)
+    security.refuse_plain(f"tls://{host}:8786", insecure=False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "localhost"])
+def test_a_plain_address_of_this_machine_is_none_of_others(host: str) -> None:
+    security.refuse_plain(f"tcp://{host}:8786", insecure=False)
+
+
+def test_one_s_own_credentials_join_a_scheduler(tmp_path: Path) -> None:
+    with security.temporary(tmp_path) as credentials, LocalCluster(
+        n_workers=1, processes=False, security=credentials, protocol="tls://", host="127.0.0.1",
+        dashboard_address=security.LOOPBACK, worker_dashboard_address=security.LOOPBACK,
+    ) as cluster:  # fmt: skip
+        address = cluster.scheduler_address
+        own = Address(
+            address,
+            tls_ca_file=Path(credentials.tls_ca_file),
+            tls_client_cert=Path(credentials.tls_client_cert),
+            tls_client_key=Path(credentials.tls_client_key),
+        )
+        with launch(own) as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+        with launch(Address(address, dask=security.configuration(credentials))) as client:
+            assert client.submit(sum, [2, 2]).result() == 4
+        with (
+            pytest.raises(LaunchError, match=r"tls_client_key: .*/none\.pem cannot be read"),
+            launch(replace(own, tls_client_key=tmp_path / "none.pem")),
+        ):
+            pass
+
+
+def test_without_the_package_that_makes_certificates_nothing_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ImportError("no cryptography")
+
+    monkeypatch.setattr(security.Security, "temporary", missing)
+    with (
+        pytest.raises(LaunchError, match=r"pip install 'twinlines\[tls\]'; or say --insecure"),
+        launch(Ssh(hosts=("node1",))),
+    ):
+        pass
+
+
+def test_workers_of_every_nanny_have_the_environment(local: Client) -> None:
+    (environment,) = local.run(lambda: dict(os.environ)).values()
+    assert {name: environment.get(name) for name in WORKER_ENVIRONMENT} == WORKER_ENVIRONMENT
 
 
 def test_tasks_fail_when_no_worker_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,62 +1,81 @@
-"""Profiles: what is typed becomes a description, or an error that says what there is."""
+"""Profiles: descriptions that refuse what cannot be, and say themselves as a user would type them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
-from twinlines.cluster.profiles import Address, Local, ProfileError, cores, parse
+from twinlines.cluster.profiles import (
+    Address,
+    Cuda,
+    Local,
+    Profile,
+    ProfileError,
+    SchedulerFile,
+    Slurm,
+    Ssh,
+    cores,
+    walltime_seconds,
+)
+from twinlines.cluster.site import parse
 
 
 @pytest.mark.parametrize(
-    ("text", "profile"),
+    "profile",
     [
-        ("local", Local()),
-        (" local ", Local()),
-        ("local:n_workers=3", Local(n_workers=3)),
-        ("local:n_workers=3,memory=2GiB", Local(n_workers=3, memory=2 * 2**30)),
-        ("tcp://127.0.0.1:8786", Address("tcp://127.0.0.1:8786")),
-        ("tls://head.example.org:8786/", Address("tls://head.example.org:8786")),
-        ("tcp://[::1]:8786", Address("tcp://[::1]:8786")),
+        Local(),
+        Local(2),
+        Local(2, 10**9),
+        Cuda(1),
+        Address("tcp://127.0.0.1:8786"),
+        SchedulerFile(file=Path("/shared/scheduler.json")),
     ],
+    ids=str,
 )
-def test_a_profile_is_read_as_typed(text: str, profile: object) -> None:
-    assert parse(text) == profile
-
-
-@pytest.mark.parametrize("profile", [Local(), Local(2), Local(2, 10**9), Address("tcp://127.0.0.1:8786")])
-def test_a_profile_reads_what_it_prints(profile: Local | Address) -> None:
+def test_a_profile_reads_what_it_prints(profile: Profile) -> None:
     assert parse(str(profile)) == profile
 
 
-def test_the_number_of_workers_given_apart_counts() -> None:
-    assert parse("local:n_workers=3", n_workers=2) == Local(n_workers=2)
-    with pytest.raises(ProfileError, match="has the workers it has"):
-        parse("tcp://127.0.0.1:8786", n_workers=2)
+@pytest.mark.parametrize(
+    ("walltime", "seconds"),
+    [
+        ("30", 1800),
+        ("30:15", 1815),
+        ("4:00:00", 4 * 3600),
+        ("1-12", 36 * 3600),
+        ("1-12:30", 36.5 * 3600),
+        ("1-12:30:10", 36.5 * 3600 + 10),
+    ],
+)
+def test_walltimes_are_read_as_slurm_reads_them(walltime: str, seconds: int) -> None:
+    assert walltime_seconds(walltime) == seconds
+
+
+@pytest.mark.parametrize("walltime", ["", "4h", "1:2:3:4", "1-", "0:00"])
+def test_no_walltime(walltime: str) -> None:
+    with pytest.raises(ProfileError, match=f"walltime is '{walltime}'"):
+        walltime_seconds(walltime)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("make", "message"),
     [
-        ("cuda", "not available in this version; available are: local, tcp://HOST:PORT, tls://HOST:PORT"),
-        ("slurm", "not available in this version"),
-        ("ssh", "not available in this version"),
-        ("site.yaml", "not available in this version"),
-        ("nowhere", "no cluster profile is called 'nowhere'; available are: local"),
-        ("", "no cluster profile is called ''"),
-        ("local:threads=2", "no option is called 'threads'; the options are n_workers and memory"),
-        ("local:n_workers=two", "n_workers is 'two'"),
-        ("local:n_workers=0", "n_workers is 0; give 1 or more"),
-        ("local:memory=much", "memory is 'much'"),
-        ("local:memory=0", "memory is 0 bytes"),
-        ("tcp://127.0.0.1", "no scheduler's address"),
-        ("tcp://:8786", "no scheduler's address"),
-        ("tcp://host:port", "no scheduler's address"),
-        ("tcp://host:8786/path", "no scheduler's address"),
+        (lambda: Local(n_workers=0), "local: n_workers is 0; give 1 or more"),
+        (lambda: Cuda(memory=0), "cuda: memory is 0 bytes"),
+        (lambda: Slurm(jobs=0), "slurm: jobs is 0; give 1 or more"),
+        (lambda: Slurm(gres="gpu:a100:4"), "gres is 'gpu:a100:4', but gpus is 0"),
+        (lambda: Slurm(host="a", interface="ib0"), "host and interface are both given"),
+        (lambda: Slurm(walltime="soon"), "walltime is 'soon'"),
+        (lambda: Ssh(), "there are no hosts"),
+        (lambda: Ssh(hosts=("a",), workers_per_host=0), "workers_per_host is 0"),
+        (lambda: Address(), "'' is no scheduler's address"),
     ],
 )
-def test_a_wrong_profile_is_refused_with_what_there_is(text: str, message: str) -> None:
+def test_what_cannot_be_is_refused(make: Callable[[], Profile], message: str) -> None:
     with pytest.raises(ProfileError, match=message):
-        parse(text)
+        make()
 
 
 def test_there_is_a_core() -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from distributed import Client
 
+from twinlines.cluster.launch import launch
+from twinlines.cluster.profiles import Local
 from twinlines.cluster.window import TASKS_PER_WORKER, run_window
 
 
@@ -18,6 +22,11 @@ def square(number: int) -> int:
 def mark(folder: str, number: int) -> int:
     (Path(folder) / str(number)).touch()
     return number
+
+
+def pid_of_worker(_: int) -> int:
+    time.sleep(0.05)
+    return os.getpid()
 
 
 def test_every_task_comes_back_once_with_its_result(client: Client) -> None:
@@ -60,3 +69,23 @@ def test_a_caller_who_stops_leaves_nothing_queued(client: Client, tmp_path: Path
 def test_no_tasks(client: Client) -> None:
     with pytest.raises(StopIteration):
         next(run_window(client, square, []))
+
+
+def test_workers_that_come_later_widen_the_window() -> None:
+    drawn = 0
+
+    def tasks() -> Iterator[tuple[int]]:
+        nonlocal drawn
+        for drawn in range(1, 31):
+            yield (drawn,)
+
+    with launch(Local(n_workers=1)) as client:
+        window = run_window(client, pid_of_worker, tasks())
+        next(window)
+        assert drawn == 1 + TASKS_PER_WORKER
+        client.cluster.scale(2)
+        client.wait_for_workers(2, timeout=120)
+        next(window)
+        assert drawn == 2 + 2 * TASKS_PER_WORKER
+        assert len({future.result() for _, future in window}) == 2
+    assert drawn == 30

@@ -13,6 +13,7 @@ import pytest
 import torch
 import zarr
 from distributed import Client
+from scipy.special import expit
 from typer.testing import CliRunner
 
 from twinlines.models import checkpoint, evaluation
@@ -23,11 +24,13 @@ from twinlines.models.pairs import TEST, PairArrays, load_pairs
 from twinlines.pipeline import cli, evaluationfigures, stores, twins
 from twinlines.pipeline import evaluation as job
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, BLUE
+from twinlines.pipeline.continuum import normalise
 from twinlines.pipeline.evaluation import EvaluationError, Options, evaluate
 from twinlines.pipeline.evaluationreport import PAPER, EvaluationReport, TableRow, reference
 from twinlines.pipeline.extras import CoolGiants, Extras
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.schema import PAIRS
+from twinlines.pipeline.synthesis import Stars, component
 from twinlines.pipeline.trainingset import TrainingSet
 from twinlines.pipeline.trainingstore import synthesize
 from twinlines.pipeline.twins import RATIOS, SEPARATIONS, TWINS, Twin
@@ -145,6 +148,37 @@ def test_the_json_is_complete_and_plain(report: EvaluationReport) -> None:
         assert np.shape(one["percentiles"]) == (len(SEPARATIONS), len(RATIOS), 3)
         assert np.all(np.diff(one["percentiles"], axis=2) >= 0)
     assert content["axes"]["separation"][-1] == 200.0
+    assert len(content["frames"]) == len(TWINS) * 2 * 2
+    for one in content["frames"]:
+        assert (len(one["displaced"]), len(one["centred"])) == (len(twins.DISPLACED), len(twins.CENTRED))
+
+
+def test_populations_are_judged_apart_and_at_the_paper_s_rate(
+    report: EvaluationReport, store: Path, weights: Path
+) -> None:
+    with stores.open_store(store, PAIRS) as pairs:
+        rows = pairs["split"].values == TEST
+        population, label = pairs["population"].values[rows], pairs["label"].values[rows].astype(np.float32)
+    assert set(population) == {0, 1}
+    assert [row.population for row in report.populations] == ["all", "table1", "cool_giant"] * 4
+    for name, penalty in (("B", 16), ("R", 4)):
+        stored = load_pairs(store, name)
+        members = [
+            evaluation.logits_of(checkpoint.load(path)[0], stored.flux[:][rows])
+            for path in sorted(weights.glob(f"{name}_p{penalty}_m*"))
+        ]
+        mine = {row.population: row for row in report.populations if (row.arm, row.penalty) == (name, penalty)}
+        assert mine["all"].rates == _row(report, name, penalty).rates
+        giants = mine["cool_giant"]
+        assert (giants.rates.tpr.trials, giants.members.trials, giants.ensemble.trials) == (0, 0, 0)
+        assert giants.rates.fpr.trials == 2 * np.count_nonzero(population == 1)
+        chosen = population == 0
+        row = mine["table1"]
+        assert row.fpr == PAPER[name][penalty][1]
+        expected = [evaluation.tpr_at(one[chosen], label[chosen], row.fpr) for one in members]
+        assert row.members.value == pytest.approx(np.mean(expected), abs=1e-6)
+        mean = torch.stack(members).double().sigmoid().mean(dim=0)
+        assert row.ensemble.value == pytest.approx(evaluation.tpr_at(mean[chosen], label[chosen], row.fpr), abs=1e-6)
 
 
 def test_files_and_figures_are_written(report: EvaluationReport, tmp_path: Path) -> None:
@@ -190,13 +224,29 @@ def test_more_twins_begin_with_the_same(weights: Path) -> None:
     assert not np.array_equal(other[16], one[16])
 
 
+def test_displacement_is_of_the_star_and_of_both_about_their_mean(weights: Path) -> None:
+    ensemble, library, twin = Ensemble.load(weights), Library.load(), TWINS[2]
+    displaced, centred = twins.displacement(ensemble, library, BLUE, twin, 3, 0)[16]
+    # At no velocity both are one star at rest, the second twice as bright; only the noise differs.
+    still = twins.probabilities(ensemble, library, BLUE, twin, 5.0, 3, 0)[16][0, RATIOS.index(40.0), 1]
+    assert displaced[0] == pytest.approx(still, abs=0.1)
+    assert centred[0] == pytest.approx(still, abs=0.1)
+    velocity = np.array([50.0, -30.0, 30.0])
+    stars = Stars(np.tile(twin.labels, (3, 1)), np.ones(3), np.full(3, 5.0), velocity)
+    light = component(BLUE, library, stars)
+    for flux, found in ((light[0], displaced[4]), (light[1] + light[2], centred[1])):
+        normalised, _ = normalise(torch.from_numpy(BLUE.wavelength), flux.double()[None])
+        clean = expit(evaluation.judge(ensemble, "B", normalised.float().numpy())[16]).mean()
+        assert found == pytest.approx(clean, abs=0.1)
+
+
 def test_other_pairs_are_judged_but_said(client: Client, store: Path, untrained_weights: Path) -> None:
     told: list[tuple[str, int, int]] = []
     found = evaluate(
         client, store, untrained_weights, replace(QUICK, split="all"), progress=lambda *step: told.append(step)
     )
     assert found.n_pairs == 190
-    assert (found.twins, found.rule) == ((), ())
+    assert (found.twins, found.frames, found.rule) == ((), (), ())
     assert found.notes[0] == "arm B: trained on another set (digest none): unseen if seeds differ"
     assert "all splits were judged" in found.notes[2]
     assert [step for step in told if step[1] == step[2]] == [("digest", 2, 2), ("judge", 2, 2)]

@@ -7,12 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinlines.pipeline import extras, population, synthesis
-from twinlines.pipeline.arms import ARMS, BLUE, RED, Arm, doppler_factor
-from twinlines.pipeline.extras import BLEND, COOL_GIANT, H_ALPHA, Activity, Blends, CoolGiants, Defects, Extras
+from twinlines.pipeline import extras, observing, population, synthesis
+from twinlines.pipeline.arms import ARMS, BLUE, RED, Arm, doppler_factor, velocity_of_shift
+from twinlines.pipeline.extras import (
+    BLEND,
+    COOL_GIANT,
+    FIELD,
+    H_ALPHA,
+    Activity,
+    Blends,
+    CoolGiants,
+    Defects,
+    Extras,
+    Field,
+)
 from twinlines.pipeline.extras import TABLE1 as TABLE1_CODE
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.population import TABLE1
+from twinlines.pipeline.priors import Constant, Normal
 from twinlines.pipeline.schema import POPULATIONS
 from twinlines.pipeline.synthesis import Scene
 from twinlines.pipeline.tracks import Tracks
@@ -42,14 +54,15 @@ def test_codes_are_the_stores() -> None:
     assert POPULATIONS[TABLE1_CODE] == "table1"
     assert POPULATIONS[COOL_GIANT] == "cool_giant"
     assert POPULATIONS[BLEND] == "blend"
+    assert POPULATIONS[FIELD] == "field"
 
 
-@given(st.floats(0.0, 0.5), st.floats(0.0, 0.49), st.integers(1, 3000))
-def test_fractions_are_met_in_every_stretch(giants: float, blends: float, pairs: int) -> None:
-    mixture = Extras(CoolGiants(giants), Blends(blends))
+@given(st.floats(0.0, 0.3), st.floats(0.0, 0.3), st.floats(0.0, 0.39), st.integers(1, 3000))
+def test_fractions_are_met_in_every_stretch(giants: float, blends: float, field: float, pairs: int) -> None:
+    mixture = Extras(CoolGiants(giants), Blends(blends), field=Field(field))
     codes = mixture.assign(pairs)
     # The discrepancy of the golden ratio's multiples grows with the logarithm of their number.
-    for code, fraction in ((COOL_GIANT, giants), (BLEND, blends)):
+    for code, fraction in ((COOL_GIANT, giants), (BLEND, blends), (FIELD, field)):
         assert abs(np.count_nonzero(codes == code) - fraction * pairs) < 6
     np.testing.assert_array_equal(mixture.assign(pairs + 50)[:pairs], codes)
 
@@ -80,6 +93,59 @@ def test_blends_are_binaries_to_the_eye_unless_said_otherwise() -> None:
     single = _made(Extras(blends=Blends(0.2, double_lined=False)), BLEND)
     assert not single["label"].any()
     np.testing.assert_array_equal(single["flux_R"], double["flux_R"])
+
+
+def test_field_stars_are_brought_to_rest_by_their_measured_velocity() -> None:
+    # Narrow-lined equal stars of high S/N: cross-correlation finds one of the two, or the middle where they blend.
+    one = Field(0.5, Constant(5.0), Constant(5.0), Normal(0.0, 150.0), Constant(1.0), Constant(100.0))
+    mixture = Extras(field=one)
+    drawn = mixture.sources(1, TABLE1, ())[FIELD].realise(np.arange(300), Tracks.load(), Library.load()).kept()
+    drawn = drawn.take(slice(0, 40))
+    made = synthesis.pairs(Library.load(), drawn, Scene(1, FIELD, mixture))
+    assert (made["label"] == [0, 1]).all()
+    first, second = made["velocity1"], made["velocity2"]
+    for name, arm in ARMS.items():
+        frame = made[f"frame_{name}"]
+        found = np.isfinite(frame).all(axis=1)
+        assert found.mean() > 0.9
+        assert np.median(np.abs(frame[:, 0] - first)[found]) < 1.0
+        nearest = np.minimum(np.abs(frame[:, 1] - first), np.abs(frame[:, 1] - second))
+        # In hot stars the red arm's velocity is that of the broad H-alpha, which both share.
+        apart = found & (np.abs(second - first) > 100.0) & (made["teff1"] < 6300.0)
+        assert apart.sum() >= 5
+        assert np.median(nearest[apart]) < 6.0
+        close = found & (np.abs(second - first) < 30.0)
+        assert np.median(np.abs(frame[:, 1] - (first + second) / 2.0)[close]) < 2.0
+        # At rest, a spectrum is the one that Table 1 would show of a primary without velocity.
+        still = replace(drawn, draws=replace(drawn.draws, velocity1=np.zeros(40), snr=np.full(40, 1e6)))
+        expected = synthesis.pair_spectra(arm, Library.load(), still.take(slice(0, 32))).flux[:, 0]
+        residual = made[f"flux_{name}"][:32, 0] - expected
+        assert np.median(np.std(residual, axis=1)) < 0.015
+
+
+def test_noise_of_field_stars_is_that_of_interpolated_pixels() -> None:
+    keys = np.stack([np.arange(64), np.zeros(64, dtype=np.int64)], axis=1)
+    for arm in ARMS.values():
+        native = observing.detector_noise(arm, keys, seed=3)
+        assert native.std() == pytest.approx(1.0, abs=0.01)
+        noise = observing.on_grid(arm, native, np.linspace(-300.0, 300.0, 64)).numpy()
+        # Linear interpolation at random places leaves two thirds of the variance, and correlates neighbours.
+        assert noise.var() == pytest.approx(2.0 / 3.0, abs=0.02)
+        assert 0.2 < (noise[:, 1:] * noise[:, :-1]).mean() / noise.var() < 0.6
+        # The detector does not move with the star: the same pixel is seen at a shifted wavelength.
+        shifted = observing.on_grid(arm, native, np.full(64, velocity_of_shift(3.0))).numpy()
+        unshifted = observing.on_grid(arm, native, np.zeros(64)).numpy()
+        np.testing.assert_allclose(shifted[:, :-3], unshifted[:, 3:], atol=1e-3)
+
+
+def test_a_field_star_does_not_depend_on_its_block() -> None:
+    mixture = Extras(field=Field(0.5))
+    drawn = mixture.sources(1, TABLE1, ())[FIELD].realise(np.arange(200), Tracks.load(), Library.load()).kept()
+    scene = Scene(1, FIELD, mixture)
+    whole = synthesis.pairs(Library.load(), drawn.take(slice(0, 40)), scene)
+    part = synthesis.pairs(Library.load(), drawn.take(slice(33, 38)), scene)
+    for column in ("flux_B", "flux_R", "frame_B", "frame_R"):
+        np.testing.assert_array_equal(part[column], whole[column][33:38])
 
 
 def test_emission_fills_h_alpha_of_the_chosen_and_leaves_the_others(kept: population.Population) -> None:
@@ -169,7 +235,8 @@ def test_defects_do_not_depend_on_the_batch(kept: population.Population) -> None
         (lambda: Blends(-0.1), "blends: fraction is -0.1"),
         (lambda: Activity(float("nan")), "activity: fraction is nan"),
         (lambda: Defects(0.1, spikes=-1.0), "spikes is -1.0; give a number from 0 to 100"),
-        (lambda: Extras(CoolGiants(0.6), Blends(0.5)), "together are 1.1 of the pairs; leave some to Table 1"),
+        (lambda: Field(2.0), "field: fraction is 2.0"),
+        (lambda: Extras(CoolGiants(0.3), Blends(0.3), field=Field(0.5)), "together are 1.1 of the pairs; leave some"),
     ],
 )
 def test_impossible_mixtures_are_refused(make: object, said: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from twinlines.models import checkpoint
+from twinlines.models.ensemble import EnsembleError
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.pipeline import lamost
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
@@ -144,6 +145,15 @@ def test_no_rows(inference: Inference, block: xr.Dataset) -> None:
 def test_changed_weights_are_refused(untrained_weights: Path) -> None:
     with pytest.raises(WeightsChangedError, match="planned with 0123"):
         Inference.load(untrained_weights, "0123", Parameters())
+
+
+def test_weights_of_another_arm_s_length_are_refused(tmp_path: Path) -> None:
+    for arm in ARM_NAMES:
+        header = checkpoint.Header(arm=arm, penalty=16, member=1, seed=1, pairs="none")
+        network = Network(NetworkConfig(ARMS["B"].n_pixels))
+        checkpoint.save(tmp_path / f"{header.stem}.safetensors", network, header)
+    with pytest.raises(EnsembleError, match="for arm R take 3347 pixels; the arm has 3509"):
+        Inference.load(tmp_path, None, Parameters())
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:

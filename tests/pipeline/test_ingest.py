@@ -20,11 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from twinlines.pipeline import lamost, stores
+from twinlines.pipeline import lamost, ledger, plan, stores
 from twinlines.pipeline.arms import NATIVE_PIXELS
-from twinlines.pipeline.ingest import find_files, ingest, resolve
+from twinlines.pipeline.content import content_hash
+from twinlines.pipeline.fitsreader import Reading
+from twinlines.pipeline.ingest import ingest
+from twinlines.pipeline.ingest_index import Index, Known, resolve
 from twinlines.pipeline.ingest_report import Conflict, IngestReport, Quarantined
-from twinlines.pipeline.ingest_tasks import Index, IngestError, content_hash
+from twinlines.pipeline.ingest_tasks import IngestError
+from twinlines.pipeline.ledger import SurveyLockedError
 from twinlines.pipeline.mrs import MrsFile
 from twinlines.pipeline.schema import EXPOSURES
 from twinlines.pipeline.testing import random_arm, random_file, with_arm
@@ -249,6 +253,74 @@ def test_a_release_never_changes(client: Client, tmp_path: Path) -> None:
     assert (tmp_path / "s" / "releases" / "r" / "release.json").read_bytes() == before
 
 
+# -- files that bring the reader down ----------------------------------------------------------------------------------
+
+TRAPS = Reading(patience=2, module="twinlines.pipeline.testing_reader")
+
+
+def test_files_on_which_the_reader_crashes_or_stalls_cost_themselves_alone(client: Client, tmp_path: Path) -> None:
+    names = ["a.fits", "once.fits", "segfault.fits", "stall.fits", "stumble.fits", "z.fits"]
+    for seed, name in enumerate(names):
+        write(tmp_path / "in" / name, random_file(seed, 1))
+    report = ingest(client, tmp_path / "in", tmp_path / "s", "r", reading=TRAPS)
+    assert report.reasons == {"crashes the reader": 2, "stalls the reader": 1}
+    said = {one.path: one.message for one in report.quarantined}
+    assert "2 times (SIGSEGV" in said["segfault.fits"]
+    assert "not read after 2 s, 2 times" in said["stall.fits"]
+    assert "ZeroDivisionError: nobody thought of this (testing_reader.py" in said["stumble.fits"]
+    # What dies once only, by the hand of an operator perhaps, is not to blame.
+    assert release_of(tmp_path / "s")["source_file"].values.tolist() == ["a.fits", "once.fits", "z.fits"]
+    shown = io.StringIO()
+    report.show(Console(file=shown, width=300))
+    assert "quarantined: 2 crashes the reader, 1 stalls the reader" in shown.getvalue()
+
+
+def test_a_full_disk_is_not_the_file_s_fault(client: Client, tmp_path: Path) -> None:
+    write(tmp_path / "in" / "full.fits", random_file(0, 1))
+    with pytest.raises(IngestError, match=r"full\.fits.*No space left"):
+        ingest(client, tmp_path / "in", tmp_path / "s", "r", reading=TRAPS)
+
+
+# -- what earlier releases have --------------------------------------------------------------------------------------
+
+
+def test_a_release_holds_what_is_new_or_changed(client: Client, tmp_path: Path) -> None:
+    files = [random_file(seed, 2) for seed in range(4)]
+    for file in files[:3]:
+        write(tmp_path / "one" / lamost.file_name(file), file)
+    first = ingest(client, tmp_path / "one", tmp_path / "s", "zeta", schema=SMALL)
+    assert (first.follows, first.new, first.changed, first.unchanged) == (None, 6, 0, 0)
+    changed = with_arm(files[1], 0, "B", random_arm(77))
+    for file in (files[0], changed, files[3]):
+        write(tmp_path / "two" / "elsewhere" / lamost.file_name(file), file)
+    second = ingest(client, tmp_path / "two", tmp_path / "s", "alpha", schema=SMALL)
+    assert (second.follows, second.rows, second.new, second.changed, second.unchanged) == ("zeta", 3, 2, 1, 3)
+    stored = release_of(tmp_path / "s", "alpha")
+    assert stored["obsid"].values.tolist() == [changed.obsid, files[3].obsid, files[3].obsid]
+    assert np.array_equal(stored["flux"].values[0, 0], random_arm(77).flux)
+    # The older content again: it differs from the newest row, so it is a change, too; and nothing new is no error.
+    for name, folder, expected in (("back", "one", (0, 1, 5)), ("again", "one", (0, 0, 6))):
+        third = ingest(client, tmp_path / folder, tmp_path / "s", name, schema=SMALL)
+        assert (third.new, third.changed, third.unchanged) == expected
+    assert release_of(tmp_path / "s", "again").sizes["exposure"] == 0
+    assert [(one.name, one.number, one.rows) for one in plan.releases(tmp_path / "s")] == [
+        ("zeta", 1, 6),
+        ("alpha", 2, 3),
+        ("back", 3, 1),
+        ("again", 4, 0),
+    ]
+
+
+def test_two_ingestions_of_one_survey_at_once_are_refused(client: Client, tmp_path: Path) -> None:
+    write(tmp_path / "in" / "x.fits", random_file(0, 1))
+    (tmp_path / "s").mkdir()
+    with (
+        ledger.lock(tmp_path / "s", "ingest dr8", ledger.INGEST_LOCK),
+        pytest.raises(SurveyLockedError, match=f"in use by 'ingest dr8', process {os.getpid()}"),
+    ):
+        ingest(client, tmp_path / "in", tmp_path / "s", "r")
+
+
 # -- broken off, and taken up again ------------------------------------------------------------------------------------
 
 
@@ -347,32 +419,9 @@ def test_killed_outright(client: Client, tmp_path: Path) -> None:
 # -- pieces ------------------------------------------------------------------------------------------------------------
 
 
-def test_finds_files_by_name_and_through_links(tmp_path: Path) -> None:
-    for name in ("b/x.fits", "a/y.fits.gz", "a/z.txt", "c.FITS", "fits"):
-        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "in" / name).touch()
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "w.fits").touch()
-    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "in" / "circle").symlink_to(tmp_path / "in")
-    assert [file.path for file in find_files(tmp_path / "in")] == ["a/y.fits.gz", "b/x.fits", "c.FITS", "linked/w.fits"]
-
-
-def test_links_in_a_ring_are_walked_once(tmp_path: Path) -> None:
-    for name in "abc":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"{name}.fits").touch()
-    for name, others in (("a", "bc"), ("b", "ca"), ("c", "ab")):
-        for other in others:
-            (tmp_path / name / f"to-{other}").symlink_to(tmp_path / other)
-    found = [file.path for file in find_files(tmp_path)]
-    assert sorted(found, key=len)[:3] == ["a/a.fits", "b/b.fits", "c/c.fits"]
-    assert len(found) == 3 * (1 + 2 + 2)
-
-
 def test_a_report_with_any_name_can_be_printed() -> None:
     name = os.fsdecode(b"\xff.fits")
-    report = IngestReport("r", "f", 1, 0, 0, (), (Quarantined(name, "empty", f"{name}: nothing"),), ())
+    report = IngestReport("r", None, "f", 1, 0, 0, 0, 0, 0, (), (Quarantined(name, "empty", f"{name}: nothing"),), ())
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     report.show(Console(file=out))
     out.seek(0)
@@ -409,6 +458,24 @@ def test_first_file_wins(rows: list[tuple[int, int, int]]) -> None:
     assert kept.tolist() == sorted(first.values())
     assert counted == duplicates
     assert found.tolist() == conflicts
+
+
+@given(some_rows, some_rows, some_rows)
+def test_rows_are_compared_with_the_newest_known_ones(
+    old: list[tuple[int, int, int]], newer: list[tuple[int, int, int]], asked: list[tuple[int, int, int]]
+) -> None:
+    newest: dict[tuple[int, int], int] = {}
+    parts = []
+    for rows in (old, newer):
+        unique = {(a, b): c for a, b, c in rows}  # a release has a key once
+        newest |= unique
+        index = an_index([(a, b, c) for (a, b), c in unique.items()])
+        parts.append((index.obsid, index.lmjm, index.content_hash))
+    rows = [(a, b, c) for (a, b), c in {(a, b): c for a, b, c in asked}.items()]
+    index = an_index(rows)
+    new, changed = Known.of(parts).compare(index.obsid, index.lmjm, index.content_hash)
+    assert new.tolist() == [(a, b) not in newest for a, b, _ in rows]
+    assert changed.tolist() == [newest.get((a, b), c) != c for a, b, c in rows]
 
 
 @given(some_rows)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from twinlines.pipeline import lamost, lamost_layout, times
 from twinlines.pipeline.arms import ARM_NAMES, BLUE, NATIVE_PIXELS, RED
-from twinlines.pipeline.ingest_tasks import content_hash
+from twinlines.pipeline.content import content_hash
 from twinlines.pipeline.lamost import LamostError, Reason
 from twinlines.pipeline.mrs import ArmExposure, MrsFile
 from twinlines.pipeline.testing import random_arm, random_file, with_arm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from distributed import Client
+from rich.console import Console
 
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
 from twinlines.cluster.workers import WorkerError
-from twinlines.pipeline import ledger, stores, survey
+from twinlines.pipeline import catalog, catalogdiff, ledger, stores, survey, surveystatus
+from twinlines.pipeline.catalog import CatalogError
 from twinlines.pipeline.ledger import Run, SurveyLockedError
 from twinlines.pipeline.schema import CATALOG, EXPOSURES
 from twinlines.pipeline.survey import RunReport, SurveyError
@@ -102,6 +106,9 @@ def test_a_run_computes_and_publishes_and_the_next_one_is_idle(client: Client, f
     assert (second.computed, second.skipped, second.published) == (0, SHARDS, False)
     assert second.complete
     assert second.catalog == first.catalog
+    shown = io.StringIO()
+    second.show(Console(file=shown, width=300))
+    assert "nothing to do" in shown.getvalue()
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     written = {path.name for path in after if after[path] != before.get(path)}
     assert written <= {".lock", "run.json"}
@@ -221,7 +228,10 @@ def test_only_what_lacks_its_marker_or_its_data_is_computed_again(
     data = bytearray(run.result_path(damaged).read_bytes())
     data[len(data) // 2] ^= 1
     run.result_path(damaged).write_bytes(data)
-    assert survey.status(folder)["releases"][0]["pending"] + survey.status(folder)["releases"][1]["pending"] == 2
+    assert (
+        surveystatus.status(folder)["releases"][0]["pending"] + surveystatus.status(folder)["releases"][1]["pending"]
+        == 2
+    )
     report = _run(client, folder, weights)
     assert (report.computed, report.skipped) == (3, SHARDS - 3)
     assert catalog is not None
@@ -244,7 +254,7 @@ def test_a_shard_that_fails_is_reported_and_nothing_is_published(
     assert written["start"] == 20
     assert not (folder / "CURRENT").exists()
     assert json.loads(json.dumps(report.to_json()))["complete"] is False
-    first = survey.status(folder)["releases"][0]
+    first = surveystatus.status(folder)["releases"][0]
     assert (first["shards"], first["done"], first["pending"], first["failed"]) == (5, 4, 1, 1)
     mended = _run(client, folder, weights)
     assert (mended.computed, mended.complete) == (1, True)
@@ -297,7 +307,7 @@ def test_rows_that_a_release_has_lost_are_noticed(client: Client, folder: Path, 
 def test_status_takes_a_damaged_description(client: Client, folder: Path, weights: Path) -> None:
     _run(client, folder, weights)
     (_the_run(folder).folder / "run.json").write_text("{}")
-    assert [one["rows"] for one in survey.status(folder)["releases"]] == [100, 60]
+    assert [one["rows"] for one in surveystatus.status(folder)["releases"]] == [100, 60]
 
 
 def test_two_runs_at_once_are_refused(client: Client, folder: Path, weights: Path) -> None:
@@ -318,7 +328,7 @@ def test_an_older_release_and_other_parameters_have_catalogs_of_their_own(
     assert other.computed == SHARDS
     catalogs = [one.catalog for one in (both, old, other) if one.catalog is not None]
     assert [stores.open_store(path, CATALOG).sizes["exposure"] for path in catalogs] == [140, 100, 140]
-    report = survey.status(folder)
+    report = surveystatus.status(folder)
     assert report["catalogs"] == sorted(path.name for path in catalogs)
     assert report["catalog"] == catalogs[-1].name
     assert report["in_use_by"] is None
@@ -327,11 +337,72 @@ def test_an_older_release_and_other_parameters_have_catalogs_of_their_own(
     assert _catalog(folder) == catalogs[0]
 
 
+def test_the_catalog_of_every_release_stays_readable(client: Client, folder: Path, weights: Path) -> None:
+    new = _run(client, folder, weights)
+    assert new.catalog is not None
+    with pytest.raises(CatalogError, match=r"no catalog of release 'dr1'; it has .*twinlines run .* --release dr1"):
+        catalog.open(folder, release="dr1")
+    _run(client, folder, weights, release="dr1")
+    other = _run(client, folder, weights, parameters=ToyParameters(seed=1))
+    assert other.catalog is not None
+    assert catalog.open(folder).attrs["run"] == other.config_key
+    # Of several catalogs of a release, that of the current one's run; else the one that was published last.
+    assert catalog.open(folder, release="dr2").attrs["run"] == other.config_key
+    assert catalog.open(folder, release="dr1").attrs["run"] == new.config_key
+    assert catalog.open(folder, new.catalog.name).attrs["code"] == {metadata.version("twinlines"): 160}
+    with pytest.raises(CatalogError, match="give one of them"):
+        catalog.open(folder, new.catalog.name, release="dr1")
+
+    one_run = catalogdiff.diff(folder, "dr1", new.catalog.name)
+    assert (one_run.rows_old, one_run.rows_new) == (100, 140)
+    counts = (one_run.added, one_run.gone, one_run.changed, one_run.recomputed, one_run.same)
+    assert counts == (40, 0, 20, 0, 80)
+    old, newer = catalog.open(folder, release="dr1").load(), catalog.open(folder, new.catalog.name).load()
+    crossed = {
+        (obsid, arm)
+        for arm in "BR"
+        for obsid in range(81, 101)
+        if len({float(c[f"pb_pct_{arm}_16"][c["obsid"].values == obsid, 0][0]) > 0.5 for c in (old, newer)}) == 2
+    }
+    assert {(one.obsid, one.arm) for one in one_run.crossings} == crossed
+    assert crossed
+    assert {one.cause for one in one_run.crossings} == {"data"}
+    two_runs = catalogdiff.diff(folder, new.catalog.name, "dr2")
+    assert (two_runs.added, two_runs.gone, two_runs.changed, two_runs.recomputed, two_runs.same) == (0, 0, 0, 140, 0)
+    assert list(two_runs.recipe) == ["parameters"]
+    assert {one.cause for one in two_runs.crossings} == {"run"}
+    back = catalogdiff.diff(folder, "dr2", "dr1")
+    assert (back.added, back.gone) == (0, 40)
+    shown = io.StringIO()
+    one_run.show(Console(file=shown, width=300))
+    assert "40 new, 0 gone, 20 changed by content, 0 recomputed, 80 as they were" in shown.getvalue()
+    assert json.loads(json.dumps(one_run.to_json()))["added"] == 40
+
+
+def test_status_tells_the_time_that_is_left(client: Client, folder: Path, weights: Path) -> None:
+    _run(client, folder, weights, parameters=ToyParameters(poison=30))
+    run = _the_run(folder)
+    for path in (run.folder / "done").iterdir():
+        path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 5.0}))
+    (folder / "releases" / ".dr3.work").mkdir()
+    found = surveystatus.status(folder)
+    assert (found["rows_left"], found["seconds_left"]) == (20, pytest.approx(20 * 5.0 / 20 / 2))
+    (failure,) = found["failures"]
+    assert failure["shard"] == "rows 20 to 40 of dr1"
+    shown = io.StringIO()
+    surveystatus.show(found, Console(file=shown, width=300))
+    assert "to do: 20 exposures; time left with as many workers: 2 s" in shown.getvalue()
+    assert "dr3 is being ingested: 0 batches scanned" in shown.getvalue()
+    assert "cannot digest the exposure of obsid 30" in shown.getvalue()
+    words = [surveystatus.duration(one) for one in (59, 600, 8000, 10**6)]
+    assert words == ["59 s", "10 min", "2 h 13 min", "11 d 13 h"]
+
+
 def test_what_does_not_exist_is_named_with_what_does(client: Client, folder: Path, weights: Path) -> None:
     with pytest.raises(SurveyError, match=r"there is no survey at .*nowhere"):
         _run(client, folder / "nowhere", weights)
     with pytest.raises(SurveyError, match=r"there is no survey at .*nowhere"):
-        survey.status(folder / "nowhere")
+        surveystatus.status(folder / "nowhere")
     with pytest.raises(SurveyError, match="has no release 'dr9'; it has dr1, dr2"):
         _run(client, folder, weights, release="dr9")
     with pytest.raises(SurveyError, match="shard_rows is 0"):
@@ -340,12 +411,12 @@ def test_what_does_not_exist_is_named_with_what_does(client: Client, folder: Pat
     empty.mkdir()
     with pytest.raises(SurveyError, match="has no release yet"):
         _run(client, empty, weights)
-    assert survey.status(empty)["releases"] == []
+    assert surveystatus.status(empty)["releases"] == []
     assert not [*empty.iterdir()]
 
 
 def test_status_before_any_run(folder: Path) -> None:
-    report = survey.status(folder)
+    report = surveystatus.status(folder)
     assert (report["run"], report["catalog"], report["catalogs"]) == (None, None, [])
     assert [(one["name"], one["rows"], one["pending"]) for one in report["releases"]] == [
         ("dr1", 100, 1),
@@ -366,4 +437,4 @@ def test_a_release_that_changed_is_not_taken_for_the_one_that_was_published(
 def test_a_damaged_release_file_is_named(folder: Path) -> None:
     (folder / "releases" / "dr1" / "release.json").write_text("{}")
     with pytest.raises(SurveyError, match=r"dr1/release.json is damaged .*'created'"):
-        survey.status(folder)
+        surveystatus.status(folder)

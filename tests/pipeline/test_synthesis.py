@@ -8,7 +8,7 @@ import torch
 from scipy.integrate import quad
 from scipy.interpolate import CubicSpline
 
-from twinlines.pipeline import population, synthesis
+from twinlines.pipeline import broadening, population, synthesis
 from twinlines.pipeline.arms import ARMS, BLUE, RED, SPEED_OF_LIGHT, Arm
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.schema import PAIRS
@@ -30,12 +30,12 @@ def kept(library: Library) -> population.Population:
 
 def test_transfer_function_is_the_kernels_fourier_integral() -> None:
     def kernel(x: float) -> float:
-        e = synthesis.LIMB_DARKENING
+        e = broadening.LIMB_DARKENING
         return (2 * (1 - e) * np.sqrt(1 - x**2) + np.pi * e / 2 * (1 - x**2)) / (np.pi * (1 - e / 3))
 
     for u in (0.0, 5e-3, 0.5, 3.0, 20.0, 150.0):
         integral = quad(kernel, 0.0, 1.0, weight="cos", wvar=u, limit=400)[0] * 2
-        assert synthesis.rotation_transfer(np.array([u]))[0] == pytest.approx(integral, abs=2e-6)
+        assert broadening.rotation_transfer(np.array([u]))[0] == pytest.approx(integral, abs=2e-6)
 
 
 def disc_integration(
@@ -47,7 +47,7 @@ def disc_integration(
     angles = 2 * np.pi * (np.arange(steps) + 0.5) / steps
     x = (radii[:, None] * np.cos(angles)[None, :]).ravel()
     area = np.repeat(radii, steps)
-    e = synthesis.LIMB_DARKENING
+    e = broadening.LIMB_DARKENING
     weight = area * (1 - e + e * np.sqrt(1 - np.repeat(radii, steps) ** 2))
     # Elements of one line-of-sight velocity are the same: a fine histogram saves a million evaluations.
     edges = np.linspace(-1, 1, 401)
@@ -63,7 +63,7 @@ def disc_integration(
 @pytest.mark.parametrize(("arm", "vsini", "velocity"), [(BLUE, 35.0, 120.0), (RED, 250.0, -480.0), (BLUE, 500.0, 0.0)])
 def test_rotation_and_shift_against_disc_integration(library: Library, arm: Arm, vsini: float, velocity: float) -> None:
     flux = library.flux(arm.name, SUN)
-    fast = synthesis.broaden_and_shift(
+    fast = broadening.broaden_and_shift(
         torch.from_numpy(flux), torch.tensor([vsini]), torch.tensor([velocity]), pixels=arm.on_library
     )[0].numpy()
     slow = disc_integration(arm, flux[0].astype(np.float64), vsini, velocity)
@@ -74,7 +74,7 @@ def test_rotation_and_shift_against_disc_integration(library: Library, arm: Arm,
 @pytest.mark.parametrize("velocity", [-500.0, -3.3, 0.0, 17.0, 1000.0])
 def test_doppler_shift_against_interpolation(library: Library, velocity: float) -> None:
     flux = library.flux("R", SUN)
-    shifted = synthesis.broaden_and_shift(
+    shifted = broadening.broaden_and_shift(
         torch.from_numpy(flux), torch.zeros(1), torch.tensor([velocity]), pixels=RED.on_library
     )[0].numpy()
     spline = CubicSpline(RED.library_wavelength, flux[0].astype(np.float64))
@@ -85,7 +85,7 @@ def test_doppler_shift_against_interpolation(library: Library, velocity: float) 
 def test_broadening_is_a_gaussian(library: Library) -> None:
     flux = library.flux("B", SUN)
     sigma = 30.0
-    fast = synthesis.broaden_and_shift(
+    fast = broadening.broaden_and_shift(
         torch.from_numpy(flux), torch.zeros(1), torch.zeros(1), broadening=sigma, pixels=BLUE.on_library
     )[0].numpy()
     pixels = np.arange(-60, 61)

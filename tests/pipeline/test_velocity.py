@@ -15,9 +15,9 @@ from scipy.interpolate import CubicSpline
 
 from twinlines.pipeline import continuum, preprocess, velocity
 from twinlines.pipeline.arms import ARM_NAMES, ArmName, arm, doppler_factor, pixel_shift, velocity_of_shift
+from twinlines.pipeline.broadening import broaden_and_shift
 from twinlines.pipeline.library import Library, OutsideLibraryError
 from twinlines.pipeline.schema import Quality
-from twinlines.pipeline.synthesis import broaden_and_shift
 from twinlines.pipeline.templates import STRIDE, ArmTemplates, Templates, VelocityConfig
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -1,0 +1,102 @@
+"""Ingestion of a folder of FITS files against a bare fitsio read of the same files, with as many processes.
+
+The bare read opens every file and reads every extension, and keeps nothing. Ingestion reads every file twice (a scan by
+content, then the shards), checks it, compares it, and writes a compressed store with checksums. Files are gzipped, as
+the survey's are, three exposures each, of random numbers, half with new noise. Both are measured on warm file caches.
+
+    python benchmarks/ingest.py [--files 5000] [--workers 2] [--folder /tmp]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import fitsio
+
+from twinlines.cluster.launch import launch
+from twinlines.cluster.profiles import Local
+from twinlines.pipeline import lamost
+from twinlines.pipeline.ingest import ingest
+from twinlines.pipeline.testing import random_file
+
+DISTINCT = 100
+"""Files with noise of their own; others repeat theirs under another obsid, as making random numbers takes long."""
+
+
+def write_files(folder: Path, numbers: range) -> None:
+    for number in numbers:
+        file = replace(random_file(number % DISTINCT, 3), obsid=700_000_000 + number)
+        night = folder / f"night{number // 250:04d}"
+        night.mkdir(parents=True, exist_ok=True)
+        lamost.write(night / f"{number:07d}.fits.gz", file)
+
+
+def bare_read(paths: list[str]) -> int:
+    pixels = 0
+    for path in paths:
+        with fitsio.FITS(path) as hdus:
+            for hdu in hdus:
+                if hdu.has_data():
+                    pixels += hdu.read().size
+    return pixels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=400)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where to work; by default the system's temporary folder")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+        folder, survey = Path(scratch) / "fits", Path(scratch) / "survey"
+        step = -(-options.files // options.workers)
+        parts = [range(low, min(low + step, options.files)) for low in range(0, options.files, step)]
+        with ProcessPoolExecutor(options.workers) as pool:
+            list(pool.map(write_files, [folder] * len(parts), parts))
+            paths = sorted(map(str, folder.rglob("*.fits.gz")))
+            list(pool.map(bare_read, [paths[:2]] * options.workers))
+            shares = [paths[n :: options.workers] for n in range(options.workers)]
+            began = time.perf_counter()
+            list(pool.map(bare_read, shares))
+            bare = time.perf_counter() - began
+        stages: dict[str, float] = {}
+        with launch(Local(n_workers=options.workers)) as client:
+            began = time.perf_counter()
+
+            def tell(stage: str, done: int, total: int) -> None:
+                stages[stage] = time.perf_counter() - began
+
+            report = ingest(client, folder, survey, "r", progress=tell, files_per_task=min(256, step))
+            seconds = time.perf_counter() - began
+            began = time.perf_counter()
+            again = ingest(client, folder, survey, "again", files_per_task=min(256, step))
+            unchanged = time.perf_counter() - began
+        assert (report.files_seen, again.unchanged, again.rows) == (options.files, report.rows, 0)
+        stored = sum(path.stat().st_size for path in (survey / "releases" / "r").rglob("*") if path.is_file())
+    print(f"bare read {bare:.1f} s, ingestion {seconds:.1f} s (scan {stages['scan']:.1f} s), again {unchanged:.1f} s")
+    result = {
+        "name": "ingest",
+        "value": 1e3 * seconds / options.files,
+        "unit": "ms/file",
+        "baseline": 1e3 * bare / options.files,
+        "ratio": bare / seconds,
+        "overhead": seconds / bare,
+        "scan_ms": 1e3 * stages["scan"] / options.files,
+        "unchanged_ms": 1e3 * unchanged / options.files,
+        "rows_per_second": report.rows / seconds,
+        "stored_bytes_per_row": stored / report.rows,
+        "files": options.files,
+        "rows": report.rows,
+        "workers": options.workers,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

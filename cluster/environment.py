@@ -1,0 +1,22 @@
+"""The environment variables of every worker, whichever way it is started."""
+
+from __future__ import annotations
+
+_POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")
+ONE_THREAD = {**{f"{pool}_NUM_THREADS": "1" for pool in _POOLS}, "BLOSC_NTHREADS": "1"}
+"""One process per core beats threads, and the two together beat neither."""
+
+KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_ARENA_MAX": "1",
+}
+"""Freed memory is kept for the next array. Dask's default hands every array above 128 kB back to the system, whose
+zeroed pages then cost more than the computing. It is kept in one place for all threads: each of Zarr's would keep its
+own, and a worker's memory would grow with the number of shards that it has written."""
+
+WORKER_ENVIRONMENT = {**KEEP_MEMORY, **ONE_THREAD}
+"""All of it. The allocator and the thread pools read it when a process starts, so it must be there before Python is."""
+
+NANNY_CONFIG = {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}
+"""The same as dask's configuration, for workers that a nanny of this configuration starts."""

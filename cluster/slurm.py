@@ -1,0 +1,224 @@
+"""Jobs of a SLURM cluster: what is asked of SLURM and run in each job, through dask-jobqueue.
+
+Each job starts one command that starts one worker for every core (``dask worker``) or every GPU (``dask cuda worker``).
+Workers leave by themselves before the walltime, at staggered times, and hand over what they have; then another job
+takes their place. What a job needs travels in its script: environment, credentials' paths, lifetime.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import dask
+from dask.utils import parse_bytes
+from distributed.security import Security
+
+from twinlines.cluster.environment import WORKER_ENVIRONMENT
+from twinlines.cluster.errors import LaunchError, ProfileError
+from twinlines.cluster.profiles import Slurm, walltime_seconds
+from twinlines.cluster.security import LOOPBACK
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from twinlines.cluster.slurmjobs import SlurmJobs
+
+NAME = "twinlines"
+"""Name of the jobs, and the beginning of their workers' names."""
+
+_LONGEST_STAGGER = 15 * 60
+_QUICK = 300.0  # seconds; see SlurmJobs
+
+POLL = 15.0
+"""Seconds between looks at the queue while no worker has come."""
+
+
+def _package() -> ModuleType:
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise LaunchError(
+            "the profile 'slurm' needs the package dask-jobqueue, which is missing; install it with: "
+            "pip install 'twinlines[slurm]'"
+        ) from error
+    module: ModuleType = dask_jobqueue
+    return module
+
+
+def _given(profile: Slurm, field: str, key: str) -> Any:
+    """Value of a field, or what dask's configuration says instead."""
+    value = getattr(profile, field)
+    if value is None:
+        value = dask.config.get(f"jobqueue.slurm.{key}", default=None)
+    if value is None:
+        raise ProfileError(f"slurm: {field} is not set; say it in the site's file, or as jobqueue.slurm.{key}")
+    return value
+
+
+def lifetime(walltime: str, stagger: float | None, leave_before: float) -> tuple[int, int]:
+    """When workers leave by themselves: (mean lifetime, most that it differs), seconds.
+
+    Raises
+    ------
+    ProfileError
+        If the walltime is too short for it.
+    """
+    seconds = walltime_seconds(walltime)
+    spread = min(seconds / 20, _LONGEST_STAGGER) if stagger is None else stagger
+    mean = seconds - leave_before - spread
+    if mean <= spread:
+        raise ProfileError(
+            f"slurm: the walltime {walltime} leaves workers no time: they leave {leave_before:g} s before its end, "
+            f"some {2 * spread:g} s earlier; ask for more, or lower leave_before and stagger"
+        )
+    return int(mean), int(spread)
+
+
+def job_options(profile: Slurm) -> dict[str, Any]:
+    """Keyword arguments of a job of dask-jobqueue, but for security.
+
+    Raises
+    ------
+    ProfileError
+        If cores, memory or walltime are given neither by the profile nor by dask's configuration, or do not fit.
+    LaunchError
+        If dask-jobqueue is missing.
+    """
+    _package()  # also loads its part of dask's configuration
+    cores = int(_given(profile, "cores", "cores"))
+    walltime = str(_given(profile, "walltime", "walltime"))
+    mean, spread = lifetime(walltime, profile.stagger, profile.leave_before)
+    logs = profile.log_directory.absolute()
+    options: dict[str, Any] = {
+        "job_name": NAME,
+        "cores": profile.gpus or cores,
+        "processes": profile.gpus or cores,
+        "job_cpu": cores,
+        "memory": int(parse_bytes(_given(profile, "memory", "memory"))),
+        "walltime": walltime,
+        "queue": profile.queue,
+        "account": profile.account,
+        "python": shlex.quote(profile.python or sys.executable),
+        "local_directory": profile.local_directory,
+        "job_extra_directives": [
+            # Not dask-jobqueue's log_directory, which makes the folder also where nothing is launched.
+            f"-o {logs}/{NAME}-%j.log",
+            *([f"--gres={profile.gres or f'gpu:{profile.gpus}'}"] if profile.gpus else []),
+            *(profile.directives or dask.config.get("jobqueue.slurm.job-extra-directives")),
+        ],
+        "job_script_prologue": [
+            *(f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()),
+            # As variables, since 'dask cuda worker' has no options for it.
+            f"export DASK_DISTRIBUTED__WORKER__LIFETIME__DURATION={mean}s",
+            f"export DASK_DISTRIBUTED__WORKER__LIFETIME__STAGGER={spread}s",
+            *(profile.prologue or dask.config.get("jobqueue.slurm.job-script-prologue")),
+        ],
+        "worker_extra_args": ["--dashboard-address", LOOPBACK],
+        "interface": profile.interface,
+    }
+    if profile.gpus:
+        # 0: what exceeds device memory is an error, not a silent crawl.
+        options["worker_command"] = "dask_cuda.cli"
+        options["worker_extra_args"] += ["--resources", "GPU=1", "--device-memory-limit", "0"]
+    return options
+
+
+def job_script(profile: Slurm, security: Security | None, scheduler: str) -> str:
+    """Script of a job, as it would be given to sbatch; starts nothing and makes no file.
+
+    Raises
+    ------
+    ProfileError, LaunchError
+        As :func:`job_options`.
+    """
+    job = _package().slurm.SLURMJob(scheduler, f"{NAME}-0", security=security, protocol=_protocol(security),
+                                    **job_options(profile))  # fmt: skip
+    return str(job.job_script())
+
+
+def start(profile: Slurm, security: Security | None) -> SlurmJobs:
+    """Start a scheduler in this process and submit the jobs.
+
+    Raises
+    ------
+    ProfileError
+        As :func:`job_options`.
+    LaunchError
+        If there is no SLURM here, or it refuses a job.
+    """
+    options = job_options(profile)
+    if shutil.which("sbatch") is None:
+        raise LaunchError("there is no command sbatch on this machine; launch from a login node of the SLURM cluster")
+    from twinlines.cluster.slurmjobs import SlurmJobs
+
+    listen = {key: value for key in ("host", "interface") if (value := getattr(profile, key)) is not None}
+    mean, spread = lifetime(options["walltime"], profile.stagger, profile.leave_before)
+    cluster = SlurmJobs(
+        quick=min(_QUICK, (mean - spread) / 2),
+        name=NAME,
+        security=security,
+        protocol=_protocol(security),
+        scheduler_options={"dashboard_address": LOOPBACK, "port": profile.port, **listen},
+        silence_logs="critical",
+        **options,
+    )
+    try:
+        Path(profile.log_directory).mkdir(parents=True, exist_ok=True)
+        cluster.submit(profile.jobs)
+    except RuntimeError as error:
+        cluster.close()
+        raise LaunchError(f"SLURM does not take the job: {error}") from error
+    except BaseException:
+        cluster.close()
+        raise
+    return cluster
+
+
+def wait_for_worker(profile: Slurm, cluster: SlurmJobs, client: Client) -> None:
+    """Wait until the first worker has come, as long as ``profile`` says, but not longer than there are jobs.
+
+    Raises
+    ------
+    LaunchError
+        If none came.
+    """
+    logs = profile.log_directory.absolute()
+    until = time.monotonic() + profile.wait
+    looks_without_jobs = 0
+    while time.monotonic() < until:
+        try:
+            client.wait_for_workers(1, timeout=min(POLL, profile.wait))
+        except TimeoutError:
+            # Twice, since a job may have ended between its worker's coming and our seeing it.
+            looks_without_jobs = 0 if _in_queue(cluster.job_ids) else looks_without_jobs + 1
+            if looks_without_jobs > 1:
+                raise LaunchError(f"the jobs ended before a worker came; their output in {logs} says why") from None
+        else:
+            return
+    raise LaunchError(
+        f"no worker came within {profile.wait:g} s; 'squeue --me' says what the jobs wait for, and the output of those "
+        f"that run is in {logs}. Raise 'wait' in the site's file if the queue is long"
+    )
+
+
+def _in_queue(jobs: list[str]) -> bool:
+    """Whether SLURM still knows one of the jobs; if it does not answer, it may."""
+    command = ["squeue", "--noheader", "--format=%i", f"--jobs={','.join(jobs)}"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    if answer.returncode:
+        return "invalid job id" not in answer.stderr.lower()
+    return bool(answer.stdout.strip())
+
+
+def _protocol(security: Security | None) -> str:
+    return "tcp://" if security is None else "tls://"

@@ -1,0 +1,160 @@
+"""One tile of spectra judged by all members of an arm: what the hot loop repeats.
+
+A tile has a constant shape whatever a call holds, because kernels choose their order of summation by the shape of their
+operands; a tile that is not full is judged whole, and what is in its empty places is thrown away.
+
+* On a CPU (:class:`HostTile`) convolutions see one spectrum with its draws, whose activations stay in a core's cache.
+  The dense layers see the tile at once: their weights, megabytes for each member, are then read once for a tile and not
+  once for a spectrum. That a row of such a product does not depend on its place is checked at run time
+  (:func:`tile_size`), and the tile is one spectrum where it does not hold.
+* On CUDA (:class:`DeviceTile`) noise, networks and sigmoid are one captured graph with static inputs and outputs. No
+  GPU was at hand: its arithmetic is tested on a CPU, its capture and its speed are not measured.
+
+Knows neither penalties nor percentiles nor files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from torch import Tensor
+
+from twinlines.models import philox
+from twinlines.models.folded import FoldedNetwork, apply_dense
+from twinlines.models.noise import normal
+
+_MOST_SPECTRA = 8
+# Features of a tile, bytes: they should stay in the cache that a core shares with others.
+_FEATURE_BYTES = 8 << 20
+# Draws in one tile on a GPU: enough to fill it; a stride-1 network's activations are then some gigabytes.
+_DEVICE_ROWS = 1280
+
+
+def tile_size(members: Sequence[FoldedNetwork], n_draws: int) -> int:
+    """Spectra in a tile on a CPU: as many as the cache holds, or one where a row's place would change its bits."""
+    row = max(member.units * member.dtype.itemsize for member in members)
+    spectra = max(1, min(_MOST_SPECTRA, _FEATURE_BYTES // (row * n_draws)))
+    heads = {(tuple(tuple(weight.shape) for weight, _ in member.dense), member.dtype) for member in members}
+    alike = all(_places_are_alike(shapes, dtype, spectra, n_draws) for shapes, dtype in heads)
+    return spectra if alike else 1
+
+
+@lru_cache
+def _places_are_alike(shapes: tuple[tuple[int, int], ...], dtype: torch.dtype, spectra: int, n_draws: int) -> bool:
+    """Whether dense layers of these shapes give a spectrum the same bits at every place in a tile.
+
+    Which kernel computes which row is a matter of shapes and not of values: rows of random numbers, summed over
+    hundreds of products, show it. Libraries for matrix products do not promise it, and some break it for small shapes.
+    """
+    generator = torch.Generator().manual_seed(0)
+    dense = [
+        (torch.randn(shape, generator=generator).to(dtype), torch.randn(shape[0], generator=generator).to(dtype))
+        for shape in shapes
+    ]
+    features = torch.randn((n_draws, shapes[0][1]), generator=generator).to(dtype)
+    with torch.inference_mode():
+        logits = apply_dense(features.repeat(spectra, 1), dense, 0.01).view(spectra, n_draws)
+    return bool((logits == logits[0]).all())
+
+
+class HostTile:
+    """Tiles on a CPU. Its buffers live as long as it does; one serves one thread."""
+
+    def __init__(self, members: Sequence[FoldedNetwork], arm: int, n_pixels: int, n_draws: int) -> None:
+        self.members = members
+        self.arm = arm
+        self.n_draws = n_draws
+        self.spectra = tile_size(members, n_draws)
+        shape = (self.spectra, n_draws, n_pixels)
+        self._clipped = {clip: torch.zeros(shape) for clip in {member.clip for member in members}}
+        # What stands in empty places must only be finite.
+        self._features = {
+            (member.units, member.dtype): torch.zeros((self.spectra * n_draws, member.units), dtype=member.dtype)
+            for member in members
+        }
+        self._logits = np.empty((len(members), self.spectra, n_draws), np.float32)
+
+    def __call__(
+        self, flux: NDArray[np.float32], sigma: NDArray[np.float32], keys: NDArray[np.int64], seed: int
+    ) -> NDArray[np.float32]:
+        """Probabilities (member, spectrum, draw) float32 of up to :attr:`spectra` spectra, (spectrum, pixel) each."""
+        for place in range(len(flux)):
+            noisy = normal(keys[place : place + 1], self.arm, seed, self.n_draws, flux.shape[1])[0]
+            noisy *= sigma[place]
+            noisy += flux[place] - np.float32(1.0)
+            for clip, clipped in self._clipped.items():
+                torch.clamp(torch.from_numpy(noisy), -clip, clip, out=clipped[place])
+        for logits, member in zip(self._logits, self.members, strict=True):
+            features, clipped = self._features[member.units, member.dtype], self._clipped[member.clip]
+            for place in range(len(flux)):
+                start = place * self.n_draws
+                features[start : start + self.n_draws] = member.features(clipped[place])
+            logits[:] = member.logits(features).view(self.spectra, self.n_draws).numpy()
+        # SciPy's, because torch's sigmoid gives other bits to the few elements that do not fill a vector register.
+        probabilities: NDArray[np.float32] = expit(self._logits[:, : len(flux)])
+        return probabilities
+
+
+class DeviceTile:
+    """Tiles on a device that makes its own noise; on CUDA a captured graph, elsewhere the same steps one by one."""
+
+    def __init__(
+        self,
+        members: Sequence[FoldedNetwork],
+        arm: int,
+        n_pixels: int,
+        n_draws: int,
+        device: str | torch.device,
+        spectra: int | None = None,
+    ) -> None:
+        self.members = members
+        self.arm = arm
+        self.n_draws = n_draws
+        self.spectra = spectra or max(1, _DEVICE_ROWS // n_draws)
+        self._flux = torch.ones((self.spectra, n_pixels), device=device)
+        self._sigma = torch.zeros((self.spectra, n_pixels), device=device)
+        self._keys = torch.zeros((self.spectra, 2), dtype=torch.int64, device=device)
+        self._seed = torch.zeros((), dtype=torch.int64, device=device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if torch.device(device).type == "cuda":
+            self._capture()
+
+    def __call__(
+        self, flux: NDArray[np.float32], sigma: NDArray[np.float32], keys: NDArray[np.int64], seed: int
+    ) -> NDArray[np.float32]:
+        """Probabilities (member, spectrum, draw) float32 of up to :attr:`spectra` spectra, (spectrum, pixel) each."""
+        for static, given in ((self._flux, flux), (self._sigma, sigma), (self._keys, keys)):
+            static[: len(given)].copy_(torch.from_numpy(np.ascontiguousarray(given)))
+        self._seed.fill_(philox.signed(seed))
+        if self._graph is None:
+            self._out = self._compute()
+        else:
+            self._graph.replay()
+        return self._out[:, : len(flux)].cpu().numpy()
+
+    def _compute(self) -> Tensor:
+        noise = philox.normal(self._keys, self.arm, self._seed, self.n_draws, self._flux.shape[1])
+        noisy = (noise * self._sigma[:, None] + (self._flux - 1.0)[:, None]).flatten(0, 1)
+        logits = torch.stack([member(noisy) for member in self.members])
+        return torch.sigmoid(logits).view(-1, self.spectra, self.n_draws)
+
+    def _capture(self) -> None:
+        # TF32 would make the float32 reference mode something else.
+        with (
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+        ):
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    self._compute()
+            torch.cuda.current_stream().wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._out = self._compute()

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+
+#SBATCH -J twinlines
+#SBATCH -p regular
+#SBATCH -A astro
+#SBATCH -n 1
+#SBATCH --cpus-per-task=32
+#SBATCH --mem=120G
+#SBATCH -t 1-00:00:00
+#SBATCH -o /shared/me/logs/twinlines-%j.log
+#SBATCH --constraint=avx512
+export MALLOC_TRIM_THRESHOLD_=268435456
+export MALLOC_MMAP_THRESHOLD_=33554432
+export MALLOC_ARENA_MAX=1
+export OMP_NUM_THREADS=1
+export MKL_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS=1
+export NUMEXPR_NUM_THREADS=1
+export RAYON_NUM_THREADS=1
+export BLOSC_NTHREADS=1
+export DASK_DISTRIBUTED__WORKER__LIFETIME__DURATION=85380s
+export DASK_DISTRIBUTED__WORKER__LIFETIME__STAGGER=900s
+module load gcc
+/opt/twinlines/bin/python -m distributed.cli.dask_worker tls://login1:8786 --name twinlines-0 --nthreads 1 --memory-limit 3.75GiB --nworkers 32 --nanny --death-timeout 60 --local-directory $TMPDIR --dashboard-address 127.0.0.1:0 --protocol tls:// --tls-ca-file /shared/me/tls-XXXXXXXX/cert.pem --tls-cert /shared/me/tls-XXXXXXXX/cert.pem --tls-key /shared/me/tls-XXXXXXXX/key.pem

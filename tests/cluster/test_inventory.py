@@ -1,0 +1,111 @@
+"""What workers say they are, and that one that differs from the client does no work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from distributed import Client
+
+from twinlines.cluster import inventory
+from twinlines.cluster.errors import LaunchError
+from twinlines.cluster.inventory import Report, admitting, collect, describe, expectation, mismatch
+from twinlines.cluster.launch import launch
+from twinlines.cluster.profiles import Address, Local
+from twinlines.models.precision import has_bfloat16
+
+HERE = Report("node1", {"python": "3.11", "torch": "2.13.0", "numpy": "2.4.6"}, "cpu", "x86_64", bfloat16=True)
+
+
+def test_workers_say_what_they_are(client: Client) -> None:
+    reports = collect(client, has_bfloat16)
+    assert set(reports) == set(client.scheduler_info()["workers"])
+    mine = describe(has_bfloat16)
+    for report in reports.values():
+        assert report.versions == mine.versions
+        assert (report.device, report.bfloat16, report.threads) == (mine.device, has_bfloat16("cpu"), 1)
+        assert report.memory > 2**20
+    assert mine.versions["torch"][0].isdigit()
+    assert "+" not in mine.versions["torch"]
+    assert "missing" not in mine.versions.values()
+
+
+def test_a_description_imports_nothing_unless_hardware_is_asked_for() -> None:
+    code = "import sys; from twinlines.cluster.inventory import describe; describe(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        (HERE, None),
+        (replace(HERE, host="node2", device_name="other"), None),
+        (
+            replace(HERE, versions={**HERE.versions, "numpy": "2.3.0"}),
+            "the worker tls://w:1 on node1 has numpy 2.3.0, and the client 2.4.6; .*install the same version on both",
+        ),
+        (replace(HERE, versions={"python": "3.11", "numpy": "2.4.6"}), "has torch missing, and the client 2.13.0"),
+        (replace(HERE, bfloat16=False), "computes on cpu, float32, others on cpu, bfloat16; .*mixed-hardware"),
+        (replace(HERE, device="cuda"), "computes on cuda, bfloat16, others on cpu, bfloat16"),
+    ],
+)
+def test_a_mismatch_names_worker_package_and_both_versions(there: Report, message: str | None) -> None:
+    found = mismatch("tls://w:1", there, HERE)
+    if message is None:
+        assert found is None
+    else:
+        with pytest.raises(LaunchError, match=message):
+            raise LaunchError(found)
+
+
+def test_mixed_hardware_has_to_be_said() -> None:
+    here = describe()
+    slow, fast = replace(here, device="cpu", bfloat16=False), replace(here, device="cpu", bfloat16=True)
+    assert mismatch("w", fast, expectation([slow, fast], mixed_hardware=False)) is not None
+    assert mismatch("w", fast, expectation([slow, fast], mixed_hardware=True)) is None
+
+
+@contextmanager
+def _other_numpy() -> Iterator[None]:
+    """This client has another numpy than its workers, as far as it knows."""
+    real = dict(inventory.versions())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inventory, "versions", lambda: {**real, "numpy": "1.0.0"})
+        yield
+
+
+def test_a_worker_with_another_version_is_refused_before_work_and_keeps_running(client: Client) -> None:
+    with (
+        _other_numpy(),
+        pytest.raises(LaunchError, match=r"the worker tcp://.* has numpy .*, and the client 1\.0\.0"),
+        launch(Address(client.scheduler.address)),
+    ):
+        pytest.fail("the context was entered")
+    assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_a_worker_that_joins_later_with_another_version_is_ended(tmp_path: Path) -> None:
+    # Python takes a package's version from the first folder that has its metadata; the code stays the same.
+    metadata = tmp_path / "numpy-0.0.1.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
+    told: list[str] = []
+    with launch(Local(n_workers=1)) as client:
+        first = set(client.scheduler_info()["workers"])
+        with admitting(client, probe=None, mixed_hardware=False, tell=told.append):
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address, "--no-nanny"],
+                env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                stderr=subprocess.DEVNULL,
+            )
+            assert worker.wait(timeout=300) == 0
+            assert set(client.scheduler_info()["workers"]) == first
+            assert client.submit(sum, [1, 2]).result() == 3
+    assert len(told) == 1
+    assert "has numpy 0.0.1, and the client" in told[0]
