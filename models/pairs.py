@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -92,6 +92,10 @@ class PairArrays:
             raise PairsError(f"no pair is of the split {SPLITS[split]!r}; split pairs into {SPLITS}")
         return rows
 
+    def remembering(self) -> PairArrays:
+        """The same pairs; what is read of them stays in memory, for several members that read the same."""
+        return _Remembered(**{item.name: getattr(self, item.name) for item in fields(self)})
+
     def read(self, split: int) -> Split:
         """Read one split into memory.
 
@@ -113,6 +117,16 @@ class PairArrays:
             np.clip(mine, -_LIMIT, _LIMIT, out=kept[done : done + len(mine)], casting="same_kind")
             done += len(mine)
         return Split(kept, self.label[rows].astype(np.float32), self.snr[rows])
+
+
+@dataclass(frozen=True)
+class _Remembered(PairArrays):
+    _splits: dict[int, Split] = field(default_factory=dict, repr=False, compare=False)
+
+    def read(self, split: int) -> Split:
+        if split not in self._splits:
+            self._splits[split] = super().read(split)
+        return self._splits[split]
 
 
 def _blocks(flux: ArrayLike) -> Iterator[tuple[int, NDArray[np.float32]]]:

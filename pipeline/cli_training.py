@@ -44,6 +44,13 @@ class ArmOption(StrEnum):
     R = "R"
 
 
+class ScheduleOption(StrEnum):
+    """How the learning rate falls."""
+
+    VALIDATION = "validation"
+    LINEAR = "linear"
+
+
 class SplitOption(StrEnum):
     """Which pairs are judged."""
 
@@ -146,6 +153,26 @@ def train(
     ] = None,
     members: Annotated[int, typer.Option("--members", min=1, help="Members for each arm and penalty.")] = 5,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Most epochs of one member.")] = 60,
+    schedule: Annotated[
+        ScheduleOption,
+        typer.Option("--schedule", help="How the learning rate falls; linear: to zero at the last epoch."),
+    ] = ScheduleOption.VALIDATION,
+    network: Annotated[
+        str,
+        typer.Option(
+            "--network", help="Sizes: default, small, first, wide, lenet5, or a TOML file.", metavar="NAME|FILE"
+        ),
+    ] = "default",
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="Later penalties start at the member's weights at the first one.")
+    ] = False,
+    warm_epochs: Annotated[int, typer.Option("--warm-epochs", min=1, help="Most epochs of a warm start.")] = 1,
+    warm_learning_rate: Annotated[
+        float, typer.Option("--warm-learning-rate", min=0.0, help="Learning rate of a warm start.")
+    ] = 3.0e-4,
+    warm_pairs: Annotated[
+        int, typer.Option("--warm-pairs", min=0, help="Pairs shown in an epoch of a warm start; 0: all.")
+    ] = 0,
     seed: SeedOption = 0,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
@@ -153,20 +180,22 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train an ensemble, one member a task. Killed, each member goes on after its last epoch."""
+    from twinlines.pipeline.training import Training, WarmStart
     from twinlines.pipeline.training import train as run_train
+    from twinlines.pipeline.trainingconfig import read_sizes
 
+    training = Training(
+        arms=[one.value for one in arm or list(ArmOption)],
+        penalties=penalty or [16],
+        members=members,
+        epochs=epochs,
+        seed=seed,
+        schedule=schedule.value,
+        sizes=read_sizes(network),
+        warm_start=WarmStart(warm_epochs, warm_learning_rate, warm_pairs) if warm_start else None,
+    )
     with connected(cluster, workers, insecure) as client, console.progress() as progress:
-        metrics = run_train(
-            client,
-            pairs,
-            out,
-            arms=[one.value for one in arm or list(ArmOption)],
-            penalties=penalty or [16],
-            members=members,
-            epochs=epochs,
-            seed=seed,
-            progress=progress,
-        )
+        metrics = run_train(client, pairs, out, training, progress=progress)
     columns = ("epochs", "best_epoch", "validation_loss", "test_tpr", "test_fpr", "test_tpr_at_fpr_0.001")
     rows: list[tuple[object, ...]] = [
         (name, *(round(one[column], 5) for column in columns)) for name, one in sorted(metrics.items())

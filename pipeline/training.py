@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from distributed import Client
 
 from twinlines.cluster.window import run_window
 from twinlines.models import checkpoint
@@ -16,25 +17,73 @@ from twinlines.models.pairs import load_pairs
 from twinlines.models.training import TrainingConfig, train_member
 from twinlines.pipeline import stores
 from twinlines.pipeline.arms import arm as named_arm
-from twinlines.pipeline.progress import Progress
+from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import PAIRS
+from twinlines.pipeline.trainingfigures import learning_curves
 
 Metrics = dict[str, float]
 
 
+@dataclass(frozen=True)
+class WarmStart:
+    """How a member learns its second and later penalties: briefly, from its own weights at the first."""
+
+    epochs: int = 1
+    """Most epochs at each such penalty."""
+    learning_rate: float = 3.0e-4
+    """Adam's learning rate at the start."""
+    pairs: int = 0
+    """Pairs shown in an epoch; 0: all."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an ensemble is trained like."""
+
+    arms: Sequence[str] = ("B", "R")
+    """Arms."""
+    penalties: Sequence[int] = (16,)
+    """Penalties; with a warm start, the first is trained from random weights and the others from the first."""
+    members: int = 5
+    """Members for each arm and penalty."""
+    epochs: int = 60
+    """Most epochs of a member."""
+    seed: int = 0
+    """Seed of the ensemble."""
+    schedule: str = "validation"
+    """How the learning rate falls: see :attr:`twinlines.models.training.TrainingConfig.schedule`."""
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of :class:`~twinlines.models.network.NetworkConfig` that are not the default ones."""
+    warm_start: WarmStart | None = None
+    """How later penalties start at the first one's weights; None: every member starts at random ones."""
+
+    def chains(self) -> Iterator[tuple[TrainingConfig, ...]]:
+        """Members that one task trains, one after the other; the first is the parent of the others."""
+        for member in range(1, self.members + 1):
+            for name in self.arms:
+                network = NetworkConfig(named_arm(name).n_pixels, **self.sizes)
+                first, *later = (
+                    TrainingConfig(
+                        *(name, penalty, network, member, self.seed), max_epochs=self.epochs, schedule=self.schedule
+                    )
+                    for penalty in self.penalties
+                )
+                if self.warm_start is None:
+                    yield from ((one,) for one in (first, *later))
+                else:
+                    yield (first, *(self._warm(one, self.warm_start) for one in later))
+
+    @staticmethod
+    def _warm(config: TrainingConfig, warm: WarmStart) -> TrainingConfig:
+        return replace(config, max_epochs=warm.epochs, learning_rate=warm.learning_rate, epoch_pairs=warm.pairs)
+
+
 def train(
-    client: Any,
-    pairs: Path,
-    out: Path,
-    *,
-    arms: Sequence[str] = ("B", "R"),
-    penalties: Sequence[int] = (16,),
-    members: int = 5,
-    epochs: int = 60,
-    seed: int = 0,
-    progress: Progress | None = None,
+    client: Client, pairs: Path, out: Path, training: Training = Training(), *, progress: Progress = silent
 ) -> dict[str, Metrics]:
-    """Train ``members`` members for each arm and penalty; metrics by the stem of the weights' file.
+    """Train an ensemble; metrics by the stem of the weights' file.
+
+    As members finish, the figure ``learning.png`` in ``out`` is drawn anew.
 
     Parameters
     ----------
@@ -45,8 +94,8 @@ def train(
     out
         Folder of the ensemble. Members that are there already, made with the same settings, are kept; members that were
         interrupted go on after their last epoch.
-    arms, penalties, members, epochs, seed
-        See :class:`twinlines.models.training.TrainingConfig`.
+    training
+        Which members, and how.
     progress
         Called with (stage, done, total) as members finish.
 
@@ -56,27 +105,33 @@ def train(
         If there is no store at ``pairs``.
     SchemaError
         If it is no training store.
+    TrainingError, PairsError
+        If the settings are impossible, a member cannot be trained, or its loss is no longer finite.
     """
-    sizes = {name: NetworkConfig(named_arm(name).n_pixels) for name in arms}
-    stores.open_store(pairs, PAIRS)  # so that a wrong path is one clear error before any worker starts
-
-    def tasks() -> Iterator[tuple[str, TrainingConfig, str]]:
-        for member in range(1, members + 1):
-            for penalty in penalties:
-                for name in arms:
-                    base = TrainingConfig(name, penalty, sizes[name], seed=seed, max_epochs=epochs)
-                    yield str(pairs), replace(base, member=member), str(out)
-
-    total = members * len(penalties) * len(arms)
+    chains = list(training.chains())  # impossible settings are one clear error before any worker starts
+    for chain in chains:
+        chain[0].network.lengths()
+    stores.open_store(pairs, PAIRS).close()
+    total = sum(len(chain) for chain in chains)
     metrics: dict[str, Metrics] = {}
-    for (_, config, _), future in run_window(client, train_one, tasks()):
-        metrics[checkpoint.stem(config.arm, config.penalty, config.member)] = future.result()
-        if progress:
-            progress("train", len(metrics), total)
+    progress("train", 0, total)
+    for _, future in run_window(client, train_chain, ((str(pairs), chain, str(out)) for chain in chains)):
+        metrics |= future.result()
+        learning_curves(out)
+        progress("train", len(metrics), total)
     return metrics
 
 
-def train_one(pairs: str, config: TrainingConfig, out: str) -> Metrics:
-    """Train one member in this process, on one thread."""
+def train_chain(pairs: str, chain: Sequence[TrainingConfig], out: str) -> dict[str, Metrics]:
+    """Train members in this process, on one thread: the first, then the others from its weights."""
     torch.set_num_threads(1)
-    return train_member(load_pairs(Path(pairs), config.arm), config, Path(out))
+    first = chain[0]
+    # Each would read and unpack the whole store again.
+    found, folder = load_pairs(Path(pairs), first.arm).remembering(), Path(out)
+    parent = folder / f"{checkpoint.stem(first.arm, first.penalty, first.member)}{checkpoint.SUFFIX}"
+    return {
+        checkpoint.stem(config.arm, config.penalty, config.member): train_member(
+            found, config, folder, parent=None if config is first else parent
+        )
+        for config in chain
+    }

@@ -22,6 +22,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from twinlines.models.network import PRESETS, NetworkConfig
 from twinlines.pipeline import priors
 from twinlines.pipeline.extras import Extras
 from twinlines.pipeline.population import PARAMETERS, TABLE1, Priors
@@ -112,3 +113,37 @@ def _value(where: str, standard: object, found: object) -> object:
             return float(found)
         case _:
             return priors.parse(found, where)
+
+
+def read_sizes(name: str) -> dict[str, Any]:
+    """Sizes of a network: one of :data:`twinlines.models.network.PRESETS`, or what a TOML file says of them.
+
+    Raises
+    ------
+    ConfigError
+        If there is neither; or if the file cannot be read, or a name or a type in it is wrong.
+    """
+    if name in PRESETS:
+        return dict(PRESETS[name])
+    path = Path(name)
+    if not path.suffix:
+        raise ConfigError(f"no network is called {name!r}; there are {', '.join(PRESETS)}, or name a TOML file")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+    standard = {item.name: item.default for item in fields(NetworkConfig) if item.name not in _GIVEN}
+    return {
+        key: _size(f"{path}: {key}", standard[key], value) for key, value in _only(f"{path}", content, standard).items()
+    }
+
+
+_GIVEN = ("n_pixels", "architecture")
+
+
+def _size(where: str, standard: object, found: object) -> Any:
+    if not isinstance(standard, tuple):
+        return _value(where, standard, found)
+    if not isinstance(found, list) or not all(type(one) is int and one > 0 for one in found):
+        raise ConfigError(f"{where} is {found!r}; write it as a list of numbers above 0, such as {list(standard)}")
+    return tuple(found)

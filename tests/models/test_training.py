@@ -10,9 +10,10 @@ import torch
 
 from twinlines.models import checkpoint, training
 from twinlines.models.augmentation import Augmentation
+from twinlines.models.batches import Batch, batches
 from twinlines.models.evaluation import evaluate, logits_of
 from twinlines.models.network import NetworkConfig
-from twinlines.models.pairs import TEST, VALIDATION, PairArrays
+from twinlines.models.pairs import SPLITS, TEST, VALIDATION, PairArrays, PairsError
 from twinlines.models.training import Epoch, TrainingConfig, TrainingError, train_member
 
 
@@ -162,7 +163,10 @@ def test_pairs_of_another_length_are_refused(pairs: PairArrays, config: Training
 
 
 def test_a_loss_that_explodes_is_an_error(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="lower the learning rate"):
+    with pytest.raises(
+        TrainingError,
+        match="batch 2, at learning rate 1e\\+38: from its beginning the same command with a lower learning rate",
+    ):
         train_member(pairs, replace(config, learning_rate=1e38), tmp_path)
 
 
@@ -193,3 +197,123 @@ def test_the_test_split_is_never_shown(pairs: PairArrays, config: TrainingConfig
     first, second = (checkpoint.load(tmp_path / each / "B_p1_m1.safetensors")[0] for each in "ab")
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
+
+
+def test_a_linear_schedule_falls_to_zero_and_shows_what_it_is_asked(
+    pairs: PairArrays, config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    shown: list[int] = []
+    step = training._step
+
+    def watched(run: training.Run, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> torch.Tensor:
+        rates.append(run.optimizer.param_groups[0]["lr"])
+        shown.append(len(batch.flux))
+        return step(run, config, batch, dropout)
+
+    monkeypatch.setattr(training, "_step", watched)
+    linear = replace(config, schedule="linear", max_epochs=3, epoch_pairs=40, learning_rate=3e-3)
+    epochs: list[Epoch] = []
+    train_member(pairs, linear, tmp_path, progress=epochs.append)
+    assert sum(shown) == 3 * 40
+    steps = len(rates)
+    np.testing.assert_allclose(rates, 3e-3 * (1 - np.arange(steps) / steps), rtol=1e-9)
+    assert [epoch.learning_rate for epoch in epochs] == pytest.approx([3e-3, 2e-3, 1e-3])
+
+
+def test_a_linear_run_cannot_be_made_longer(pairs: PairArrays, config: TrainingConfig, tmp_path: Path) -> None:
+    linear = replace(config, schedule="linear", max_epochs=3)
+    whole = train_member(pairs, linear, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train_member(pairs, linear, tmp_path / "killed", progress=kill_after(2))
+    with pytest.raises(TrainingError, match="max_epochs = 3, asked for is 4"):
+        train_member(pairs, replace(linear, max_epochs=4), tmp_path / "killed")
+    assert train_member(pairs, linear, tmp_path / "killed") == whole
+
+
+def test_a_warm_start_begins_at_its_parent_and_says_so(
+    pairs: PairArrays, config: TrainingConfig, tmp_path: Path
+) -> None:
+    train_member(pairs, config, tmp_path)
+    parent = tmp_path / "B_p1_m1.safetensors"
+    # With hardly any learning, the weights stay the parent's.
+    warm = replace(config, penalty=4, max_epochs=1, learning_rate=1e-12)
+    train_member(pairs, warm, tmp_path, parent=parent)
+    first, again = checkpoint.load(parent)[0], checkpoint.load(tmp_path / "B_p4_m1.safetensors")[0]
+    assert torch.equal(first.last.weight, again.last.weight)
+    header = checkpoint.load(tmp_path / "B_p4_m1.safetensors")[1]
+    assert header.parent == checkpoint.file_digest(parent)
+    assert header.torch == torch.__version__
+    assert checkpoint.load(parent)[1].parent is None
+    with pytest.raises(TrainingError, match="parent = "):
+        train_member(pairs, warm, tmp_path)
+    with pytest.raises(TrainingError, match="weights of arm B; a member of arm R cannot start there"):
+        train_member(pairs, replace(warm, arm="R"), tmp_path / "red", parent=parent)
+    small = replace(config.network, dense=(4,))
+    with pytest.raises(TrainingError, match=r"dense = \(16, 8\), asked for is \(4,\)"):
+        train_member(pairs, replace(warm, network=small), tmp_path / "other", parent=parent)
+    (tmp_path / "cut.safetensors").write_bytes(parent.read_bytes()[:1000])
+    with pytest.raises(checkpoint.CheckpointError, match=r"cut\.safetensors"):
+        train_member(pairs, warm, tmp_path / "cut", parent=tmp_path / "cut.safetensors")
+
+
+def test_a_loss_that_is_no_number_names_its_batch_and_keeps_the_last_epoch(
+    pairs: PairArrays, config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_member(pairs, config, tmp_path / "whole")
+    step, steps = training._step, 0
+
+    def broken(run: training.Run, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        loss = step(run, config, batch, dropout)
+        return loss * torch.nan if len(run.history) == 2 and steps % 3 == 0 else loss
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "_step", broken)
+        with pytest.raises(
+            TrainingError,
+            match=r"became nan in epoch 3, batch \d+, at learning rate 0\.001; the state after epoch 2 is in",
+        ):
+            train_member(pairs, config, tmp_path / "broken")
+    assert train_member(pairs, config, tmp_path / "broken") == whole
+
+
+@pytest.mark.parametrize("lacking", [VALIDATION, TEST])
+def test_a_split_that_is_not_there_is_an_error_before_any_work(
+    lacking: int, pairs: PairArrays, config: TrainingConfig, tmp_path: Path
+) -> None:
+    split = np.where(pairs.split == lacking, 0, pairs.split).astype(np.int8)
+    with pytest.raises(PairsError, match=f"no pair is of the split '{SPLITS[lacking]}'"):
+        train_member(replace(pairs, split=split), config, tmp_path, progress=kill_after(1))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"schedule": "cosine"}, "schedule is 'cosine'; choose one of validation, linear"),
+        ({"epoch_pairs": -1}, "epoch_pairs is -1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; give a positive number"),
+    ],
+)
+def test_odd_settings_are_refused(changed: dict[str, object], said: str, config: TrainingConfig) -> None:
+    with pytest.raises(TrainingError, match=said):
+        replace(config, **changed)  # type: ignore[arg-type]
+
+
+def test_batches_are_the_split_in_the_asked_order(pairs: PairArrays) -> None:
+    split = pairs.read(TEST)
+    order = np.random.default_rng(0).permutation(len(split.flux))
+    found = list(batches(split, order, 3, torch.device("cpu")))
+    assert [len(batch.flux) for batch in found[:-1]] == [3] * (len(found) - 1)
+    assert found[0].flux.dtype == torch.float32
+    np.testing.assert_array_equal(torch.cat([batch.flux for batch in found]), split.flux[order].astype(np.float32))
+    np.testing.assert_array_equal(torch.cat([batch.label for batch in found]), split.label[order])
+    np.testing.assert_array_equal(torch.cat([batch.snr for batch in found]), split.snr[order])
+
+
+def test_pairs_that_remember_read_once(pairs: PairArrays) -> None:
+    remembering = pairs.remembering()
+    assert remembering.read(TEST) is remembering.read(TEST)
+    np.testing.assert_array_equal(remembering.read(TEST).flux, pairs.read(TEST).flux)
+    assert remembering.digest == pairs.digest
