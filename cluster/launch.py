@@ -196,5 +196,5 @@ def _wait(client: Client, seconds: float, hint: str) -> None:
         client.wait_for_workers(1, timeout=seconds)
     except TimeoutError as error:
         raise LaunchError(
-            f"the scheduler at {client.scheduler.address} has no worker after {seconds:g} s; {hint}"
+            f"the scheduler at {client.scheduler_info()['address']} has no worker after {seconds:g} s; {hint}"
         ) from error

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from distributed.security import Security
@@ -118,11 +119,12 @@ def configuration(security: Security | None) -> dict[str, object]:
     if security is None:
         return {}
     roles = ("client", "scheduler", "worker")
+    settings: Any = security  # whose attributes no type checker knows
     return {
         "distributed.comm.require-encryption": True,
-        "distributed.comm.tls.ca-file": security.tls_ca_file,
+        "distributed.comm.tls.ca-file": settings.tls_ca_file,
         **{
-            f"distributed.comm.tls.{role}.{part}": getattr(security, f"tls_{role}_{part}")
+            f"distributed.comm.tls.{role}.{part}": getattr(settings, f"tls_{role}_{part}")
             for role in roles
             for part in ("cert", "key")
         },

@@ -97,9 +97,7 @@ def _build(name: str, options: Mapping[str, object], where: str, base: Path) -> 
     known = {one.name: one for one in fields(kind)}
     # A path that nobody gave is relative to its own place, "~" included.
     values: dict[str, Any] = {
-        one.name: _path(str(one.default), Path.cwd())
-        for one in known.values()
-        if isinstance(one.default, Path) and one.default is not MISSING
+        one.name: _path(str(one.default), Path.cwd()) for one in known.values() if isinstance(one.default, Path)
     }
     for key, value in options.items():
         field = key.replace("-", "_")
@@ -157,14 +155,14 @@ def _texts(value: object, base: Path) -> tuple[str, ...]:
 
 def _size(value: object, _: Path) -> int:
     try:
-        return int(parse_bytes(value))
+        return int(parse_bytes(str(value)))
     except ValueError:
         raise ValueError("give a size such as 4GiB") from None
 
 
 def _duration(value: object, _: Path) -> float:
     try:
-        return float(parse_timedelta(value))
+        return float(parse_timedelta(str(value)))
     except (ValueError, KeyError, TypeError):
         raise ValueError("give a time such as '10 minutes'") from None
 

@@ -38,7 +38,7 @@ def run_window(
         return future
 
     def room() -> int:
-        threads = max(1, sum(client.nthreads().values()))
+        threads: int = max(1, sum(client.nthreads().values()))
         return max(0, TASKS_PER_WORKER * threads - len(running))
 
     finished = as_completed([submit(task) for task in islice(source, room())])

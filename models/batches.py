@@ -39,7 +39,7 @@ def _gathered(split: Split, rows: NDArray[np.int64]) -> Batch:
 
 
 def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def started(batch: Batch) -> Batch:
         with torch.cuda.stream(stream):
@@ -53,7 +53,7 @@ def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
             column.record_stream(user)
         return batch
 
-    waiting = None
+    waiting: Batch | None = None
     for batch in batches:
         # Arrived before the next one starts, or this stream would wait for that one, too.
         ready = None if waiting is None else arrived(waiting)

@@ -101,7 +101,8 @@ def logits(network: Network, flux: Tensor, generator: np.random.Generator) -> Te
                 x = x * _kept(x.shape, keep, generator) / keep
             x = dense(x)
         x = functional.leaky_relu(norm(x), config.slope)
-    return network.last(x).squeeze(1)
+    found: Tensor = network.last(x).squeeze(1)
+    return found
 
 
 class _Sizes(NamedTuple):
@@ -157,7 +158,7 @@ class _Convolution(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, blocks, out = ctx.saved_tensors
         filters, channels, kernel = ctx.shape
         width, taps = blocks.shape[1], blocks.shape[3]
@@ -228,7 +229,7 @@ class _Normalisation(torch.autograd.Function):
         return out, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, active, weight, mean, rate, mask = ctx.saved_tensors
         sizes: _Sizes = ctx.sizes
         g = torch.empty_like(x)

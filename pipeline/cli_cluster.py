@@ -63,7 +63,7 @@ def check(
     from twinlines.models.precision import has_bfloat16
 
     with connected(cluster, workers, insecure) as client:
-        scheduler = client.scheduler.address
+        scheduler = client.scheduler_info()["address"]
         reports = collect(client, has_bfloat16)
 
     def lines(where: Console) -> None:

@@ -235,7 +235,7 @@ def _light(
         other = secondary.seen_from(frame[:, 1]).take(two)
         # The whole grid, however far the frame: the transform's length, and so the last bits, must not depend on it.
         light = component(arm, library, views[0].join(views[1]).join(other), whole=True)[:, arm.on_library].contiguous()
-    first, second = list(light[: len(views) * rows].split(rows)), light[len(views) * rows :]
+    first, second = list(light[: len(views) * rows].view(len(views), rows, -1)), light[len(views) * rows :]
     if not two.all():
         second = torch.zeros_like(first[-1]).index_put_((torch.from_numpy(two),), second)
     ratio = np.where(two, (second.mean(dim=1) / first[-1].mean(dim=1)).numpy(), np.nan)
@@ -315,8 +315,9 @@ def _synthesise(arm: Arm, library: Library, population: Population, scene: Scene
         # Every batch is full, the last by repetition: kernels choose their order of summation by the shape.
         full = np.minimum(np.arange(start, start + _BATCH), rows - 1)
         made = pair_spectra(arm, library, population.take(full), scene)
-        for all_rows, new in zip(whole, made, strict=True):
-            all_rows[part] = new[: part.stop - start]
+        new = slice(0, part.stop - start)
+        whole.flux[part], whole.flux_ratio[part] = made.flux[new], made.flux_ratio[new]
+        whole.n_defects[part], whole.frame[part] = made.n_defects[new], made.frame[new]
     return whole
 
 

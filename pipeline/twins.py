@@ -151,10 +151,9 @@ def displacement(
     """
     apart = np.array(CENTRED)
     velocity = np.concatenate([DISPLACED, -apart / 2.0, apart / 2.0])
-    single, left, right = _light(arm, library, twin, FRAME_VSINI, velocity).split(
-        [len(DISPLACED), len(CENTRED), len(CENTRED)]
-    )
-    light = torch.cat([single, left + right])
+    stars = _light(arm, library, twin, FRAME_VSINI, velocity)
+    left, right = stars[len(DISPLACED) :].view(2, len(CENTRED), -1)
+    light = torch.cat([stars[: len(DISPLACED)], left + right])
     snr = torch.full((len(light),), FRAME_RATIO)
     serial = 1000 * TWINS.index(twin) + 999  # no vsini of a twin binary
     made = _judged(ensemble, arm, light, snr, serial, count, seed)
