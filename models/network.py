@@ -7,6 +7,7 @@ convolutions do the work of pooling without throwing values away. Knows neither 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,11 +23,11 @@ class NetworkConfig:
 
     n_pixels: int
     """Pixels of one spectrum on the arm's grid."""
-    filters: tuple[int, ...] = (16, 32)
+    filters: tuple[int, ...] = (16, 32, 64)
     """Filters of each convolution."""
-    kernels: tuple[int, ...] = (16, 16)
+    kernels: tuple[int, ...] = (16, 8, 4)
     """Kernel length of each convolution, pixels of its input."""
-    strides: tuple[int, ...] = (4, 4)
+    strides: tuple[int, ...] = (4, 4, 4)
     """Stride of each convolution, pixels of its input."""
     dense: tuple[int, ...] = (128, 64)
     """Units of each dense layer before the last, which has one."""
@@ -62,6 +63,16 @@ class NetworkConfig:
                 )
             lengths.append(length)
         return tuple(lengths)
+
+
+PRESETS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "default": {},
+    "first": {"filters": (16, 32), "kernels": (16, 16), "strides": (4, 4), "dense": (128, 64)},
+    "small": {"filters": (8, 16), "kernels": (16, 8), "strides": (8, 4), "dense": (64, 32)},
+    "wide": {"filters": (32, 64, 128), "kernels": (16, 8, 4), "strides": (4, 4, 4), "dense": (128, 64)},
+    "lenet5": {"filters": (6, 16), "kernels": (5, 5), "strides": (1, 1), "dense": (120, 84)},
+}
+"""Sizes by name, where they are not the default ones; "lenet5" has stride 1, as the paper describes."""
 
 
 class Network(nn.Module):

@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 PAPER_FPR = {"B": 0.0013, "R": 0.0016}
 """The paper's false positive rate of each arm at penalty 16 (its Table 3)."""
 
+SCHEDULES = ("validation", "linear")
+"""Ways in which the learning rate falls."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -64,6 +67,11 @@ class TrainingConfig:
     paper's)."""
     minimum_learning_rate: float = 1.0e-6
     """Learning rate below which it is not divided further."""
+    schedule: str = "validation"
+    """How the learning rate falls: "validation", divided after epochs whose validation loss has risen, as in the paper;
+    "linear", from ``learning_rate`` to zero, batch by batch, over ``max_epochs``."""
+    epoch_pairs: int = 0
+    """Training pairs shown in an epoch, a fresh random choice each; 0: all."""
     patience: int = 10
     """Consecutive epochs without a new lowest validation loss after which the run stops. The paper stops "if the loss
     function increases for 10 consecutive epochs" and was made with Keras, whose early stopping counts like this; ten
@@ -72,6 +80,15 @@ class TrainingConfig:
     """How stored spectra are varied each time they are shown."""
     precision: str = "mixed"
     """"mixed": bfloat16 in the training steps where the CPU or GPU has it; losses and rates are always float32."""
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise TrainingError(f"schedule is {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        for name, least in (("epoch_pairs", 0), ("batch_pairs", 1), ("max_epochs", 1)):
+            if (value := getattr(self, name)) < least:
+                raise TrainingError(f"{name} is {value}; give {least} or more")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise TrainingError(f"learning_rate is {self.learning_rate}; give a positive number, such as 0.001")
 
 
 Progress = Callable[[Epoch], None]
@@ -209,7 +226,7 @@ def _rates(network: Network, arm: str, name: str, split: Split) -> dict[str, flo
 
 
 def _epoch(run: Run, config: TrainingConfig, shown: Split, held_out: Split, device: torch.device) -> Epoch:
-    """Show every training pair once, then measure the validation loss and draw the consequences.
+    """Show the training pairs of one epoch, then measure the validation loss and draw the consequences.
 
     Raises
     ------
@@ -219,34 +236,44 @@ def _epoch(run: Run, config: TrainingConfig, shown: Split, held_out: Split, devi
     began = time.perf_counter()
     number = len(run.history) + 1
     seeds = _seeds(config, number)
-    order = np.random.default_rng(seeds[0]).permutation(len(shown.flux))
+    order = np.random.default_rng(seeds[0]).permutation(len(shown.flux))[: config.epoch_pairs or None]
     losses, weights = [], []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds[1])
         dropout = np.random.Generator(np.random.SFC64(seeds[1]))
         run.network.train()
-        for group in run.optimizer.param_groups:
-            group["lr"] = run.learning_rate
-        for batch in batches(shown, order, config.batch_pairs, device):
+        steps = -(-len(order) // config.batch_pairs)
+        for index, batch in enumerate(batches(shown, order, config.batch_pairs, device)):
+            rate = _rate(run, config, number, index, steps)
+            for group in run.optimizer.param_groups:
+                group["lr"] = rate
             losses.append(_step(run, config, batch, dropout))
             weights.append(len(batch.flux))
             if device.type == "cpu":  # elsewhere it would wait for the device
-                _check(losses, number, run.learning_rate, len(losses) - 1)
-    _check(losses, number, run.learning_rate)
+                _check(losses, number, rate, len(losses) - 1)
+    first_rate = _rate(run, config, number, 0, steps)
+    _check(losses, number, first_rate)
     training_loss = float(torch.stack(losses).cpu() @ torch.tensor(weights, dtype=torch.float32)) / sum(weights)
     logits = logits_of(run.network, held_out.flux)
     loss = float(penalised_cross_entropy(logits, torch.from_numpy(held_out.label), config.penalty))
     if not math.isfinite(loss):
         raise FloatingPointError(
-            f"the validation loss became {loss} after epoch {number} at learning rate {run.learning_rate:g}"
+            f"the validation loss became {loss} after epoch {number} at learning rate {first_rate:g}"
         )
-    epoch = Epoch(number, training_loss, loss, run.learning_rate, loss < run.lowest, time.perf_counter() - began)
-    if run.history and loss > run.history[-1].validation_loss:
+    epoch = Epoch(number, training_loss, loss, first_rate, loss < run.lowest, time.perf_counter() - began)
+    if config.schedule == "validation" and run.history and loss > run.history[-1].validation_loss:
         run.learning_rate = max(run.learning_rate / config.divisor, config.minimum_learning_rate)
     if epoch.best:
         run.best = {name: tensor.detach().clone() for name, tensor in run.network.state_dict().items()}
     run.history.append(epoch)
     return epoch
+
+
+def _rate(run: Run, config: TrainingConfig, epoch: int, index: int, steps: int) -> float:
+    """Learning rate of batch ``index``, from 0, of the ``steps`` batches of an epoch."""
+    if config.schedule == "validation":
+        return run.learning_rate
+    return run.learning_rate * (1.0 - ((epoch - 1) * steps + index) / (config.max_epochs * steps))
 
 
 def _check(losses: list[Tensor], epoch: int, learning_rate: float, first: int = 0) -> None:

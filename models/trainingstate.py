@@ -32,7 +32,7 @@ class Epoch:
     validation_loss: float
     """Loss over the validation pairs as stored."""
     learning_rate: float
-    """Learning rate during the epoch."""
+    """Learning rate at the start of the epoch."""
     best: bool
     """Whether the validation loss is the lowest so far."""
     seconds: float
@@ -67,7 +67,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run must share with an earlier one to be the same; ``max_epochs`` may differ while it lasts."""
+    """What a run must share with an earlier one to be the same."""
 
     training: Mapping[str, Any]
     """Fields of the training configuration, by name, as JSON has them."""
@@ -103,7 +103,8 @@ def store(run: Run, path: Path, settings: Settings) -> None:
 def restore(run: Run, path: Path, settings: Settings) -> None:
     """Read a run's state into ``run``.
 
-    A run may be asked to last longer, or to go on at a lower learning rate, as after a loss that became infinite.
+    A run may be asked to last longer, unless its learning rate falls linearly over its length, or to go on at a lower
+    learning rate, as after a loss that became infinite.
 
     Raises
     ------
@@ -119,7 +120,9 @@ def restore(run: Run, path: Path, settings: Settings) -> None:
         )
     theirs = header["settings"]["training"]
     lower = min(settings.training["learning_rate"], theirs["learning_rate"])
-    changed = {"max_epochs": settings.training["max_epochs"], "learning_rate": lower}
+    changed = {"learning_rate": lower}
+    if settings.training["schedule"] != "linear":
+        changed["max_epochs"] = settings.training["max_epochs"]
     found = Settings({**theirs, **changed}, header["settings"]["pairs"], header["settings"].get("parent"))
     if differs := settings.difference(found):
         raise TrainingError(f"{path} is of a run with {differs}; finish that run or remove it")
