@@ -38,14 +38,18 @@ def run_window(
         return future
 
     def room() -> int:
-        threads: int = max(1, sum(client.nthreads().values()))
+        try:
+            threads: int = max(1, sum(client.nthreads().values()))
+        except OSError:  # the scheduler is gone, and what runs is about to end as lost
+            return 0
         return max(0, TASKS_PER_WORKER * threads - len(running))
 
     finished = as_completed([submit(task) for task in islice(source, room())])
     try:
         for future in finished:
             task = running.pop(future)
-            for following in islice(source, room()):
+            # A future that is neither finished nor an error was lost with its scheduler, which takes no more.
+            for following in islice(source, room() if future.status in ("finished", "error") else 0):
                 finished.add(submit(following))
             yield task, future
             future.release()

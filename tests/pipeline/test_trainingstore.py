@@ -33,6 +33,7 @@ from twinlines.pipeline.priors import Uniform
 from twinlines.pipeline.schema import DRAWS, PAIRS, SchemaError
 from twinlines.pipeline.synthesis import Scene
 from twinlines.pipeline.tracks import Tracks
+from twinlines.pipeline.training import Training
 from twinlines.pipeline.trainingset import SynthesisError, TrainingSet, splits
 from twinlines.pipeline.trainingstore import GROUP, STORE, SynthesisReport, partial_folder, synthesize
 
@@ -322,14 +323,14 @@ def test_odd_shards_are_refused(client: Client, tmp_path: Path) -> None:
 
 def test_members_are_trained_as_tasks_and_make_an_ensemble(client: Client, quiet: Path, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    options: dict[str, Any] = {"arms": ("B", "R"), "penalties": (16,), "members": 1, "epochs": 1}
-    metrics = training.train(client, quiet, tmp_path / "w", progress=lambda *step: told.append(step), **options)
+    one = Training(members=1, epochs=1)
+    metrics = training.train(client, quiet, tmp_path / "w", one, progress=lambda *step: told.append(step))
     assert sorted(metrics) == ["B_p16_m1", "R_p16_m1"]
-    assert told == [("train", 1, 2), ("train", 2, 2)]
+    assert told == [("train", 0, 2), ("train", 1, 2), ("train", 2, 2)]
     ensemble = Ensemble.load(tmp_path / "w")
     assert ensemble.penalties("R") == (16,)
     before = checkpoint.digest(tmp_path / "w")
-    assert training.train(client, quiet, tmp_path / "w", **options) == metrics
+    assert training.train(client, quiet, tmp_path / "w", one) == metrics
     assert checkpoint.digest(tmp_path / "w") == before
 
 
