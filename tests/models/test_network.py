@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -6,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinlines.models.network import Network, NetworkConfig
+from twinlines.models import kernels
+from twinlines.models.folded import FoldedNetwork
+from twinlines.models.network import PRESETS, Network, NetworkConfig
 
 
 @pytest.mark.parametrize("pixels", [3347, 3509])
@@ -42,6 +45,18 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         NetworkConfig(100, filters=(4,), kernels=(3, 3)).lengths()
     with pytest.raises(ValueError, match="10 pixels are too few"):
         Network(NetworkConfig(10))
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_run_in_the_trainer_and_in_the_ensemble(name: str, make_network: Callable[..., Network]) -> None:
+    config = NetworkConfig(300, **PRESETS[name])  # type: ignore[arg-type]
+    assert kernels.fits(config)
+    network = make_network(0, config)
+    flux = 1.0 + 0.3 * torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(flux)
+        torch.testing.assert_close(FoldedNetwork(network, "float32", "cpu")(flux - 1.0), expected, rtol=1e-5, atol=1e-4)
+    assert float(expected.std()) > 0.004  # far more than the tolerance
 
 
 def test_the_activation_is_equation_5() -> None:
