@@ -62,15 +62,13 @@ class Remote(Configured):
 
 
 @dataclass(frozen=True)
-class Local(Configured):
+class Here(Configured):
     """Single-threaded worker processes on this machine, reachable from this machine only."""
 
-    name: ClassVar[str] = "local"
-
     n_workers: int | None = None
-    """Worker processes; None for one per core that this process may use."""
+    """Worker processes; None for as many as this process may have: one per core, or per GPU."""
     memory: Size | None = None
-    """Memory of one worker, bytes, above which it is restarted; None for an equal share of the machine's."""
+    """Host memory of one worker, bytes, above which it is restarted; None for an equal share of the machine's."""
 
     def __post_init__(self) -> None:
         self._at_least(1, "n_workers")
@@ -78,19 +76,17 @@ class Local(Configured):
 
 
 @dataclass(frozen=True)
-class Cuda(Configured):
-    """One single-threaded worker process for each GPU of this machine, reachable from this machine only."""
+class Local(Here):
+    """Workers on cores; by default on all that this process may use."""
+
+    name: ClassVar[str] = "local"
+
+
+@dataclass(frozen=True)
+class Cuda(Here):
+    """A worker for each GPU, by default for all that ``CUDA_VISIBLE_DEVICES`` allows; device memory is not spilled."""
 
     name: ClassVar[str] = "cuda"
-
-    n_workers: int | None = None
-    """GPUs to use, the first ones; None for all that ``CUDA_VISIBLE_DEVICES`` allows."""
-    memory: Size | None = None
-    """Host memory of one worker, bytes; None for an equal share of the machine's. Device memory is never spilled."""
-
-    def __post_init__(self) -> None:
-        self._at_least(1, "n_workers")
-        self._memory_is_some()
 
 
 @dataclass(frozen=True)

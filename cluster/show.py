@@ -87,7 +87,7 @@ def _show(profile: Profile, insecure: bool) -> Shown:
         case Slurm():
             options = slurm.job_options(profile)
             each, what = options["processes"], "GPU" if profile.gpus else "core"
-            tls = None if insecure else in_folder(profile.shared_directory.expanduser() / "tls-XXXXXXXX")
+            tls = None if insecure else in_folder(profile.shared_directory.expanduser() / "tls-NAME")
             address = f"{'tcp' if insecure else 'tls'}://{profile.host or 'THIS-HOST'}:{profile.port or _SHOWN_PORT}"
             return Shown(
                 workers=f"jobs: {profile.jobs}, each of {each} workers, one for each {what}, "

@@ -6,12 +6,12 @@ error with the nearest that does: a misspelt limit must not pass for a default.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, replace
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import dask
 import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
+from twinlines.cluster import jobqueue
 from twinlines.cluster.errors import ProfileError
-from twinlines.cluster.profiles import KINDS, Address, Cuda, Local, Profile, SchedulerFile
+from twinlines.cluster.profiles import KINDS, Address, Here, Profile, SchedulerFile
 
 AVAILABLE = ("local", "cuda", "slurm", "ssh", "tcp://HOST:PORT", "tls://HOST:PORT", "SCHEDULER.json", "SITE.yaml")
 """What a user may type for a cluster."""
@@ -60,7 +61,7 @@ def parse(text: str, n_workers: int | None = None) -> Profile:
         profile = _build(name, {key.strip(): value for key, _, value in pairs}, f"{name}:", Path.cwd())
     if n_workers is None:
         return profile
-    if not isinstance(profile, Local | Cuda):
+    if not isinstance(profile, Here):
         own = {"slurm": "; its size is jobs times cores, or gpus", "ssh": "; its size is hosts times workers_per_host"}
         raise ProfileError(
             f"{text} has the workers it has; n_workers={n_workers} is for the profiles 'local' and 'cuda'"
@@ -183,11 +184,9 @@ def _configuration(value: object, _: Path) -> Mapping[str, object]:
         raise ValueError("give keys of dask's configuration")  # noqa: TRY004
     flat = dict(_flatten(value))
     # Their defaults are known once they are imported.
-    for module in ("distributed", "dask_jobqueue"):
-        try:
-            import_module(module)
-        except ImportError:
-            continue
+    importlib.import_module("distributed")
+    with suppress(ImportError):
+        jobqueue.load()
     there = [key for key, _ in _flatten(dask.config.config)]
     for key in flat:
         known = dask.config.get(key, default=MISSING) is not MISSING

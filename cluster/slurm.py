@@ -20,6 +20,7 @@ import dask
 from dask.utils import parse_bytes
 from distributed.security import Security
 
+from twinlines.cluster import jobqueue
 from twinlines.cluster.environment import WORKER_ENVIRONMENT
 from twinlines.cluster.errors import LaunchError, ProfileError
 from twinlines.cluster.profiles import Slurm, walltime_seconds
@@ -42,14 +43,12 @@ POLL = 15.0
 
 def _package() -> ModuleType:
     try:
-        import dask_jobqueue
+        return jobqueue.load()
     except ImportError as error:
         raise LaunchError(
             "the profile 'slurm' needs the package dask-jobqueue, which is missing; install it with: "
             "pip install 'twinlines[slurm]'"
         ) from error
-    module: ModuleType = dask_jobqueue
-    return module
 
 
 def _given(profile: Slurm, field: str, key: str) -> Any:

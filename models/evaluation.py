@@ -24,6 +24,9 @@ from twinlines.models.pairs import TEST, PairArrays
 FIXED_FPR = 1.0e-3
 """False positive rate at which ``tpr_at_fpr_0.001`` is measured: about the paper's at penalty 16 (Table 3)."""
 
+PAPER_FPR = {"B": 0.0013, "R": 0.0016}
+"""The paper's false positive rate of each arm at penalty 16 (Table 3), rounded."""
+
 LEVEL = 0.95
 """Confidence level of binomial intervals."""
 

@@ -25,7 +25,7 @@ from twinlines.models import checkpoint, kernels
 from twinlines.models.augmentation import Augmentation
 from twinlines.models.batches import Batch, batches
 from twinlines.models.checkpoint import Header
-from twinlines.models.evaluation import logits_of, named_rates, tpr_at
+from twinlines.models.evaluation import PAPER_FPR, logits_of, named_rates, tpr_at
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.pairs import TEST, TRAIN, VALIDATION, PairArrays, Split
 from twinlines.models.precision import resolve
@@ -34,9 +34,6 @@ from twinlines.models.trainingstate import Epoch, Run, Settings, TrainingError, 
 __all__ = ["Epoch", "TrainingConfig", "TrainingError", "penalised_cross_entropy", "train_member"]
 
 logger = logging.getLogger(__name__)
-
-PAPER_FPR = {"B": 0.0013, "R": 0.0016}
-"""The paper's false positive rate of each arm at penalty 16 (its Table 3)."""
 
 SCHEDULES = ("validation", "linear")
 """Ways in which the learning rate falls."""
@@ -149,7 +146,7 @@ def train_member(
     dict
         ``epochs``, ``best_epoch``, ``validation_loss`` (equation 7 at the kept weights), and for the splits
         ``validation`` and ``test``: ``<split>_tpr`` and ``<split>_fpr`` at threshold 0.5 (equations 11 and 10),
-        ``<split>_tpr_at_fpr_0.001``, and ``<split>_tpr_at_paper_fpr`` (:data:`PAPER_FPR`).
+        ``<split>_tpr_at_fpr_0.001``, and ``<split>_tpr_at_paper_fpr`` (:data:`twinlines.models.evaluation.PAPER_FPR`).
 
     Raises
     ------

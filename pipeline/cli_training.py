@@ -153,6 +153,9 @@ def train(
     ] = None,
     members: Annotated[int, typer.Option("--members", min=1, help="Members for each arm and penalty.")] = 5,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Most epochs of one member.")] = 60,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", min=0.0, help="Learning rate at the start.")
+    ] = 1.0e-3,
     schedule: Annotated[
         ScheduleOption,
         typer.Option("--schedule", help="How the learning rate falls; linear: to zero at the last epoch."),
@@ -189,6 +192,7 @@ def train(
         penalties=penalty or [16],
         members=members,
         epochs=epochs,
+        learning_rate=learning_rate,
         seed=seed,
         schedule=schedule.value,
         sizes=read_sizes(network),

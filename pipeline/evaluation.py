@@ -321,8 +321,9 @@ def _table(logits: Logits, truth: _Truth, sb2_fraction: float) -> tuple[TableRow
 
 
 def _populations(logits: Logits, truth: _Truth) -> tuple[PopulationRow, ...]:
-    groups = {"all": np.ones(len(truth.rows), dtype=bool)}
-    groups |= {POPULATIONS[code]: truth.population == code for code in np.unique(truth.population).tolist()}
+    groups = {POPULATIONS[code]: truth.population == code for code in np.unique(truth.population).tolist()}
+    if len(groups) > 1:
+        groups = {"all": np.ones(len(truth.rows), dtype=bool), **groups}
     found = []
     for name, penalty, members in _groups(logits):
         fpr = PAPER[name][reference(list(PAPER[name]), penalty)][1]

@@ -92,7 +92,7 @@ class PopulationRow:
     arm: str
     penalty: int
     population: str
-    """One of :data:`twinlines.pipeline.schema.POPULATIONS`, or "all"."""
+    """One of :data:`twinlines.pipeline.schema.POPULATIONS`, or "all" of several."""
     rates: Rates
     """At threshold 0.5, mean over members."""
     fpr: float

@@ -243,11 +243,11 @@ _STAR = {
 }
 
 
-def _per_arm(name: str, dims: tuple[str, ...], dtype: str, long_name: str) -> dict[str, Variable]:
+def _per_arm(name: str, dims: tuple[str, ...], dtype: str, long_name: str, units: str = "") -> dict[str, Variable]:
     """A variable of each arm; pixels are a dimension of the arm's own."""
     return {
         f"{name}_{arm}": Variable(
-            tuple(f"pixel_{arm}" if dim == "pixel" else dim for dim in dims), dtype, "", f"{long_name}, {colour} arm"
+            tuple(f"pixel_{arm}" if dim == "pixel" else dim for dim in dims), dtype, units, f"{long_name}, {colour} arm"
         )
         for arm, colour in _COLOURS.items()
     }
@@ -258,9 +258,7 @@ PAIRS = Schema(
     version=3,
     row="pair",
     variables={
-        "draw": Variable(
-            ("pair",), "int64", "", "Serial number of the draw, within its population, that made the pair"
-        ),
+        "draw": Variable(("pair",), "int64", "", "Serial number of the pair's draw, within its population"),
         "population": Variable(("pair",), "int8", "", "0 Table 1, 1 cool giant, 2 blend, 3 field"),
         "split": Variable(("pair",), "int8", "", "0 train, 1 validation, 2 test"),
         "label": Variable(("pair", "kind"), "int8", "", "1 where two stars are to be seen, 0 where one is"),
@@ -276,12 +274,7 @@ PAIRS = Schema(
             for star, which in ((1, "primary"), (2, "secondary"))
             for name, (units, long_name) in _STAR.items()
         },
-        **{
-            f"frame_{arm}": Variable(
-                ("pair", "kind"), "float32", "km s-1", f"Measured velocity at which the {colour} arm is at rest, or NaN"
-            )
-            for arm, colour in _COLOURS.items()
-        },
+        **_per_arm("frame", ("pair", "kind"), "float32", "Measured velocity at which it is at rest, or NaN", "km s-1"),
         **_per_arm("n_defects", ("pair", "kind"), "int16", "Pixels with added defects"),
         **_per_arm("flux", ("pair", "kind", "pixel"), "float32", "Noisy flux over continuum"),
     },

@@ -34,7 +34,7 @@ INGEST_COPIES = 1.9
 """Shards in memory, at most, while one is written, in units of its pixels: 1.75 measured."""
 
 RUN_WORKER = 550 << 20
-"""Memory of a worker that computes, without its block, bytes: torch, the library and three members an arm."""
+"""Memory of a worker that computes, without its block, bytes: torch, the library and the ensemble that ships."""
 
 RUN_COPIES = 6.0
 """Blocks in memory, in units of the pixels of one: two that are read, and what is made of one; 5.5 measured."""

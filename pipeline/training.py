@@ -48,6 +48,8 @@ class Training:
     """Members for each arm and penalty."""
     epochs: int = 60
     """Most epochs of a member."""
+    learning_rate: float = 1.0e-3
+    """Adam's learning rate at the start."""
     seed: int = 0
     """Seed of the ensemble."""
     schedule: str = "validation"
@@ -64,7 +66,10 @@ class Training:
                 network = NetworkConfig(named_arm(name).n_pixels, **self.sizes)
                 first, *later = (
                     TrainingConfig(
-                        *(name, penalty, network, member, self.seed), max_epochs=self.epochs, schedule=self.schedule
+                        *(name, penalty, network, member, self.seed),
+                        max_epochs=self.epochs,
+                        learning_rate=self.learning_rate,
+                        schedule=self.schedule,
                     )
                     for penalty in self.penalties
                 )

@@ -75,6 +75,8 @@ class TrainingSet:
             "extras": self.extras.describe(),
             "tracks": Tracks.load(self.tracks).digest,
             "library": Library.load(self.library).digest,
+            # Field stars' velocities are measured against the library that ships, as a survey's are.
+            **({"templates": Library.load().digest} if self.library and self.extras.field.fraction else {}),
             "numerics": synthesis.NUMERICS,
             "store_version": PAIRS.version,
         }

@@ -155,12 +155,7 @@ def test_a_stopped_command_says_what_is_kept(
 
     monkeypatch.setattr(surveystatus, "status", stop)
     monkeypatch.setattr(sys, "argv", ["twinlines", "status", "--survey", "s"])
-    # As in a process of the command's own; event loops of earlier tests may have left a handler of theirs here.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
     assert end.value.code == 130
     assert "goes on from there" in capsys.readouterr().err

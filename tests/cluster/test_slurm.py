@@ -8,6 +8,8 @@ import shutil
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -283,3 +285,12 @@ def test_a_survey_outlives_the_walltime_of_its_jobs(
         assert _run(client, folder, weights, pause=8.0).complete
         assert client.cluster.job_ids != first
     assert _files(folder) == _files(local)
+
+
+def test_ctrl_c_stays_the_command_s() -> None:
+    """dask-jobqueue takes it when it is imported, and would end a run with status 0 and without a word."""
+    looks = "import signal; from twinlines.cluster.site import parse; from twinlines.cluster.slurm import job_options; "
+    works = "job_options(parse('slurm:cores=1,memory=1GiB,walltime=1:00:00')); "
+    says = "assert 'dask_jobqueue' in __import__('sys').modules; print(signal.getsignal(signal.SIGINT))"
+    done = subprocess.run([sys.executable, "-c", looks + works + says], capture_output=True, text=True, check=True)
+    assert "default_int_handler" in done.stdout

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,19 +61,6 @@ def quiet(client: Client, weights: Path, fresh: Path, tmp_path_factory: pytest.T
     folder = Path(shutil.copytree(fresh, tmp_path_factory.mktemp("quiet") / "survey"))
     assert _run(client, folder, weights).complete
     return _catalog(folder)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 MB, where the kernel lets us mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    done = mount and subprocess.run([mount, "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], capture_output=True)
-    if not done or done.returncode:
-        pytest.skip("mounting a small file system is not allowed here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def _run(client: Client, folder: Path, weights: Path, **options: Any) -> RunReport:

@@ -103,9 +103,13 @@ def test_from_the_command_line(client: Client, store: Path, tmp_path: Path) -> N
     sizes = tmp_path / "tiny.toml"
     sizes.write_text("filters = [4]\nkernels = [16]\nstrides = [16]\ndense = [8]\n")
     arguments = ["train", "--pairs", store, "--out", tmp_path / "W", "--arm", "B", "--members", "1", "--epochs", "1"]
-    options = ["--network", sizes, "--penalty", "4", "--penalty", "2", "--warm-start", "--schedule", "linear", "--json"]
+    options = ["--network", sizes, "--penalty", "4", "--penalty", "2", "--warm-start", "--schedule", "linear"]
+    options += ["--learning-rate", "0.002", "--json"]
     address = client.scheduler_info()["address"]
     done = CliRunner().invoke(cli.app, [*map(str, arguments), *map(str, options), "--cluster", address])
     assert done.exit_code == 0, done.output
     assert sorted(json.loads(done.stdout)) == ["B_p2_m1", "B_p4_m1"]
-    assert checkpoint.load(tmp_path / "W/B_p4_m1.safetensors")[0].config.filters == (4,)
+    network, header = checkpoint.load(tmp_path / "W/B_p4_m1.safetensors")
+    assert network.config.filters == (4,)
+    assert header.training["learning_rate"] == 0.002
+    assert checkpoint.load(tmp_path / "W/B_p2_m1.safetensors")[1].training["learning_rate"] == 3e-4

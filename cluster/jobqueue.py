@@ -1,0 +1,28 @@
+"""The package dask-jobqueue, which only clusters of SLURM need, without what its import does to this process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import ModuleType
+
+
+def load() -> ModuleType:
+    """Import dask-jobqueue.
+
+    Its import takes Ctrl-C over, with a handler that ends the process with status 0 and without a word; whatever
+    handled it before does so again.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    import dask_jobqueue
+
+    # Only the main thread may set handlers, so that in another one the import has set none.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, before)
+    module: ModuleType = dask_jobqueue
+    return module
