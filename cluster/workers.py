@@ -1,4 +1,4 @@
-"""What a worker keeps between tasks: objects that are dear to load, such as an ensemble of networks.
+"""Which workers there are, and what one keeps between tasks: objects that are dear to load, such as an ensemble.
 
 A loader and its arguments (a path, a hash) travel to the workers; the object itself never does. Every worker loads it
 once, also one that joins later, and tasks ask for it by name with :func:`kept`.
@@ -13,6 +13,16 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from distributed import Client, Worker, WorkerPlugin, get_worker
+
+
+def workers_of(client: Client) -> dict[str, dict[str, Any]]:
+    """What the scheduler knows of each worker, by address.
+
+    Not ``client.scheduler_info()``: that returns a field which the client itself refreshes now and then without the
+    workers, so that in a moment of bad luck there seem to be none.
+    """
+    identity: dict[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)  # type: ignore[union-attr]
+    return dict(identity["workers"])
 
 
 class WorkerError(RuntimeError):

@@ -204,7 +204,7 @@ def run_demo(
 
     truth = make_release(folder / "release", stars=stars, seed=seed, config=config, progress=told)
     lap("mock release")
-    workers = max(1, len(client.scheduler_info()["workers"]))
+    workers = max(1, len(client.nthreads()))
     # A demo is a thousandth of a shard of a survey: smaller pieces keep every worker busy.
     pieces = _SHARDS_PER_WORKER * workers
     ingested = ingest(

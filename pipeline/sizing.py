@@ -14,6 +14,7 @@ from pathlib import Path
 from dask.utils import format_bytes
 from distributed import Client
 
+from twinlines.cluster.workers import workers_of
 from twinlines.pipeline.arms import NATIVE_PIXELS
 from twinlines.pipeline.schema import EXPOSURES, Schema
 
@@ -102,9 +103,7 @@ def require(client: Client, folder: Path, need: Need, *, ignore: bool = False) -
         If something does not suffice: what is needed, what is there, and what to do.
     """
     problems = []
-    limits = {
-        address: int(worker.get("memory_limit") or 0) for address, worker in client.scheduler_info()["workers"].items()
-    }
+    limits = {address: int(worker.get("memory_limit") or 0) for address, worker in workers_of(client).items()}
     small = {address: limit for address, limit in limits.items() if 0 < limit < need.memory}  # 0 is no limit
     if small:
         address, limit = min(small.items(), key=lambda one: one[1])

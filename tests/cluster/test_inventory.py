@@ -18,6 +18,7 @@ from twinlines.cluster.errors import LaunchError
 from twinlines.cluster.inventory import Report, admitting, collect, describe, expectation, mismatch
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Address, Local
+from twinlines.cluster.workers import workers_of
 from twinlines.models.precision import has_bfloat16
 
 HERE = Report("node1", {"python": "3.11", "torch": "2.13.0", "numpy": "2.4.6"}, "cpu", "x86_64", bfloat16=True)
@@ -25,7 +26,7 @@ HERE = Report("node1", {"python": "3.11", "torch": "2.13.0", "numpy": "2.4.6"}, 
 
 def test_workers_say_what_they_are(client: Client) -> None:
     reports = collect(client, has_bfloat16)
-    assert set(reports) == set(client.scheduler_info()["workers"])
+    assert set(reports) == set(workers_of(client))
     mine = describe(has_bfloat16)
     for report in reports.values():
         assert report.versions == mine.versions
@@ -97,7 +98,7 @@ def test_a_worker_that_joins_later_with_another_version_is_ended(tmp_path: Path)
     metadata.write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
     told: list[str] = []
     with launch(Local(n_workers=1)) as client:
-        first = set(client.scheduler_info()["workers"])
+        first = set(workers_of(client))
         with admitting(client, probe=None, mixed_hardware=False, tell=told.append):
             worker = subprocess.Popen(
                 [sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address, "--no-nanny"],
@@ -105,7 +106,7 @@ def test_a_worker_that_joins_later_with_another_version_is_ended(tmp_path: Path)
                 stderr=subprocess.DEVNULL,
             )
             assert worker.wait(timeout=300) == 0
-            assert set(client.scheduler_info()["workers"]) == first
+            assert set(workers_of(client)) == first
             assert client.submit(sum, [1, 2]).result() == 3
     assert len(told) == 1
     assert "has numpy 0.0.1, and the client" in told[0]

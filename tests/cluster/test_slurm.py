@@ -29,6 +29,7 @@ from twinlines.cluster.errors import LaunchError, ProfileError
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Slurm
 from twinlines.cluster.show import show
+from twinlines.cluster.workers import workers_of
 from twinlines.pipeline import survey
 from twinlines.pipeline.testing_survey import ToyInference, ToyParameters, write_release, write_weights
 
@@ -171,7 +172,7 @@ def test_a_survey_through_jobs_gives_the_catalog_of_this_machine(
 
 
 def test_workers_have_their_names_memory_and_environment(launched: Client) -> None:
-    workers = launched.scheduler_info()["workers"].values()
+    workers = workers_of(launched).values()
     assert {worker["name"] for worker in workers} == {"twinlines-0-0", "twinlines-0-1"}
     assert {(worker["nthreads"], worker["memory_limit"]) for worker in workers} == {(1, 2**30)}
     for environment in launched.run(lambda: dict(os.environ)).values():
@@ -184,7 +185,7 @@ async def _connect(address: str, credentials: Security) -> None:
 
 
 def test_nobody_connects_without_the_credentials(launched: Client) -> None:
-    addresses = [launched.scheduler.address, *launched.scheduler_info()["workers"]]
+    addresses = [launched.scheduler.address, *workers_of(launched)]
     assert all(address.startswith("tls://") for address in addresses)
     for address in addresses:
         asyncio.run(_connect(address, launched.security))
@@ -262,13 +263,13 @@ def test_a_job_that_is_lost_is_replaced(site: Slurm) -> None:
     with launch(site) as client:
         client.wait_for_workers(2, timeout=60)
         (job,) = client.cluster.job_ids
-        before = set(client.scheduler_info()["workers"])
+        before = set(workers_of(client))
         os.killpg(int((Path(os.environ["FAKE_SLURM"]) / f"job.{job}").read_text()), signal.SIGKILL)
-        while set(client.scheduler_info()["workers"]) & before:
+        while set(workers_of(client)) & before:
             client.submit(str, 1, pure=False)
         client.wait_for_workers(2, timeout=60)
         assert client.cluster.job_ids != [job]
-        names = {worker["name"] for worker in client.scheduler_info()["workers"].values()}
+        names = {worker["name"] for worker in workers_of(client).values()}
         assert names == {"twinlines-0-0", "twinlines-0-1"}
 
 

@@ -18,6 +18,7 @@ from twinlines.cluster.errors import LaunchError
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Ssh
 from twinlines.cluster.show import show
+from twinlines.cluster.workers import workers_of
 
 
 async def _shell(process: asyncssh.SSHServerProcess[bytes]) -> None:
@@ -95,7 +96,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ssh]:
 def test_workers_start_there_secured_and_in_their_environment(machine: Ssh) -> None:
     with launch(machine) as client:
         client.wait_for_workers(2, timeout=60)
-        addresses = [client.scheduler.address, *client.scheduler_info()["workers"]]
+        addresses = [client.scheduler.address, *workers_of(client)]
         assert all(address.startswith("tls://") for address in addresses)
         assert client.submit(sum, [1, 2]).result() == 3
         for environment in client.run(lambda: dict(os.environ)).values():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from distributed import Client
 
+from twinlines.cluster.workers import workers_of
 from twinlines.pipeline import lamost, sizing, survey
 from twinlines.pipeline.ingest import ingest
 from twinlines.pipeline.schema import EXPOSURES
@@ -32,7 +33,7 @@ def test_needs_follow_the_plan() -> None:
 
 
 def test_too_little_memory_is_refused_before_anything_starts(client: Client, tmp_path: Path) -> None:
-    limits = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]
+    limits = [worker["memory_limit"] for worker in workers_of(client).values()]
     with pytest.raises(
         SizingError, match=r"x: each worker needs about .*, but 2 of 2 may use less \(tcp.*fewer workers"
     ):

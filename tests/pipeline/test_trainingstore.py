@@ -19,6 +19,7 @@ from distributed import Client
 
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
+from twinlines.cluster.workers import workers_of
 from twinlines.models import checkpoint
 from twinlines.models.ensemble import Ensemble
 from twinlines.pipeline import ledger, stores, synthesis, training, trainingstore
@@ -127,8 +128,7 @@ def _stop(client: Client, out: Path, shards: int) -> None:
         _make(client, out, progress=stop)
     # Tasks that run when a job is stopped are not killed, and may yet finish: each worker's one thread begins another
     # only then.
-    workers = client.scheduler_info()["workers"]
-    client.gather([client.submit(int, workers=[worker], pure=False) for worker in workers])
+    client.gather([client.submit(int, workers=[worker], pure=False) for worker in client.nthreads()])
 
 
 def test_stopped_it_goes_on(client: Client, quiet: Path, tmp_path: Path) -> None:
@@ -189,9 +189,7 @@ def _wait_for_silence(folder: Path) -> None:
 def test_killed_workers_cost_a_retry(quiet: Path, tmp_path: Path) -> None:
     out = tmp_path / "pairs.zarr"
     with launch(Local(n_workers=2)) as own:
-        victims = {
-            info["name"]: own.run(os.getpid)[address] for address, info in own.scheduler_info()["workers"].items()
-        }
+        victims = {info["name"]: own.run(os.getpid)[address] for address, info in workers_of(own).items()}
 
         def kill(stage: str, done: int, total: int) -> None:
             if stage == "synthesize" and done and victims:
