@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +27,11 @@ async def _shell(process: asyncssh.SSHServerProcess[bytes]) -> None:
     """Run a command as sshd would; it ends with its connection."""
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_shell(
-        f"exec {process.command}", stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+        f"exec {process.command}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
     )
 
     async def copy(source: asyncio.StreamReader | None, target: asyncssh.SSHWriter[bytes]) -> None:
@@ -37,9 +43,11 @@ async def _shell(process: asyncssh.SSHServerProcess[bytes]) -> None:
         await asyncio.gather(copy(child.stdout, process.stdout), copy(child.stderr, process.stderr))
         process.exit(await child.wait())
     finally:
-        if child.returncode is None:
-            child.terminate()
-            await child.wait()
+        # A nanny's worker holds the pipes, too; asyncio lets go of a child only when both are at their end.
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        await child.communicate()
+        await asyncio.sleep(0)
 
 
 @pytest.fixture(scope="module")
