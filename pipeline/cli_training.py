@@ -236,7 +236,12 @@ def evaluate(
     insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure an ensemble on pairs that training never saw: the paper's Table 3 and Figures 4 to 6, and more."""
+    """Measure an ensemble on pairs that training never saw: the paper's Table 3 and Figures 4 to 6, and more.
+
+    Killed, it goes on where it was.
+    """
+    import shutil
+
     from twinlines.pipeline import evaluationfigures
     from twinlines.pipeline.evaluation import Options
     from twinlines.pipeline.evaluation import evaluate as run_evaluation
@@ -250,9 +255,11 @@ def evaluate(
         seed=seed,
         library=library,
     )
+    answers = out / ".answers"
     with connected(cluster, workers, insecure) as client, console.progress() as progress:
-        report = run_evaluation(client, pairs, weights or SHIPPED_WEIGHTS, options, progress=progress)
+        report = run_evaluation(client, pairs, weights or SHIPPED_WEIGHTS, options, answers=answers, progress=progress)
     files = evaluationfigures.write(report, out)
+    shutil.rmtree(answers, ignore_errors=True)
 
     def lines(where: Console) -> None:
         report.show(where)

@@ -6,7 +6,8 @@ with the ensemble that its worker keeps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from distributed import Client
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from twinlines.cluster import inventory
 from twinlines.cluster.window import run_window
 from twinlines.cluster.workers import keeping
 from twinlines.models import checkpoint, evaluation
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.evaluation import FIXED_FPR, called, count_rates, precision, rate, reliability, tpr_at
-from twinlines.pipeline import stores
+from twinlines.pipeline import ledger, stores
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
+from twinlines.pipeline.evaluationanswers import Answer, Answers
 from twinlines.pipeline.evaluationreport import (
     PAPER,
     EvaluationReport,
@@ -120,7 +123,13 @@ Logits = dict[ArmName, dict[int, NDArray[np.float32]]]
 
 
 def evaluate(
-    client: Client, pairs: Path, weights: Path, options: Options = Options(), *, progress: Progress = silent
+    client: Client,
+    pairs: Path,
+    weights: Path,
+    options: Options = Options(),
+    *,
+    answers: Path | None = None,
+    progress: Progress = silent,
 ) -> EvaluationReport:
     """Judge pairs with an ensemble, and measure how well it did.
 
@@ -134,6 +143,9 @@ def evaluate(
         Folder of the ensemble, which must have both arms.
     options
         Which pairs, how many, and the stated SB2 fraction.
+    answers
+        Folder in which answers of tasks are kept, and looked for first: interrupted, an evaluation goes on. It stays;
+        whoever has made use of the report removes it. None keeps nothing.
     progress
         Called with (stage, done, total); the stages are "digest", "judge", "rule", "twins" and
         "frames".
@@ -146,14 +158,18 @@ def evaluate(
         If there is no ensemble of both arms in ``weights``.
     EvaluationError
         If the split is empty, the ensemble was trained on pairs that it would be judged on, or a task failed.
+    SurveyLockedError
+        If another evaluation uses the folder of answers.
     """
     pairs, weights = Path(pairs).resolve(), Path(weights).resolve()
     truth = _truth(pairs, options.split)
     digest = Ensemble.load(weights).digest  # so that wrong weights are one clear error before any worker starts
     library = options.library and options.library.resolve()
-    with keeping(client, ENSEMBLE, load, weights, digest):
-        run = _Run(client, str(pairs), progress)
-        provenance = _provenance(run, weights, options.split)
+    with _held(answers), keeping(client, ENSEMBLE, load, weights, digest):
+        digests = _digests(client, pairs, progress)
+        provenance = _provenance(digests, pairs, weights, options.split)
+        kept = None if answers is None else Answers(answers, _decides(digests, digest, pairs, library))
+        run = _Run(client, str(pairs), progress, kept)
         logits = _logits(run, truth)
         rule = _rule(run, truth, options) if options.rule_pairs else ()
         curves, frames, left_out = _twins(run, library, options) if options.twins else ((), (), {})
@@ -180,6 +196,17 @@ def evaluate(
     )
 
 
+@contextmanager
+def _held(answers: Path | None) -> Iterator[None]:
+    """Hold the folder of answers, made if need be."""
+    if answers is None:
+        yield
+        return
+    answers.mkdir(parents=True, exist_ok=True)
+    with ledger.lock(answers, "twinlines evaluate"):
+        yield
+
+
 def _truth(pairs: Path, split: str) -> _Truth:
     with stores.open_store(pairs, PAIRS) as store:
         codes = store["split"].values
@@ -203,33 +230,79 @@ class _Run:
     client: Client
     pairs: str
     progress: Progress
+    answers: Answers | None
 
-    def __call__(self, stage: str, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> list[Any]:
-        """Results of ``function(*task)`` with their tasks' first arguments, as they finish."""
+    def __call__(
+        self, stage: str, function: Callable[..., Answer], tasks: Iterable[tuple[Any, ...]]
+    ) -> list[tuple[Any, Answer]]:
+        """Answers of ``function(*task)`` with their tasks' first arguments, those that were kept first."""
         tasks = list(tasks)
-        found: list[Any] = []
-        self.progress(stage, 0, len(tasks))
-        for task, future in run_window(self.client, function, tasks):
-            if future.status == "error":
-                error = future.exception()
-                raise EvaluationError(f"{stage}: {task[0]}: {error}") from error
-            if future.status != "finished":
-                raise EvaluationError(f"{stage}: the cluster was lost ({task[0]} is {future.status}); evaluate again")
-            found.append((task[0], future.result()))
+        found, missing = [], []
+        for task in tasks:
+            answer = self.answers.find(_question(stage, task)) if self.answers else None
+            if answer is None:
+                missing.append(task)
+            else:
+                found.append((task[0], answer))
+        self.progress(stage, len(found), len(tasks))
+        for task, answer in _results(self.client, stage, function, missing):
+            if self.answers:
+                self.answers.keep(_question(stage, task), answer)
+            found.append((task[0], answer))
             self.progress(stage, len(found), len(tasks))
         return found
 
 
-def _provenance(run: _Run, weights: Path, split: str) -> tuple[Provenance, ...]:
+def _question(stage: str, task: tuple[Any, ...]) -> str:
+    subject, *others = task
+    # A path decides nothing: what is at it does, and counts for all answers.
+    return f"{stage} {subject.question} {[one for one in others if not isinstance(one, Path)]}"
+
+
+def _results(
+    client: Client, stage: str, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]
+) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Tasks with what ``function(*task)`` returns, as they finish."""
+    for task, future in run_window(client, function, tasks):
+        if future.status == "error":
+            error = future.exception()
+            raise EvaluationError(f"{stage}: {task[0]}: {error}") from error
+        if future.status != "finished":
+            raise EvaluationError(f"{stage}: the cluster was lost ({task[0]} is {future.status}); evaluate again")
+        yield task, future.result()
+
+
+def _digests(client: Client, pairs: Path, progress: Progress) -> dict[ArmName, str]:
+    """Digest of each arm's pairs."""
+    found: dict[ArmName, str] = {}
+    for task, digest in _results(client, "digest", digest_of, [(name, str(pairs)) for name in ARM_NAMES]):
+        found[task[0]] = digest
+        progress("digest", len(found), len(ARM_NAMES))
+    return found
+
+
+def _decides(digests: Mapping[ArmName, str], weights: str, pairs: Path, library: Path | None) -> dict[str, Any]:
+    """What decides all answers of an evaluation, as JSON."""
+    with stores.open_store(pairs, PAIRS) as store:
+        recipe = store.attrs.get("digest")
+    return {
+        "weights": weights,
+        "pairs": dict(digests),
+        "recipe": recipe,
+        "library": Library.load(library).digest,
+        "versions": inventory.versions(),
+    }
+
+
+def _provenance(digests: Mapping[ArmName, str], pairs: Path, weights: Path, split: str) -> tuple[Provenance, ...]:
     """Compare the pairs with what each member says it was trained on."""
-    digests = dict(run("digest", digest_of, ((name, run.pairs) for name in ARM_NAMES)))
     headers = [checkpoint.load(path)[1] for path in checkpoint.members(weights)]
     found = []
     for name in ARM_NAMES:
         trained_on = tuple(sorted({header.pairs for header in headers if header.arm == name}))
         if split == "all" and digests[name] in trained_on:
             raise EvaluationError(
-                f"{weights} was trained on pairs of {run.pairs} (digest {digests[name]}), so that --split all would "
+                f"{weights} was trained on pairs of {pairs} (digest {digests[name]}), so that --split all would "
                 "judge what training saw; use --split test"
             )
         found.append(Provenance(name, digests[name], trained_on))
@@ -241,9 +314,9 @@ def _logits(run: _Run, truth: _Truth) -> Logits:
     blocks = [block for name in ARM_NAMES for block in _blocks(run.pairs, truth.rows, _LOGIT_BLOCK, (name,))]
     logits: Logits = {name: {} for name in ARM_NAMES}
     for block, made in run("judge", judge_block, ((block,) for block in blocks)):
-        for penalty, values in made.items():
-            shape = len(values), len(truth.rows), 2
-            logits[block.arms[0]].setdefault(penalty, np.empty(shape, np.float32))[:, block.place] = values
+        for penalty, parts in made.items():
+            shape = len(parts["logits"]), len(truth.rows), 2
+            logits[block.arms[0]].setdefault(penalty, np.empty(shape, np.float32))[:, block.place] = parts["logits"]
     return logits
 
 
@@ -258,8 +331,8 @@ def _rule(run: _Run, truth: _Truth, options: Options) -> tuple[RuleRow, ...]:
     tasks = ((block, options.seed) for block in _blocks(run.pairs, rows, _RULE_BLOCK, ARM_NAMES))
     candidates: dict[int, NDArray[np.bool_]] = {}
     for block, made in run("rule", candidates_of, tasks):
-        for penalty, values in made.items():
-            candidates.setdefault(penalty, np.zeros((len(rows), 2), np.bool_))[block.place] = values
+        for penalty, parts in made.items():
+            candidates.setdefault(penalty, np.zeros((len(rows), 2), np.bool_))[block.place] = parts["candidate"]
     found = {penalty: count_rates(values, truth.label[: len(rows)]) for penalty, values in sorted(candidates.items())}
     return tuple(RuleRow(penalty, one, precision(one, options.sb2_fraction)) for penalty, one in found.items())
 
@@ -273,16 +346,16 @@ def _twins(
     tasks = [TwinTask(twin, vsini, name) for twin in shown for vsini in options.rotations for name in ARM_NAMES]
     made = dict(run("twins", judge_twin, ((task, library, options.twins, options.seed) for task in tasks)))
     curves = [
-        TwinCurves(task.twin.name, task.vsini, task.arm, penalty, _nested(values))
+        TwinCurves(task.twin.name, task.vsini, task.arm, penalty, _nested(parts["percentiles"]))
         for task in tasks
-        for penalty, values in made[task].items()
+        for penalty, parts in made[task].items()
     ]
     still = [TwinTask(twin, FRAME_VSINI, name) for twin in shown for name in ARM_NAMES]
     displaced = dict(run("frames", judge_frame, ((task, library, options.twins, options.seed) for task in still)))
     frames = [
-        FrameCurves(task.twin.name, task.arm, penalty, *(tuple(_rounded(one)) for one in pair))
+        FrameCurves(task.twin.name, task.arm, penalty, _rounded(parts["displaced"]), _rounded(parts["centred"]))
         for task in still
-        for penalty, pair in displaced[task].items()
+        for penalty, parts in displaced[task].items()
     ]
     return tuple(curves), tuple(frames), {star: reason for star, reason in reasons.items() if reason is not None}
 

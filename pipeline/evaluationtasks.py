@@ -1,10 +1,12 @@
 """What the tasks of an evaluation do on a worker: judge a block of stored pairs, or one twin binary.
 
-The ensemble is the one that the worker keeps; :mod:`twinlines.pipeline.evaluation` plans the tasks.
+Every task answers arrays by penalty and name. The ensemble is the one that the worker keeps;
+:mod:`twinlines.pipeline.evaluation` plans the tasks.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from twinlines.models.ensemble import Ensemble
 from twinlines.models.pairs import load_pairs
 from twinlines.pipeline import stores, twins
 from twinlines.pipeline.arms import ARMS, ArmName
+from twinlines.pipeline.evaluationanswers import Answer
 from twinlines.pipeline.inference import Parameters
 from twinlines.pipeline.library import Library
 from twinlines.pipeline.twins import Twin
@@ -51,6 +54,11 @@ class Block:
     def __str__(self) -> str:
         return f"pairs {self.rows[0]} to {self.rows[-1]} of {self.pairs}, arm {' and '.join(self.arms)}"
 
+    @property
+    def question(self) -> str:
+        """What is asked, wherever the store lies."""
+        return f"arms {''.join(self.arms)} of rows {hashlib.sha256(self.rows.astype('<i8').tobytes()).hexdigest()}"
+
 
 @dataclass(frozen=True)
 class TwinTask:
@@ -65,6 +73,11 @@ class TwinTask:
 
     def __str__(self) -> str:
         return f"{self.twin.name}, vsini {self.vsini:g} km/s, arm {self.arm}"
+
+    @property
+    def question(self) -> str:
+        """What is asked."""
+        return repr(self)
 
 
 def load(weights: Path, digest: str) -> Ensemble:
@@ -94,16 +107,16 @@ def _flux(block: Block, name: ArmName) -> NDArray[np.float32]:
     return flux
 
 
-def judge_block(block: Block) -> dict[int, NDArray[np.float32]]:
-    """Logits of a block in its one arm by penalty, (member, pair, 2)."""
+def judge_block(block: Block) -> Answer:
+    """Logits of a block in its one arm, "logits" (member, pair, 2)."""
     torch.set_num_threads(1)
     (name,) = block.arms
     logits = evaluation.judge(kept(ENSEMBLE), name, _flux(block, name))
-    return {penalty: values.reshape(len(values), -1, 2) for penalty, values in logits.items()}
+    return {penalty: {"logits": values.reshape(len(values), -1, 2)} for penalty, values in logits.items()}
 
 
-def candidates_of(block: Block, seed: int) -> dict[int, NDArray[np.bool_]]:
-    """Which spectra of a block are candidates, by penalty, (pair, 2).
+def candidates_of(block: Block, seed: int) -> Answer:
+    """Which spectra of a block are candidates, "candidate" (pair, 2).
 
     A candidate's lowest value of all draws and members is above 0.5 in both arms, as in the catalog. As in a survey,
     draws add noise to spectra that are noisy already; their sigma is sqrt(flux) / snr on flux over continuum, which is
@@ -121,20 +134,26 @@ def candidates_of(block: Block, seed: int) -> dict[int, NDArray[np.bool_]]:
         lowest = ensemble.percentiles(name, flux, sigma, keys, seed=seed, n_draws=DRAWS, percentiles=(0,))
         above[name] = {penalty: values[:, 0].reshape(-1, 2) > 0.5 for penalty, values in lowest.items()}
     blue, red = above.values()
-    return {penalty: blue[penalty] & red[penalty] for penalty in blue.keys() & red.keys()}
+    return {penalty: {"candidate": blue[penalty] & red[penalty]} for penalty in blue.keys() & red.keys()}
 
 
-def judge_frame(
-    task: TwinTask, library: Path | None, count: int, seed: int
-) -> dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Curves of a star off rest and of twins about their mean; see :func:`twinlines.pipeline.twins.displacement`."""
+def judge_frame(task: TwinTask, library: Path | None, count: int, seed: int) -> Answer:
+    """Curves of a star off rest, "displaced", and of twins about their mean, "centred", (velocity,) each.
+
+    See :func:`twinlines.pipeline.twins.displacement`.
+    """
     torch.set_num_threads(1)
-    return twins.displacement(kept(ENSEMBLE), Library.load(library), ARMS[task.arm], task.twin, count, seed)
+    found = twins.displacement(kept(ENSEMBLE), Library.load(library), ARMS[task.arm], task.twin, count, seed)
+    return {penalty: {"displaced": displaced, "centred": centred} for penalty, (displaced, centred) in found.items()}
 
 
-def judge_twin(task: TwinTask, library: Path | None, count: int, seed: int) -> dict[int, NDArray[np.float32]]:
-    """Curves of a twin binary; see :func:`twinlines.pipeline.twins.probabilities`."""
+def judge_twin(task: TwinTask, library: Path | None, count: int, seed: int) -> Answer:
+    """Curves of a twin binary, "percentiles" (separation, S/N, percentile).
+
+    See :func:`twinlines.pipeline.twins.probabilities`.
+    """
     torch.set_num_threads(1)
-    return twins.probabilities(
+    found = twins.probabilities(
         kept(ENSEMBLE), Library.load(library), ARMS[task.arm], task.twin, task.vsini, count, seed
     )
+    return {penalty: {"percentiles": values} for penalty, values in found.items()}

@@ -21,7 +21,7 @@ from twinlines.models.checkpoint import CheckpointError
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.network import Network
 from twinlines.models.pairs import TEST, PairArrays, load_pairs
-from twinlines.pipeline import cli, evaluationfigures, stores, twins
+from twinlines.pipeline import cli, evaluationfigures, ledger, stores, twins
 from twinlines.pipeline import evaluation as job
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, BLUE
 from twinlines.pipeline.continuum import normalise
@@ -181,6 +181,58 @@ def test_populations_are_judged_apart_and_at_the_paper_s_rate(
         assert row.ensemble.value == pytest.approx(evaluation.tpr_at(mean[chosen], label[chosen], row.fpr), abs=1e-6)
 
 
+def test_killed_it_goes_on_and_nothing_stale_is_taken_for_new(
+    client: Client,
+    report: EvaluationReport,
+    store: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = tmp_path / ".answers"
+
+    def kill(stage: str, done: int, _: int) -> None:
+        if (stage, done) == ("twins", 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(client, store, weights, OPTIONS, answers=answers, progress=kill)
+    kept = sorted(answers.glob("*.npz"))
+    assert len(kept) == 2 + 1 + 3  # blocks of both arms, one of the rule, twins
+    kept[0].write_bytes(kept[0].read_bytes()[:100])  # a damaged one is asked for again
+    asked: list[str] = []
+
+    def counted(client: Client, stage: str, *rest: Any) -> Any:
+        for one in results(client, stage, *rest):
+            asked.append(stage)
+            yield one
+
+    results = job._results
+    monkeypatch.setattr(job, "_results", counted)
+    resumed = evaluate(client, store, weights, OPTIONS, answers=answers)
+    assert resumed.to_json() == report.to_json()
+    whole = 2 + 1 + 2 * len(TWINS) + 2 * len(TWINS)
+    assert len([stage for stage in asked if stage != "digest"]) == whole - 5
+    asked.clear()
+    assert evaluate(client, store, weights, OPTIONS, answers=answers).to_json() == report.to_json()
+    assert set(asked) == {"digest"}
+    other = evaluate(client, store, weights, replace(OPTIONS, twins=0, seed=1), answers=answers)
+    assert asked.count("rule") == 1
+    assert "judge" not in asked  # no noise is in it
+    assert other.table == report.table
+    changed = tmp_path / "changed"
+    shutil.copytree(weights, changed)
+    path = changed / "B_p4_m1.safetensors"
+    network, header = checkpoint.load(path)
+    with torch.no_grad():
+        network.last.bias += 1.0
+    checkpoint.save(path, network, header)
+    evaluate(client, store, changed, QUICK, answers=answers)
+    assert asked.count("judge") == 2
+    with ledger.lock(answers, "a test"), pytest.raises(ledger.SurveyLockedError, match="in use by"):
+        evaluate(client, store, weights, OPTIONS, answers=answers)
+
+
 def test_files_and_figures_are_written(report: EvaluationReport, tmp_path: Path) -> None:
     paths = evaluationfigures.write(report, tmp_path / "new")
     assert {path.name for path in paths} == {
@@ -317,3 +369,4 @@ def test_from_the_command_line(client: Client, store: Path, weights: Path, tmp_p
     assert summary["sb2_fraction"] == 0.1
     assert all(Path(path).exists() for path in summary["files"])
     assert not (tmp_path / "out/figure5_B.png").exists()
+    assert not (tmp_path / "out/.answers").exists()
