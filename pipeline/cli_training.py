@@ -166,6 +166,10 @@ def train(
             "--network", help="Sizes: default, small, first, wide, lenet5, or a TOML file.", metavar="NAME|FILE"
         ),
     ] = "default",
+    start_at: Annotated[
+        Path | None,
+        typer.Option("--start-at", help="Folder of an ensemble: train on from each member's namesake there."),
+    ] = None,
     warm_start: Annotated[
         bool, typer.Option("--warm-start", help="Later penalties start at the member's weights at the first one.")
     ] = False,
@@ -197,6 +201,7 @@ def train(
         schedule=schedule.value,
         sizes=read_sizes(network),
         warm_start=WarmStart(warm_epochs, warm_learning_rate, warm_pairs) if warm_start else None,
+        start_at=start_at,
     )
     with connected(cluster, workers, insecure) as client, console.progress() as progress:
         metrics = run_train(client, pairs, out, training, progress=progress)

@@ -58,6 +58,9 @@ class Training:
     """Fields of :class:`~twinlines.models.network.NetworkConfig` that are not the default ones."""
     warm_start: WarmStart | None = None
     """How later penalties start at the first one's weights; None: every member starts at random ones."""
+    start_at: Path | None = None
+    """Folder of an ensemble in which the other members start, each at the weights of its namesake; None: at random
+    ones."""
 
     def chains(self) -> Iterator[tuple[TrainingConfig, ...]]:
         """Members that one task trains, one after the other; the first is the parent of the others."""
@@ -120,23 +123,27 @@ def train(
     total = sum(len(chain) for chain in chains)
     metrics: dict[str, Metrics] = {}
     progress("train", 0, total)
-    for _, future in run_window(client, train_chain, ((str(pairs), chain, str(out)) for chain in chains)):
+    start_at = training.start_at and str(training.start_at.resolve())
+    for _, future in run_window(client, train_chain, ((str(pairs), chain, str(out), start_at) for chain in chains)):
         metrics |= future.result()
         learning_curves(out)
         progress("train", len(metrics), total)
     return metrics
 
 
-def train_chain(pairs: str, chain: Sequence[TrainingConfig], out: str) -> dict[str, Metrics]:
+def train_chain(
+    pairs: str, chain: Sequence[TrainingConfig], out: str, start_at: str | None = None
+) -> dict[str, Metrics]:
     """Train members in this process, on one thread: the first, then the others from its weights."""
     torch.set_num_threads(1)
     first = chain[0]
+    name = f"{checkpoint.stem(first.arm, first.penalty, first.member)}{checkpoint.SUFFIX}"
     # Each would read and unpack the whole store again.
     found, folder = load_pairs(Path(pairs), first.arm).remembering(), Path(out)
-    parent = folder / f"{checkpoint.stem(first.arm, first.penalty, first.member)}{checkpoint.SUFFIX}"
+    namesake = None if start_at is None else Path(start_at) / name
     return {
         checkpoint.stem(config.arm, config.penalty, config.member): train_member(
-            found, config, folder, parent=None if config is first else parent
+            found, config, folder, parent=namesake if config is first else folder / name
         )
         for config in chain
     }

@@ -113,3 +113,21 @@ def test_from_the_command_line(client: Client, store: Path, tmp_path: Path) -> N
     assert network.config.filters == (4,)
     assert header.training["learning_rate"] == 0.002
     assert checkpoint.load(tmp_path / "W/B_p2_m1.safetensors")[1].training["learning_rate"] == 3e-4
+    onward = [*map(str, [*arguments, *options]), "--start-at", str(tmp_path / "W"), "--cluster", address]
+    onward[onward.index(str(tmp_path / "W"))] = str(tmp_path / "onward")
+    done = CliRunner().invoke(cli.app, onward)
+    assert done.exit_code == 0, done.output
+    header = checkpoint.load(tmp_path / "onward/B_p4_m1.safetensors")[1]
+    assert header.parent == checkpoint.file_digest(tmp_path / "W/B_p4_m1.safetensors")
+    assert (
+        header.metrics["validation_loss"]
+        < checkpoint.load(tmp_path / "W/B_p4_m1.safetensors")[1].metrics["validation_loss"]
+    )
+    later = checkpoint.load(tmp_path / "onward/B_p2_m1.safetensors")[1]
+    assert later.parent == checkpoint.file_digest(tmp_path / "onward/B_p4_m1.safetensors")
+
+
+def test_members_start_at_weights_that_are_there(client: Client, store: Path, tmp_path: Path) -> None:
+    training = Training(arms=("B",), members=1, epochs=1, sizes=TINY, start_at=tmp_path / "none")
+    with pytest.raises(checkpoint.CheckpointError, match=r"none/B_p16_m1\.safetensors"):
+        train(client, store, tmp_path / "W", training)
