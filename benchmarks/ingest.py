@@ -1,7 +1,7 @@
 """Ingestion of a folder of FITS files against a bare fitsio read of the same files, with as many processes.
 
-The bare read opens every file and reads every extension, and keeps nothing. Ingestion reads every file twice (a scan by
-content, then the shards), checks it, compares it, and writes a compressed store with checksums. Files are gzipped, as
+The bare read opens every file and reads every extension, and keeps nothing. Ingestion reads every file in a process of
+its own, checks it, keeps its rows, compares them, and writes a compressed store with checksums. Files are gzipped, as
 the survey's are, three exposures each, of random numbers, half with new noise. Both are measured on warm file caches.
 
     python benchmarks/ingest.py [--files 5000] [--workers 2] [--folder /tmp]

@@ -130,6 +130,10 @@ class FileList:
         """Paths of a batch's files, relative to the folder."""
         return self._cached(batch.number)
 
+    def batch(self, number: int) -> Batch:
+        """Batch of one file."""
+        return self.batches[number // self._batch_files]
+
     def path(self, number: int) -> str:
         """Path of one file."""
         return self._cached(number // self._batch_files)[number % self._batch_files]

@@ -3,8 +3,8 @@
 cfitsio is C: a damaged file may end the process that reads it, or keep it busy without end, and neither can be caught
 within that process. On a worker, it would take the batch with it, and after some retries the whole ingestion. Here, the
 worker's thread hands one path after the other to a child and waits for its answer, which is small: keys and content
-hashes, no spectra. A child that dies, or does not answer in time, names the file by dying; the file is tried once more
-in a new child, and then it is quarantined.
+hashes, and where the child has kept the rows; no spectra. A child that dies, or does not answer in time, names the file
+by dying; the file is tried once more in a new child, and then it is quarantined.
 
 The child reads paths from its standard input and writes one JSON line for each; it ends when its input does, also when
 the worker was killed. An alarm clock of the kernel ends it when one file takes too long, even within C, and when there
@@ -56,6 +56,8 @@ class Answer:
     """Why the file gives no row, in a word; empty if it does."""
     message: str = ""
     """Why it gives no row, and what to do."""
+    kept: int = -1
+    """Byte at which the rows begin in the file that keeps them; -1 if they are not kept."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ class Child:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
-    def ask(self, path: str) -> Answer | None:
-        """Read one file; None if the child died of it.
+    def ask(self, path: str, keep: str | None) -> Answer | None:
+        """Read one file, and keep its rows in ``keep``; None if the child died of it.
 
         Raises
         ------
@@ -99,7 +101,7 @@ class Child:
         """
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(path).encode() + b"\n")
+            self._process.stdin.write(json.dumps([path, keep]).encode() + b"\n")
             self._process.stdin.flush()
             line = self._line()
         except BrokenPipeError:
@@ -110,7 +112,7 @@ class Child:
         if "failed" in answer:
             raise ReaderError(f"{path}: {answer['failed']}; this says nothing about the file")
         rows = tuple((int(a), int(b), int(c)) for a, b, c in answer["rows"])
-        return Answer(rows, tuple(answer["problems"]), answer["reason"], answer["message"])
+        return Answer(rows, tuple(answer["problems"]), answer["reason"], answer["message"], answer["kept"])
 
     def lives(self) -> bool:
         """Whether the child is there to be asked."""
@@ -173,8 +175,17 @@ def close_idle() -> None:
 atexit.register(close_idle)
 
 
-def read_all(paths: Iterator[str], reading: Reading) -> Iterator[Answer]:
+def read_all(paths: Iterator[str], reading: Reading, keep: str | None = None) -> Iterator[Answer]:
     """Read files one after the other, each isolated, and yield what each gave.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    reading
+        How they are read.
+    keep
+        File to which rows are appended, see :func:`twinlines.pipeline.ingest_rows.append`; None keeps none.
 
     Raises
     ------
@@ -183,13 +194,13 @@ def read_all(paths: Iterator[str], reading: Reading) -> Iterator[Answer]:
     """
     with _borrowed(reading) as held:
         for path in paths:
-            yield _isolated(path, held, reading)
+            yield _isolated(path, keep, held, reading)
 
 
-def _isolated(path: str, held: list[Child], reading: Reading) -> Answer:
+def _isolated(path: str, keep: str | None, held: list[Child], reading: Reading) -> Answer:
     status, said = 0, ""
     for _ in range(ATTEMPTS):
-        answer = held[0].ask(path)
+        answer = held[0].ask(path, keep)
         if answer is not None:
             return answer
         dead = held.pop()
@@ -208,7 +219,7 @@ def _isolated(path: str, held: list[Child], reading: Reading) -> Answer:
     )
 
 
-def serve(read: Callable[[str], Answer]) -> None:
+def serve(read: Callable[[str, str | None], Answer]) -> None:
     """Be the child: read paths from standard input, answer on standard output, until the input ends."""
     patience = int(sys.argv[1])
     # Whatever else is printed, cfitsio's own words included, must not stand among the answers.
@@ -219,13 +230,13 @@ def serve(read: Callable[[str], Answer]) -> None:
         signal.alarm(IDLE)
         for line in sys.stdin.buffer:
             signal.alarm(patience)
-            out.write(json.dumps(_answer(read, json.loads(line))).encode() + b"\n")
+            out.write(json.dumps(_answer(read, *json.loads(line))).encode() + b"\n")
             signal.alarm(IDLE)
 
 
-def _answer(read: Callable[[str], Answer], path: str) -> dict[str, Any]:
+def _answer(read: Callable[[str, str | None], Answer], path: str, keep: str | None) -> dict[str, Any]:
     try:
-        return vars(read(path))
+        return vars(read(path, keep))
     except (MemoryError, OSError) as error:
         return {"failed": f"{type(error).__name__}: {error}"}
     except Exception as error:
@@ -237,20 +248,20 @@ def _answer(read: Callable[[str], Answer], path: str) -> dict[str, Any]:
         return vars(Answer(reason=Reason.CRASHED, message=message))
 
 
-def read_one(path: str) -> Answer:
-    """Read one file in this process."""
-    from twinlines.pipeline import lamost
-    from twinlines.pipeline.content import contents
+def read_one(path: str, keep: str | None = None) -> Answer:
+    """Read one file in this process, and append its rows to ``keep``."""
+    from twinlines.pipeline import ingest_rows, lamost
 
     try:
         file = lamost.read(Path(path))
     except lamost.LamostError as error:
         return Answer(reason=str(error.reason), message=str(error))
-    rows = tuple((file.obsid, exposure.lmjm, content) for exposure, content, _ in contents(file))
-    return Answer(rows, tuple(file.problems))
+    found = ingest_rows.records(file)
+    rows = tuple(zip(*(found[name].tolist() for name in ("obsid", "lmjm", "content_hash")), strict=True))
+    return Answer(rows, tuple(file.problems), kept=-1 if keep is None else ingest_rows.append(keep, found))
 
 
 if __name__ == "__main__":
-    from twinlines.pipeline.content import contents  # noqa: F401 (before the first file, not within its time)
+    from twinlines.pipeline import ingest_rows  # noqa: F401 (before the first file, not within its time)
 
     serve(read_one)

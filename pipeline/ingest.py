@@ -1,14 +1,16 @@
 """Ingest a release: a folder of LAMOST MRS FITS files becomes an immutable store of exposures in a survey.
 
-Two passes over the files, both as tasks on the workers of a Dask client. *Scan* reads every file wholly and notes which
+Two passes, both as tasks on the workers of a Dask client. *Scan* reads every file wholly and notes which
 rows it would give, by key and content hash, or why it gives none. From these notes alone, the client settles which file
 gives a row that several have, which rows earlier releases have already, and in which order rows stand. *Write* fills
-the store, one task per shard. What is done is marked, so that a killed ingestion goes on where it was; the release
+the store, one task per shard, from rows that the scan has kept in scratch files, as far as there was room for them, or
+from the files once more. What is done is marked, so that a killed ingestion goes on where it was; the release
 appears under its name by one atomic rename.
 
-Files: ``releases/.<name>.work`` holds the list of files and the markers, ``releases/.<name>.partial`` the release in
-the making; both are gone when ``releases/<name>`` is there, with ``exposures.zarr``, ``release.json``,
-``checksums.json`` and ``report.json``. The workers must see the folder and the survey under the client's paths.
+Files: ``releases/.<name>.work`` holds the list of files, the markers and the scratch files,
+``releases/.<name>.partial`` the release in the making; both are gone when ``releases/<name>`` is there, with
+``exposures.zarr``, ``release.json``, ``checksums.json`` and ``report.json``. The workers must see the folder and the
+survey under the client's paths.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from numpy.typing import NDArray
 from twinlines.cluster.window import run_window
 from twinlines.pipeline import atomic, ledger, plan, sizing, stores
 from twinlines.pipeline.content import CONTENT_VERSION
-from twinlines.pipeline.filewalk import FileList, walk
+from twinlines.pipeline.filewalk import Batch, FileList, walk
 from twinlines.pipeline.fitsreader import Reading
 from twinlines.pipeline.ingest_index import Index, Known, resolve
 from twinlines.pipeline.ingest_report import Conflict, FileWarning, IngestReport, Quarantined
@@ -42,6 +44,10 @@ from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import EXPOSURES, Schema
 
 __all__ = ["Conflict", "FileWarning", "IngestError", "IngestReport", "Quarantined", "ingest"]
+
+KEPT_SHARE = 0.25
+"""Largest part of the free space that scans may use to keep rows. A row takes 105 kB there, twice what it takes in a
+release; where the space is needed for the release, what was kept goes, and files are read again."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -184,12 +190,22 @@ class _Job:
 
     def _scan(self, files: FileList) -> Index:
         """Scan what is not scanned, and return the index of all files."""
-        markers = [self.work / f"scan-{batch.key}.npz" for batch in files.batches]
+        markers = [_scan_marker(self.work, batch) for batch in files.batches]
         missing = [batch for batch in files.batches if _stored_index(markers[batch.number]) is None]
         done = len(files) - sum(batch.count for batch in missing)
         self.progress("scan", done, len(files))
-        tasks = ((self.folder, files.paths(batch), markers[batch.number], self.reading) for batch in missing)
-        for task in self._run(scan, tasks):
+        used = sum(path.stat().st_size for path in self.work.glob("*.rows"))
+        room = KEPT_SHARE * (shutil.disk_usage(self.work).free + used)
+
+        def tasks() -> Iterator[tuple[Any, ...]]:
+            for batch in missing:
+                marker = markers[batch.number]
+                keep = _kept_rows(marker) if used < room else None
+                yield self.folder, files.paths(batch), marker, self.reading, keep
+
+        for task in self._run(scan, tasks()):
+            if task[4] is not None and task[4].exists():
+                used += task[4].stat().st_size
             done += len(task[1])
             self.progress("scan", done, len(files))
         return Index.concatenate(
@@ -206,7 +222,11 @@ class _Job:
         keys = [_content_digest(index, stored[start : start + size], files, salt) for start in starts]
         missing = [n for n, key in enumerate(keys) if _stored_shard(markers[n]).get("key") != key]
         still = sum(min(size, len(stored) - starts[n]) for n in missing)
-        sizing.require(self.client, self.survey, sizing.of_ingest(still, self.schema), ignore=self.ignore_plan)
+        need = sizing.of_ingest(still, self.schema)
+        if shutil.disk_usage(self.survey).free < need.disk:
+            for path in self.work.glob("*.rows"):
+                path.unlink()
+        sizing.require(self.client, self.survey, need, ignore=self.ignore_plan)
         done = len(stored) - still
         self.progress("write", done, len(stored))
         tasks = (
@@ -215,7 +235,7 @@ class _Job:
                 store,
                 self.schema,
                 starts[n],
-                tuple(_pieces(index, stored[starts[n] : starts[n] + size], files)),
+                tuple(_pieces(index, stored[starts[n] : starts[n] + size], files, self.work)),
                 markers[n],
                 keys[n],
             )
@@ -313,11 +333,25 @@ def _content_digest(index: Index, rows: NDArray[np.int64], files: FileList | Non
     return digest.hexdigest()
 
 
-def _pieces(index: Index, rows: NDArray[np.int64], files: FileList) -> Iterator[Piece]:
+def _scan_marker(work: Path, batch: Batch) -> Path:
+    return work / f"scan-{batch.key}.npz"
+
+
+def _kept_rows(marker: Path) -> Path:
+    """Where the scan with this marker keeps rows."""
+    return marker.with_suffix(".rows")
+
+
+def _pieces(index: Index, rows: NDArray[np.int64], files: FileList, work: Path) -> Iterator[Piece]:
     """Group a shard's rows by file."""
     numbers = index.file[rows]
     cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
     for low, high in pairwise(cuts):
-        some = rows[low:high]
-        path = files.path(int(numbers[low]))
-        yield Piece(path, tuple(index.lmjm[some].tolist()), tuple(index.content_hash[some].tolist()))
+        some, number = rows[low:high], int(numbers[low])
+        yield Piece(
+            files.path(number),
+            tuple(index.lmjm[some].tolist()),
+            tuple(index.content_hash[some].tolist()),
+            _kept_rows(_scan_marker(work, files.batch(number))),
+            tuple(index.kept[some].tolist()),
+        )

@@ -1,7 +1,7 @@
 """The rows that files would give, without their spectra: which of them a release keeps.
 
 From this index alone, the client settles which of several files gives a row, and what earlier releases have already.
-Arrays of numbers, some 28 bytes a row; the files' names stay on disk.
+Arrays of numbers, some 36 bytes a row; the files' names stay on disk.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Index:
     """(row,) local modified Julian minute, ascending within a file."""
     content_hash: NDArray[np.uint64]
     """(row,) hash of the content; see :func:`content_hash`."""
+    kept: NDArray[np.int64]
+    """(row,) byte at which the row begins among those that its batch has kept; -1 if it was not kept."""
     quarantined: tuple[tuple[int, str, str], ...]
     """File number, reason and message of each file that gives no row."""
     warnings: tuple[tuple[int, str], ...]
@@ -46,6 +48,7 @@ class Index:
             obsid=self.obsid,
             lmjm=self.lmjm,
             content_hash=self.content_hash,
+            kept=self.kept,
             notes=np.frombuffer(notes.encode(), np.uint8),
         )
         return content.getvalue()
@@ -67,6 +70,7 @@ class Index:
                     obsid=stored["obsid"],
                     lmjm=stored["lmjm"],
                     content_hash=stored["content_hash"],
+                    kept=stored["kept"],
                     quarantined=tuple((n, reason, message) for n, reason, message in notes["quarantined"]),
                     warnings=tuple((n, message) for n, message in notes["warnings"]),
                 )
@@ -81,6 +85,7 @@ class Index:
             obsid=np.concatenate([part.obsid for _, part in parts]),
             lmjm=np.concatenate([part.lmjm for _, part in parts]),
             content_hash=np.concatenate([part.content_hash for _, part in parts]),
+            kept=np.concatenate([part.kept for _, part in parts]),
             quarantined=tuple((n + first, *rest) for first, part in parts for n, *rest in part.quarantined),  # type: ignore[misc]
             warnings=tuple((n + first, message) for first, part in parts for n, message in part.warnings),
         )

@@ -1,12 +1,11 @@
 """What a worker does to ingest a release: scan a batch of files into an index, write one shard of the exposures store.
 
-Both are plain functions of paths; spectra go from file to store inside a task, and only markers and indexes come out.
-Knows files and stores, no Dask.
+Both are plain functions of paths; spectra go from file to store inside a task, or through a scratch file of rows, and
+only markers and indexes come out. Knows files and stores, no Dask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline import atomic, lamost, ledger, stores, times
-from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.content import contents
 from twinlines.pipeline.fitsreader import Reading, read_all
 from twinlines.pipeline.ingest_index import Index
+from twinlines.pipeline.ingest_rows import ROW, kept, records
 from twinlines.pipeline.lamost import LamostError
-from twinlines.pipeline.mrs import Exposure, MrsFile
 from twinlines.pipeline.schema import Schema
 
 
@@ -28,7 +25,7 @@ class IngestError(RuntimeError):
     """A release cannot be ingested as asked."""
 
 
-def scan(folder: Path, files: tuple[str, ...], marker: Path, reading: Reading) -> int:
+def scan(folder: Path, files: tuple[str, ...], marker: Path, reading: Reading, keep: Path | None = None) -> int:
     """Read every file of a batch wholly, write its index to ``marker``, and return the number of rows.
 
     Parameters
@@ -41,22 +38,28 @@ def scan(folder: Path, files: tuple[str, ...], marker: Path, reading: Reading) -
         Where the index goes; its existence says that the batch is done.
     reading
         How files are read: in a process beside this one, which a file may bring down.
+    keep
+        Scratch file for the rows, so that writing need not read the files again; None keeps none.
     """
-    rows: list[tuple[int, int, int, int]] = []
+    rows: list[tuple[int, int, int, int, int]] = []
     quarantined: list[tuple[int, str, str]] = []
     warnings: list[tuple[int, str]] = []
-    answers = read_all((str(folder / name) for name in files), reading)
+    if keep is not None:
+        keep.unlink(missing_ok=True)  # of a scan that was broken off
+    answers = read_all((str(folder / name) for name in files), reading, keep and str(keep))
     for number, answer in enumerate(answers):
         if answer.reason:
             quarantined.append((number, answer.reason, answer.message))
         warnings += [(number, problem) for problem in answer.problems]
-        rows += [(number, *row) for row in answer.rows]
-    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+        for place, row in enumerate(answer.rows):
+            rows.append((number, *row, answer.kept if answer.kept < 0 else answer.kept + place * ROW.itemsize))
+    columns = list(zip(*rows, strict=True)) or [(), (), (), (), ()]
     index = Index(
         np.array(columns[0], np.int64),
         np.array(columns[1], np.int64),
         np.array(columns[2], np.int32),
         np.array(columns[3], np.uint64),
+        np.array(columns[4], np.int64),
         tuple(quarantined),
         tuple(warnings),
     )
@@ -74,6 +77,10 @@ class Piece:
     """Its exposures that are wanted, ascending."""
     content_hash: tuple[int, ...]
     """Their content, as scanned."""
+    rows: Path
+    """Where their batch has kept its rows, if it has."""
+    kept: tuple[int, ...]
+    """Where they begin in it, bytes; -1 for one that was not kept."""
 
 
 def write_rows(
@@ -101,7 +108,7 @@ def write_rows(
     Raises
     ------
     IngestError
-        If a file is not what it was when it was scanned.
+        If a file that must be read again is not what it was when it was scanned.
     """
     rows = sum(len(piece.lmjm) for piece in pieces)
     columns: dict[str, NDArray[Any]] = {
@@ -110,12 +117,15 @@ def write_rows(
     mid_utc = np.full(rows, np.nan)
     row = 0
     for piece in pieces:
-        for file, exposure, content, middle in _wanted(folder, piece):
-            _fill(columns, row, file, exposure)
-            columns["source_file"][row] = piece.path.encode("utf-8", "backslashreplace").decode()
-            columns["content_hash"][row] = content
-            mid_utc[row] = middle
-            row += 1
+        found, planid = _rows(folder, piece)
+        some = slice(row, row + len(found))
+        for name in ROW.names or ():
+            if name in columns:
+                columns[name][some] = found[name]
+        columns["planid"][some] = planid
+        columns["source_file"][some] = piece.path.encode("utf-8", "backslashreplace").decode()
+        mid_utc[some] = found["mid_utc"]
+        row = some.stop
     columns["bjdmid"] = times.bjd_tdb(mid_utc, columns["ra"], columns["dec"])
     stores.write_shard(store, schema, start, schema.dataset(columns, rows))
     files = stores.shard_files(store, schema, start)
@@ -124,27 +134,23 @@ def write_rows(
     return rows
 
 
-def _wanted(folder: Path, piece: Piece) -> Iterator[tuple[MrsFile, Exposure, int, float]]:
+def _rows(folder: Path, piece: Piece) -> tuple[NDArray[np.void], str]:
+    """The rows of a piece, of :data:`twinlines.pipeline.ingest_rows.ROW`, and their plan: kept ones, or read again."""
+    expected = tuple(zip(piece.lmjm, piece.content_hash, strict=True))
+    found = kept(piece.rows, piece.kept, expected)
+    if found is not None:
+        return found, found["planid"][0].decode()
     try:
         file = lamost.read(folder / piece.path)
     except LamostError as error:
         raise IngestError(f"changed while it was ingested: {error}; or leave it out, and ingest again") from error
-    found = {exposure.lmjm: (exposure, content, middle) for exposure, content, middle in contents(file)}
-    for lmjm, expected in zip(piece.lmjm, piece.content_hash, strict=True):
-        exposure, content, middle = found.get(lmjm, (None, 0, 0.0))
-        if exposure is None or content != expected:
+    found = records(file)
+    found = found[np.isin(found["lmjm"], piece.lmjm)]
+    there = dict(zip(found["lmjm"].tolist(), found["content_hash"].tolist(), strict=True))
+    for lmjm, content in expected:
+        if there.get(lmjm) != content:
             raise IngestError(
                 f"{folder / piece.path}: exposure {lmjm} changed while it was ingested; "
                 "let nobody write to the folder, and ingest again"
             )
-        yield file, exposure, content, middle
-
-
-def _fill(columns: dict[str, NDArray[Any]], row: int, file: MrsFile, exposure: Exposure) -> None:
-    for name in ("obsid", "lmjd", "planid", "spid", "fiberid", "ra", "dec"):
-        columns[name][row] = getattr(file, name)
-    columns["lmjm"][row] = exposure.lmjm
-    for name, arm in exposure.arms.items():
-        place = row, ARM_NAMES.index(name)
-        for variable in ("snr", "exptime", "flux", "ivar", "loglam", "mask"):
-            columns[variable][place] = getattr(arm, variable)
+    return found, file.planid

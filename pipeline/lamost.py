@@ -8,7 +8,6 @@ or workers; whatever is wrong with a file leaves this module as a :class:`Lamost
 from __future__ import annotations
 
 import contextlib
-import gzip
 import math
 import os
 import re
@@ -54,6 +53,12 @@ __all__ = [
 
 MAXIMUM_BYTES = 1 << 28
 """Largest file, after decompression, that can be an MRS file: 256 MiB, some two thousand exposures."""
+
+_KEYWORDS = (
+    *("OBSID", "LMJD", "PLANID", "SPID", "FIBERID", "RA", "DEC"),
+    *("NEXP_B", "NEXP_R", "LMJM", "SNR", "EXPTIME", "DATE-BEG", "DATE-END"),
+)
+"""What is read of headers."""
 
 MASK_HIGHER_BITS = 0x80
 """Bit of the stored 8-bit mask that stands for every bit of PIXMASK above the seventh."""
@@ -116,9 +121,9 @@ def _content(path: Path) -> bytes:
     try:
         _require_ordinary(path)
         with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if compressed else path.open("rb") as file:
             content = file.read(MAXIMUM_BYTES + 1)
+        if content.startswith(b"\x1f\x8b"):
+            content = _inflated(content)
     except EOFError as error:
         raise LamostError(
             Reason.TRUNCATED, f"{path}: the gzip file of {_size(path)} bytes ends early; fetch it again"
@@ -136,6 +141,22 @@ def _content(path: Path) -> bytes:
             Reason.WRONG_FORMAT, f"{path}: begins with {content[:9]!r}, a FITS file with 'SIMPLE  ='; remove it"
         )
     return content
+
+
+def _inflated(content: bytes) -> bytes:
+    """Decompress gzip members that follow each other, up to a byte more than a file may have.
+
+    The gzip module does the same in pieces of 8 kB, a quarter slower.
+    """
+    parts, room = [], MAXIMUM_BYTES + 1
+    while content and room:
+        member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        parts.append(member.decompress(content, room))
+        room -= len(parts[-1])
+        if room and not member.eof:
+            raise EOFError
+        content = member.unused_data.lstrip(b"\0")
+    return b"".join(parts)
 
 
 def _require_ordinary(path: Path) -> None:
@@ -294,7 +315,7 @@ class _Reader:
 
 def _header(hdu: Any) -> Mapping[str, Any]:
     header = hdu.read_header()
-    return {key: header[key] for key in header.keys() if key}  # noqa: SIM118 - a FITSHDR iterates over its records
+    return {key: header[key] for key in _KEYWORDS if key in header}
 
 
 def _text(header: Mapping[str, Any], key: str) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from twinlines.pipeline.fitsreader import Answer, read_one, serve
 
 
-def read(path: str) -> Answer:
+def read(path: str, keep: str | None) -> Answer:
     """Read a file, unless its name begins with what should go wrong."""
     name = Path(path).name
     if name.startswith("segfault"):
@@ -24,7 +24,7 @@ def read(path: str) -> Answer:
     if name.startswith("once") and not Path(path + ".died").exists():
         Path(path + ".died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return read_one(path)
+    return read_one(path, keep)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from twinlines.pipeline import lamost, ledger, plan, stores
+from twinlines.pipeline import ingest as ingesting
+from twinlines.pipeline import ingest_rows, lamost, ledger, plan, sizing, stores
 from twinlines.pipeline.arms import NATIVE_PIXELS
 from twinlines.pipeline.content import content_hash
 from twinlines.pipeline.fitsreader import Reading
 from twinlines.pipeline.ingest import ingest
 from twinlines.pipeline.ingest_index import Index, Known, resolve
 from twinlines.pipeline.ingest_report import Conflict, IngestReport, Quarantined
+from twinlines.pipeline.ingest_rows import ROW
 from twinlines.pipeline.ingest_tasks import IngestError
 from twinlines.pipeline.ledger import SurveyLockedError
 from twinlines.pipeline.mrs import MrsFile
@@ -127,6 +130,74 @@ def test_same_store_whatever_the_batches(client: Client, tmp_path: Path) -> None
     assert one["bjdmid"].values == pytest.approx(two["bjdmid"].values, abs=1e-9)
     digests = {json.loads((tmp_path / s / "releases/r/release.json").read_text())["digest"] for s in ("one", "two")}
     assert len(digests) == 1
+
+
+def damage(path: Path) -> None:
+    """Spoil one byte in the middle of a file of kept rows: in the pixels of a row, which its index cannot tell."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 3)
+
+
+@pytest.mark.parametrize("what", ["whole", "damaged", "cut", "lost", "no room"])
+def test_rows_that_a_scan_has_kept_are_the_files(
+    client: Client, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_files(tmp_path / "in")
+    write(tmp_path / "in" / "long.fits", replace(random_file(20, 2), planid="P" * 68))
+    ingest(client, tmp_path / "in", tmp_path / "again", "r", schema=SMALL)
+    work = tmp_path / "s" / "releases" / ".r.work"
+    spoil = {"damaged": damage, "cut": cut, "lost": Path.unlink}.get(what)
+    found = []
+
+    def meanwhile(stage: str, done: int, total: int) -> None:
+        if stage == "write" and done == 0:
+            found.extend(work.glob("*.rows"))
+            for path in found if spoil else ():
+                spoil(path)
+            if what == "whole":  # nothing is read twice
+                shutil.rmtree(tmp_path / "in")
+
+    monkeypatch.setattr(ingesting, "KEPT_SHARE", 0.0 if what == "no room" else 0.25)
+    ingest(client, tmp_path / "in", tmp_path / "s", "r", schema=SMALL, files_per_task=2, progress=meanwhile)
+    assert len(found) == (0 if what == "no room" else 3)
+    assert release_of(tmp_path / "s").identical(release_of(tmp_path / "again"))
+    assert {file.planid for file in files} | {"P" * 68} == set(release_of(tmp_path / "s")["planid"].values.tolist())
+
+
+def test_kept_rows_give_way_to_the_release(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files(tmp_path / "in")
+    work = tmp_path / "s" / "releases" / ".r.work"
+    need = sizing.Need("writing", 1, 2 * shutil.disk_usage(tmp_path).free)
+    monkeypatch.setattr(sizing, "of_ingest", lambda rows, schema: need)
+    with pytest.raises(sizing.SizingError):
+        ingest(client, tmp_path / "in", tmp_path / "s", "r", schema=SMALL)
+    assert list(work.glob("scan-*.npz"))
+    assert not list(work.glob("*.rows"))
+    monkeypatch.undo()
+    assert ingest(client, tmp_path / "in", tmp_path / "s", "r", schema=SMALL).rows == 9
+
+
+def test_what_cannot_be_kept_is_read_again(tmp_path: Path) -> None:
+    rows = ingest_rows.records(random_file(0, 2))
+    assert ingest_rows.append(str(tmp_path / "none" / "x"), rows) == -1
+    assert ingest_rows.append("/dev/full", rows) == -1
+    path = tmp_path / "x"
+    assert ingest_rows.append(str(path), rows[:1]) == 0
+    assert ingest_rows.append(str(path), rows) == ROW.itemsize
+    expected = tuple(zip(rows["lmjm"].tolist(), rows["content_hash"].tolist(), strict=True))
+    places = ROW.itemsize, 2 * ROW.itemsize
+    back = ingest_rows.kept(path, places, expected)
+    assert back is not None
+    assert back.tobytes() == rows.tobytes()
+    assert ingest_rows.kept(path, (0, -1), expected) is None
+    assert ingest_rows.kept(path, places[::-1], expected) is None  # whole, and others
+    longer = ingest_rows.records(replace(random_file(0, 1), planid="P" * 100))
+    assert ingest_rows.append(str(path), longer) == -1
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------
@@ -373,6 +444,8 @@ def test_a_file_that_changes_between_the_passes_is_an_error(client: Client, tmp_
 
     def change(stage: str, done: int, total: int) -> None:
         if stage == "write":
+            for kept in (tmp_path / "s/releases/.r.work").glob("*.rows"):
+                kept.unlink()
             write(path, with_arm(random_file(0, 1), 0, "B", random_arm(5)))
 
     with pytest.raises(IngestError, match=r"x\.fits: exposure 84107311 changed"):
@@ -436,6 +509,7 @@ def an_index(rows: list[tuple[int, int, int]]) -> Index:
         np.array(obsid, np.int64),
         np.array(lmjm, np.int32),
         np.array(content, np.uint64),
+        np.arange(len(rows), dtype=np.int64) - 1,
         ((0, "empty", "nothing"),),
         ((1, "odd"),),
     )
@@ -482,7 +556,7 @@ def test_rows_are_compared_with_the_newest_known_ones(
 def test_index_survives_its_file(rows: list[tuple[int, int, int]]) -> None:
     index = an_index(rows)
     back = Index.from_bytes(index.to_bytes())
-    for name in ("file", "obsid", "lmjm", "content_hash"):
+    for name in ("file", "obsid", "lmjm", "content_hash", "kept"):
         assert np.array_equal(getattr(back, name), getattr(index, name))
     assert (back.quarantined, back.warnings) == (index.quarantined, index.warnings)
 

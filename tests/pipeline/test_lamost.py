@@ -384,6 +384,27 @@ def test_truncated_gzip(tmp_path: Path) -> None:
     assert refusal(path).reason is Reason.UNREADABLE
 
 
+def test_gzip_members_follow_each_other_and_end_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.fits.gz"
+    lamost.write(path, random_file(0))
+    whole = lamost.read(path)
+    content = gzip.decompress(path.read_bytes())
+    members = [gzip.compress(part, mtime=0) for part in (content[:70_000], content[70_000:], b"")]
+    path.write_bytes(b"".join(members) + bytes(700))
+    assert content_hash(lamost.read(path), lamost.read(path).exposures[0], 0.0) == content_hash(
+        whole, whole.exposures[0], 0.0
+    )
+    path.write_bytes(b"".join(members) + b"more")
+    assert refusal(path).reason is Reason.UNREADABLE
+    monkeypatch.setattr(lamost, "MAXIMUM_BYTES", len(content))
+    path.write_bytes(b"".join(members))
+    assert lamost.read(path).obsid == whole.obsid
+    for some in (members, [gzip.compress(content)]):
+        monkeypatch.setattr(lamost, "MAXIMUM_BYTES", len(content) - 1)
+        path.write_bytes(b"".join(some))
+        assert "an MRS file has about a million" in str(refusal(path))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_damage_is_an_error_or_a_file(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
