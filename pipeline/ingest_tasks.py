@@ -46,7 +46,7 @@ def scan(folder: Path, files: tuple[str, ...], marker: Path, reading: Reading, k
     warnings: list[tuple[int, str]] = []
     if keep is not None:
         keep.unlink(missing_ok=True)  # of a scan that was broken off
-    answers = read_all((str(folder / name) for name in files), reading, keep and str(keep))
+    answers = read_all((str(folder / name) for name in files), reading, None if keep is None else str(keep))
     for number, answer in enumerate(answers):
         if answer.reason:
             quarantined.append((number, answer.reason, answer.message))
