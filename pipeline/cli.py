@@ -53,6 +53,13 @@ class LayoutName(StrEnum):
     VECTORS = "vectors"
 
 
+class PrecisionOption(StrEnum):
+    """Arithmetic of the networks."""
+
+    FLOAT32 = "float32"
+    MIXED = "mixed"
+
+
 def main() -> None:
     """Run the command line; an expected error is one message and exit status 1, not a traceback."""
     try:
@@ -138,6 +145,10 @@ def run(
     ] = None,
     seed: SeedOption = 0,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Noisy copies of each spectrum.")] = 20,
+    precision: Annotated[
+        PrecisionOption,
+        typer.Option("--precision", help="Of the networks; mixed: a quarter faster on CPUs that multiply bfloat16."),
+    ] = PrecisionOption.FLOAT32,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,
     ignore_plan: IgnorePlanOption = False,
@@ -148,7 +159,7 @@ def run(
     from twinlines.pipeline.inference import SHIPPED_WEIGHTS, Parameters
     from twinlines.pipeline.survey import run as run_survey
 
-    parameters = Parameters(seed=seed, n_draws=draws)
+    parameters = Parameters(seed=seed, n_draws=draws, precision=precision.value)
     with connected(cluster, workers, insecure) as client, console.progress() as progress:
         report = run_survey(
             client,

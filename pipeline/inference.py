@@ -50,7 +50,7 @@ class Parameters:
     minimum_snr: float = MINIMUM_SNR
     """Arms with a header S/N at or below this are left out."""
     precision: str = "float32"
-    """Arithmetic of the networks: "float32", or "mixed" (bfloat16 after the first convolution where the CPU has it)."""
+    """Arithmetic of the networks: "float32", or "mixed", bfloat16 after the first convolution, on CPUs that have it."""
 
     def to_json(self) -> dict[str, object]:
         """Make a dictionary for provenance and for the ledger's keys."""
@@ -84,10 +84,16 @@ class Inference:
         WeightsChangedError
             If the folder's digest is not ``digest``.
         EnsembleError
-            If members take spectra of another length than their arm's.
+            If members take spectra of another length than their arm's, or this CPU has not the precision.
         """
         torch.set_num_threads(1)
         ensemble = Ensemble.load(Path(weights), precision=parameters.precision)
+        if ensemble.precision != parameters.precision:
+            # The run's key promises it.
+            raise EnsembleError(
+                f"the precision {parameters.precision!r} needs a CPU that multiplies bfloat16, and this one does not; "
+                "use float32"
+            )
         for name in ARM_NAMES:
             if ensemble.pixels[name] != ARMS[name].n_pixels:
                 raise EnsembleError(

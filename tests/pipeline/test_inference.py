@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from twinlines.models import checkpoint
+from twinlines.models import checkpoint, precision
 from twinlines.models.ensemble import EnsembleError
 from twinlines.models.network import Network, NetworkConfig
+from twinlines.models.precision import has_bfloat16
 from twinlines.pipeline import lamost
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
 from twinlines.pipeline.inference import Inference, Parameters, WeightsChangedError
@@ -136,6 +137,21 @@ def test_pixels_that_miss_the_grid_are_flagged(inference: Inference, block: xr.D
     result = inference(changed(block, change))
     assert result["quality_B"][0].item() & (Quality.OFF_GRID | Quality.NO_VELOCITY)
     assert np.isnan(result["pb_pct_B_16"][0]).all()
+
+
+def test_a_precision_is_what_was_asked_for_or_an_error(
+    untrained_weights: Path, inference: Inference, block: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, mixed = checkpoint.digest(untrained_weights), Parameters(n_draws=3, precision="mixed")
+    assert mixed.to_json() != inference.parameters.to_json()
+    if has_bfloat16("cpu"):
+        found, exact = Inference.load(untrained_weights, digest, mixed)(block), inference(block)
+        for name in ("pb_pct_B_16", "pb_pct_R_16"):
+            np.testing.assert_allclose(found[name], exact[name], atol=0.02)
+            assert not np.array_equal(found[name], exact[name], equal_nan=True)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: False)
+    with pytest.raises(EnsembleError, match="the precision 'mixed' needs a CPU that multiplies bfloat16"):
+        Inference.load(untrained_weights, digest, mixed)
 
 
 def test_no_rows(inference: Inference, block: xr.Dataset) -> None:
