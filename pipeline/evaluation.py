@@ -6,8 +6,7 @@ with the ensemble that its worker keeps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from twinlines.cluster import inventory
-from twinlines.cluster.window import run_window
 from twinlines.cluster.workers import keeping
 from twinlines.models import checkpoint, evaluation
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.evaluation import FIXED_FPR, called, count_rates, precision, rate, reliability, tpr_at
-from twinlines.pipeline import ledger, stores
+from twinlines.pipeline import stores
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
-from twinlines.pipeline.evaluationanswers import Answer, Answers
+from twinlines.pipeline.evaluationanswers import Answers
 from twinlines.pipeline.evaluationreport import (
     PAPER,
     EvaluationReport,
@@ -41,6 +39,7 @@ from twinlines.pipeline.evaluationreport import (
     TwinCurves,
     reference,
 )
+from twinlines.pipeline.evaluationrun import Run, held, results
 from twinlines.pipeline.evaluationtasks import (
     DRAWS,
     ENSEMBLE,
@@ -165,11 +164,11 @@ def evaluate(
     truth = _truth(pairs, options.split)
     digest = Ensemble.load(weights).digest  # so that wrong weights are one clear error before any worker starts
     library = options.library and options.library.resolve()
-    with _held(answers), keeping(client, ENSEMBLE, load, weights, digest):
+    with held(answers), keeping(client, ENSEMBLE, load, weights, digest):
         digests = _digests(client, pairs, progress)
         provenance = _provenance(digests, pairs, weights, options.split)
         kept = None if answers is None else Answers(answers, _decides(digests, digest, pairs, library))
-        run = _Run(client, str(pairs), progress, kept)
+        run = Run(client, str(pairs), progress, kept)
         logits = _logits(run, truth)
         rule = _rule(run, truth, options) if options.rule_pairs else ()
         curves, frames, left_out = _twins(run, library, options) if options.twins else ((), (), {})
@@ -196,17 +195,6 @@ def evaluate(
     )
 
 
-@contextmanager
-def _held(answers: Path | None) -> Iterator[None]:
-    """Hold the folder of answers, made if need be."""
-    if answers is None:
-        yield
-        return
-    answers.mkdir(parents=True, exist_ok=True)
-    with ledger.lock(answers, "twinlines evaluate"):
-        yield
-
-
 def _truth(pairs: Path, split: str) -> _Truth:
     with stores.open_store(pairs, PAIRS) as store:
         codes = store["split"].values
@@ -223,59 +211,10 @@ def _truth(pairs: Path, split: str) -> _Truth:
     return _Truth(rows, label, population, parameters)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """The client's side of a run of tasks."""
-
-    client: Client
-    pairs: str
-    progress: Progress
-    answers: Answers | None
-
-    def __call__(
-        self, stage: str, function: Callable[..., Answer], tasks: Iterable[tuple[Any, ...]]
-    ) -> list[tuple[Any, Answer]]:
-        """Answers of ``function(*task)`` with their tasks' first arguments, those that were kept first."""
-        tasks = list(tasks)
-        found, missing = [], []
-        for task in tasks:
-            answer = self.answers.find(_question(stage, task)) if self.answers else None
-            if answer is None:
-                missing.append(task)
-            else:
-                found.append((task[0], answer))
-        self.progress(stage, len(found), len(tasks))
-        for task, answer in _results(self.client, stage, function, missing):
-            if self.answers:
-                self.answers.keep(_question(stage, task), answer)
-            found.append((task[0], answer))
-            self.progress(stage, len(found), len(tasks))
-        return found
-
-
-def _question(stage: str, task: tuple[Any, ...]) -> str:
-    subject, *others = task
-    # A path decides nothing: what is at it does, and counts for all answers.
-    return f"{stage} {subject.question} {[one for one in others if not isinstance(one, Path)]}"
-
-
-def _results(
-    client: Client, stage: str, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]
-) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Tasks with what ``function(*task)`` returns, as they finish."""
-    for task, future in run_window(client, function, tasks):
-        if future.status == "error":
-            error = future.exception()
-            raise EvaluationError(f"{stage}: {task[0]}: {error}") from error
-        if future.status != "finished":
-            raise EvaluationError(f"{stage}: the cluster was lost ({task[0]} is {future.status}); evaluate again")
-        yield task, future.result()
-
-
 def _digests(client: Client, pairs: Path, progress: Progress) -> dict[ArmName, str]:
     """Digest of each arm's pairs."""
     found: dict[ArmName, str] = {}
-    for task, digest in _results(client, "digest", digest_of, [(name, str(pairs)) for name in ARM_NAMES]):
+    for task, digest in results(client, "digest", digest_of, [(name, str(pairs)) for name in ARM_NAMES]):
         found[task[0]] = digest
         progress("digest", len(found), len(ARM_NAMES))
     return found
@@ -309,7 +248,7 @@ def _provenance(digests: Mapping[ArmName, str], pairs: Path, weights: Path, spli
     return tuple(found)
 
 
-def _logits(run: _Run, truth: _Truth) -> Logits:
+def _logits(run: Run, truth: _Truth) -> Logits:
     """Logits of all pairs by every member: one task a block and arm, so that each spectrum is read once."""
     blocks = [block for name in ARM_NAMES for block in _blocks(run.pairs, truth.rows, _LOGIT_BLOCK, (name,))]
     logits: Logits = {name: {} for name in ARM_NAMES}
@@ -325,7 +264,7 @@ def _blocks(pairs: str, rows: NDArray[np.int64], size: int, arms: tuple[ArmName,
     return [Block(pairs, place, rows[place], arms) for place in places]
 
 
-def _rule(run: _Run, truth: _Truth, options: Options) -> tuple[RuleRow, ...]:
+def _rule(run: Run, truth: _Truth, options: Options) -> tuple[RuleRow, ...]:
     """Rates of the catalog's rule on the first pairs."""
     rows = truth.rows[: options.rule_pairs]
     tasks = ((block, options.seed) for block in _blocks(run.pairs, rows, _RULE_BLOCK, ARM_NAMES))
@@ -338,7 +277,7 @@ def _rule(run: _Run, truth: _Truth, options: Options) -> tuple[RuleRow, ...]:
 
 
 def _twins(
-    run: _Run, library: Path | None, options: Options
+    run: Run, library: Path | None, options: Options
 ) -> tuple[tuple[TwinCurves, ...], tuple[FrameCurves, ...], dict[str, str]]:
     """Curves of Figure 5, those of the frame, and the stars that the library lacks, with the reason."""
     reasons = {twin.name: twin.outside(Library.load(library)) for twin in TWINS}
