@@ -30,6 +30,7 @@ class SlurmJobs(SLURMCluster):  # type: ignore[misc]
 
     def __init__(self, *, quick: float, **options: Any) -> None:
         self._quick = quick
+        self._job_at: dict[str, str] = {}  # by the worker's address: scheduler_info may forget one before it is removed
         self._came: dict[str, float] = {}
         self._failures = 0
         super().__init__(**options)
@@ -65,21 +66,24 @@ class SlurmJobs(SLURMCluster):  # type: ignore[misc]
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         if op == "add":
-            for worker in msg["workers"].values():
+            for address, worker in msg["workers"].items():
                 job = self._job_of(worker["name"])
                 if job is not None:
+                    self._job_at[address] = job
                     self._came.setdefault(job, time.monotonic())
         elif op == "remove":
-            job = self._job_of(self.scheduler_info["workers"][msg]["name"])
+            job = self._job_at.pop(msg, None)
             if job is not None:
                 patience = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
                 asyncio.get_running_loop().call_later(patience, self._replace, job, time.monotonic())
+            if msg not in self.scheduler_info["workers"]:  # wait_for_workers has asked for them anew meanwhile
+                return
         super()._update_worker_status(op, msg)
 
     def _replace(self, job: str, left: float) -> None:
         """Submit a job anew, if no worker of it is left; it has ended, or nearly."""
-        here = {self._job_of(worker["name"]) for worker in self.scheduler_info["workers"].values()}
-        if self.status != Status.running or job not in self.worker_spec or job in here:
+        here = job in self._job_at.values()
+        if self.status != Status.running or job not in self.worker_spec or here:
             return
         came = self._came.pop(job, None)
         if came is None:  # replaced already, for another of its workers
