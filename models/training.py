@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -322,8 +322,9 @@ def _parent(path: Path, config: TrainingConfig) -> Network:
         raise TrainingError(
             f"{path} holds weights of arm {header.arm}; a member of arm {config.arm} cannot start there"
         )
-    if network.config != config.network:
-        mine, theirs = asdict(config.network), asdict(network.config)
+    # Dropout is a way of training, not a size.
+    mine, theirs = asdict(replace(config.network, dropout=0.0)), asdict(replace(network.config, dropout=0.0))
+    if mine != theirs:
         name = next(name for name in mine if mine[name] != theirs[name])
         raise TrainingError(
             f"{path} holds a network with {name} = {theirs[name]!r}, asked for is {mine[name]!r}; start at weights of "

@@ -136,9 +136,10 @@ def test_without_the_package_that_makes_certificates_nothing_is_launched(monkeyp
         pass
 
 
-def test_workers_of_every_nanny_have_the_environment(local: Client) -> None:
+def test_workers_of_every_nanny_have_the_environment_and_no_profiler(local: Client) -> None:
     (environment,) = local.run(lambda: dict(os.environ)).values()
     assert {name: environment.get(name) for name in WORKER_ENVIRONMENT} == WORKER_ENVIRONMENT
+    assert not any(local.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks).values())
 
 
 def test_tasks_fail_when_no_worker_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,7 @@ def test_workers_have_their_names_memory_and_environment(launched: Client) -> No
     assert {(worker["nthreads"], worker["memory_limit"]) for worker in workers} == {(1, 2**30)}
     for environment in launched.run(lambda: dict(os.environ)).values():
         assert {name: environment.get(name) for name in WORKER_ENVIRONMENT} == WORKER_ENVIRONMENT
+    assert not any(launched.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks).values())
 
 
 async def _connect(address: str, credentials: Security) -> None:
@@ -295,3 +296,14 @@ def test_ctrl_c_stays_the_command_s() -> None:
     says = "assert 'dask_jobqueue' in __import__('sys').modules; print(signal.getsignal(signal.SIGINT))"
     done = subprocess.run([sys.executable, "-c", looks + works + says], capture_output=True, text=True, check=True)
     assert "default_int_handler" in done.stdout
+
+
+def test_its_configuration_outlives_a_setting_that_was_there_before_it() -> None:
+    """What dask.config.set makes it takes away at its end, and what was put beside it meanwhile."""
+    works = (
+        "import dask; from twinlines.cluster import jobqueue\n"
+        "with dask.config.set({'jobqueue.slurm.cores': 8}): jobqueue.load()\n"
+        "jobqueue.load(); print(dask.config.get('jobqueue.slurm.job-extra-directives'))"
+    )
+    done = subprocess.run([sys.executable, "-c", works], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -109,6 +109,7 @@ def test_workers_start_there_secured_and_in_their_environment(machine: Ssh) -> N
         assert client.submit(sum, [1, 2]).result() == 3
         for environment in client.run(lambda: dict(os.environ)).values():
             assert {name: environment.get(name) for name in WORKER_ENVIRONMENT} == WORKER_ENVIRONMENT
+        assert not any(client.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks).values())
         assert set(client.nthreads().values()) == {1}
         assert "tls_client_key" in repr(client.security)
     assert not list((machine.shared_directory).iterdir())

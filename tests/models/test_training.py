@@ -252,6 +252,9 @@ def test_a_warm_start_begins_at_its_parent_and_says_so(
     small = replace(config.network, dense=(4,))
     with pytest.raises(TrainingError, match=r"dense = \(16, 8\), asked for is \(4,\)"):
         train_member(pairs, replace(warm, network=small), tmp_path / "other", parent=parent)
+    sure = replace(warm, network=replace(config.network, dropout=0.0), penalty=8)
+    train_member(pairs, sure, tmp_path, parent=parent)
+    assert checkpoint.load(tmp_path / "B_p8_m1.safetensors")[0].config.dropout == 0.0
     (tmp_path / "cut.safetensors").write_bytes(parent.read_bytes()[:1000])
     with pytest.raises(checkpoint.CheckpointError, match=r"cut\.safetensors"):
         train_member(pairs, warm, tmp_path / "cut", parent=tmp_path / "cut.safetensors")
