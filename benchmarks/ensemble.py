@@ -99,11 +99,16 @@ def stages(ensemble: Ensemble, spectra: Spectra) -> dict[str, Callable[[], objec
     values = np.random.default_rng(0).random((len(flux), len(PENALTIES), MEMBERS * DRAWS), np.float32)
 
     def convolve(count: int) -> None:
+        layout = members[0].windows
+        windows = None if layout is None else layout.empty(DRAWS, ARM.n_pixels)
+        for _ in flux:
+            if layout is not None and windows is not None:
+                layout.fill(windows, draws)
         for member in members:
             every = member.convolutions
             member.convolutions = every[:count]
             for _ in flux:
-                member.features(draws)
+                member.features(draws, windows)
             member.convolutions = every
 
     steps: dict[str, Callable[[], object]] = {

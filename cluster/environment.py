@@ -16,8 +16,8 @@ zeroed pages then cost more than the computing. It is kept in one place for all 
 own, and a worker's memory would grow with the number of shards that it has written."""
 
 NO_PROFILE = {"distributed.worker.profile.enabled": False}
-"""Dask's sampling profiler is off. It keeps a call tree for every second of the last hour, 80 kB each: a worker's memory
-would grow for an hour, by some 290 MB. The dashboard's profile page stays empty for it."""
+"""Dask's sampling profiler is off. It keeps call trees of every second of the last hour, 80 kB for each, so that a
+worker's memory would grow for an hour. The dashboard's profile page stays empty for it."""
 
 WORKER_ENVIRONMENT = {**KEEP_MEMORY, **ONE_THREAD, "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
 """All of it. The allocator and the thread pools read it when a process starts, so it must be there before Python is."""

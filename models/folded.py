@@ -1,13 +1,15 @@
 """A member made ready to judge: normalisations folded, channels last, the precision chosen.
 
-Every convolution is a two-dimensional one over images of height 1 with channels last: its windows are then contiguous,
-and it runs at the speed of a matrix product without a copy of its windows. The first dense layer's weights are
-permuted to match, so that nothing is ever transposed. Knows neither noise nor draws.
+The first convolution is a matrix product over its windows, which are laid out once for all members. Every other one is
+two-dimensional over images of height 1 with channels last: its windows are then contiguous, and it runs at the speed of
+a matrix product without a copy of them. The first dense layer's weights are permuted to match, so that nothing is ever
+transposed. Knows neither noise nor draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,9 +19,40 @@ from torch.nn import functional
 from twinlines.models.network import Network
 from twinlines.models.precision import PrecisionName
 
+_MOST_COPIES = 4
+"""In so many windows a pixel may stand; at stride 1, a product over windows takes longer than a convolution."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How spectra are laid out so that a first convolution is one matrix product."""
+
+    kernel: int
+    """Pixels of a window."""
+    stride: int
+    """Pixels from one window to the next."""
+    dtype: torch.dtype
+    """Type of the operands."""
+
+    @property
+    def columns(self) -> int:
+        """Values of a row: the window, and a one that the bias multiplies; an even number, as bfloat16's units like."""
+        return (self.kernel + 2) // 2 * 2
+
+    def empty(self, batch: int, pixels: int) -> Tensor:
+        """Windows (batch, window, column) of spectra that are nothing but continuum, to be filled."""
+        windows = torch.zeros((batch, (pixels - self.kernel) // self.stride + 1, self.columns), dtype=self.dtype)
+        windows[..., -1] = 1.0
+        return windows
+
+    def fill(self, windows: Tensor, clipped: Tensor) -> Tensor:
+        """Lay out float32 deviations (batch, pixel) in ``windows``, and return them."""
+        windows[..., : self.kernel] = clipped.unfold(1, self.kernel, self.stride)
+        return windows
+
 
 class FoldedNetwork:
-    """A member for inference: normalisations folded, the rest after the first convolution in the precision."""
+    """A member for inference: normalisations folded, products in the precision, sums in float32."""
 
     clip: float
     """Largest deviation from the continuum that the network sees."""
@@ -27,6 +60,8 @@ class FoldedNetwork:
     """Values that come out of the last convolution, for a spectrum."""
     dtype: torch.dtype
     """Type of what comes out of the convolutions."""
+    windows: Windows | None
+    """How it wants spectra laid out; None where its first convolution is better left one."""
     operations: int
     """Multiplications and additions of one forward pass of one spectrum, activations aside."""
 
@@ -41,11 +76,11 @@ class FoldedNetwork:
         self.convolutions: list[tuple[Tensor, Tensor, int]] = []
         layers: list[tuple[Any, Any]] = [*zip(network.convolutions, network.convolution_norms, strict=True)]
         for layer, norm in layers:
-            # The first sees the spectrum itself, whose lines may be shallower than a bfloat16's last bit is wide.
-            dtype = self.dtype if self.convolutions else torch.float32
             kernel, bias = _fold(layer, norm)
-            images = kernel.unsqueeze(2).to(device, dtype).contiguous(memory_format=torch.channels_last)
-            self.convolutions.append((images, bias.to(device, dtype), int(layer.stride[0])))
+            if not self.convolutions:
+                self.windows, self._first = self._product(kernel, bias, int(layer.stride[0]), torch.device(device))
+            images = kernel.unsqueeze(2).to(device, self.dtype).contiguous(memory_format=torch.channels_last)
+            self.convolutions.append((images, bias.to(device, self.dtype), int(layer.stride[0])))
         self.dense: list[tuple[Tensor, Tensor]] = []
         layers = [*zip(network.dense, network.dense_norms, strict=True), (network.last, None)]
         for layer, norm in layers:
@@ -60,15 +95,38 @@ class FoldedNetwork:
         """Logits (batch,) float32 of spectra given as flux - 1, (batch, pixel)."""
         return self.logits(self.features(deviation.clamp(-self.clip, self.clip)))
 
-    def features(self, clipped: Tensor) -> Tensor:
-        """What comes out of the last convolution, (batch, unit), of float32 deviations within the clip."""
+    def _product(
+        self, kernel: Tensor, bias: Tensor, stride: int, device: torch.device
+    ) -> tuple[Windows | None, Tensor | None]:
+        """The first convolution as a matrix (column, filter), where that is faster."""
+        if device.type != "cpu" or kernel.shape[2] > _MOST_COPIES * stride:
+            return None, None
+        windows = Windows(kernel.shape[2], stride, self.dtype)
+        matrix = torch.zeros((windows.columns, len(bias)), dtype=torch.float64)
+        matrix[: windows.kernel] = kernel[:, 0].T
+        matrix[-1] = bias
+        return windows, matrix.to(self.dtype)
+
+    def features(self, clipped: Tensor, windows: Tensor | None = None) -> Tensor:
+        """What comes out of the last convolution, (batch, unit), of float32 deviations within the clip.
+
+        Whoever has their ``windows`` already, laid out as :attr:`windows` says, may give them.
+        """
         batch, pixels = clipped.shape
-        # One channel: written out, because torch cannot tell that the layout is channels last.
-        x = clipped.contiguous().as_strided((batch, 1, 1, pixels), (pixels, 1, pixels, 1))
-        for kernel, bias, stride in self.convolutions:
-            x = functional.conv2d(x.to(kernel.dtype), kernel, bias, (1, stride))
+        convolutions = self.convolutions
+        if self.windows is not None and self._first is not None:
+            if windows is None:
+                windows = self.windows.fill(self.windows.empty(batch, pixels), clipped)
+            rows = torch.mm(windows.flatten(0, 1), self._first)
+            x = functional.leaky_relu_(rows, self.slope).view(batch, 1, -1, rows.shape[1]).permute(0, 3, 1, 2)
+            convolutions = convolutions[1:]
+        else:
+            # One channel: written out, because torch cannot tell that the layout is channels last.
+            x = clipped.to(self.dtype).contiguous().as_strided((batch, 1, 1, pixels), (pixels, 1, pixels, 1))
+        for kernel, bias, stride in convolutions:
+            x = functional.conv2d(x, kernel, bias, (1, stride))
             x = functional.leaky_relu_(x.contiguous(memory_format=torch.channels_last), self.slope)
-        return x.to(self.dtype).permute(0, 2, 3, 1).reshape(batch, -1)
+        return x.permute(0, 2, 3, 1).reshape(batch, -1)
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits (batch,) float32 of what :meth:`features` made."""

@@ -31,8 +31,9 @@ class NetworkConfig:
     """Stride of each convolution, pixels of its input."""
     dense: tuple[int, ...] = (128, 64)
     """Units of each dense layer before the last, which has one."""
-    dropout: float = 0.3
-    """Fraction of values dropped before each dense layer but the last, while training."""
+    dropout: float = 0.0
+    """Fraction of values dropped before each dense layer but the last, while training. None, since no training set so
+    far was learned by heart: what is dropped then only slows learning (``docs/training.md``)."""
     slope: float = 0.01
     """Slope of the leaky ReLU below zero (equation 5)."""
     clip: float = 2.0

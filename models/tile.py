@@ -72,6 +72,12 @@ class HostTile:
         self.spectra = tile_size(members, n_draws)
         shape = (self.spectra, n_draws, n_pixels)
         self._clipped = {clip: torch.zeros(shape) for clip in {member.clip for member in members}}
+        # Laid out once for all members that want them so; tile by tile, in the same memory.
+        self._windows = {
+            (member.clip, member.windows): [member.windows.empty(n_draws, n_pixels) for _ in range(self.spectra)]
+            for member in members
+            if member.windows is not None
+        }
         # What stands in empty places must only be finite.
         self._features = {
             (member.units, member.dtype): torch.zeros((self.spectra * n_draws, member.units), dtype=member.dtype)
@@ -89,11 +95,16 @@ class HostTile:
             noisy += flux[place] - np.float32(1.0)
             for clip, clipped in self._clipped.items():
                 torch.clamp(torch.from_numpy(noisy), -clip, clip, out=clipped[place])
+            for (clip, layout), windows in self._windows.items():
+                layout.fill(windows[place], self._clipped[clip][place])
         for logits, member in zip(self._logits, self.members, strict=True):
             features, clipped = self._features[member.units, member.dtype], self._clipped[member.clip]
+            windows = self._windows.get((member.clip, member.windows))
             for place in range(len(flux)):
                 start = place * self.n_draws
-                features[start : start + self.n_draws] = member.features(clipped[place])
+                features[start : start + self.n_draws] = member.features(
+                    clipped[place], None if windows is None else windows[place]
+                )
             logits[:] = member.logits(features).view(self.spectra, self.n_draws).numpy()
         # SciPy's, because torch's sigmoid gives other bits to the few elements that do not fill a vector register.
         probabilities: NDArray[np.float32] = expit(self._logits[:, : len(flux)])

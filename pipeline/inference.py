@@ -31,7 +31,7 @@ from twinlines.pipeline.schema import (
 )
 from twinlines.pipeline.velocity import Templates
 
-NUMERICS = 2
+NUMERICS = 3
 """Numerical version: raised with every change of a result, here or in what is called here (preprocessing, velocities,
 ensemble), so that nothing stale is reused."""
 

@@ -15,9 +15,11 @@ from twinlines.models.tile import DeviceTile, HostTile, tile_size
 
 DEEP = NetworkConfig(120, filters=(3, 5, 4), kernels=(7, 5, 3), strides=(1, 2, 1), dense=(12,), clip=0.5)
 WITHOUT_DENSE = NetworkConfig(120, filters=(4,), kernels=(9,), strides=(1,), dense=())
+ODD = NetworkConfig(120, filters=(3, 5), kernels=(7, 4), strides=(2, 3), dense=(6,))
+EVEN = NetworkConfig(120, filters=(5,), kernels=(8,), strides=(4,), dense=(6,))
 
 
-@pytest.mark.parametrize("config", [DEEP, WITHOUT_DENSE])
+@pytest.mark.parametrize("config", [DEEP, WITHOUT_DENSE, ODD, EVEN])
 def test_folded_is_unfolded_whatever_the_sizes(config: NetworkConfig, make_network: Callable[..., Network]) -> None:
     network = make_network(2, config)
     flux = 1 + 0.5 * torch.randn(30, 120, generator=torch.Generator().manual_seed(1))
@@ -28,6 +30,25 @@ def test_folded_is_unfolded_whatever_the_sizes(config: NetworkConfig, make_netwo
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, expected)
     torch.testing.assert_close(rounded, expected, rtol=0.05, atol=0.3)
+
+
+def test_the_first_convolution_is_a_product_where_windows_overlap_little(
+    make_network: Callable[..., Network],
+) -> None:
+    folded = {config: FoldedNetwork(make_network(0, config), "float32", "cpu") for config in (DEEP, ODD, EVEN)}
+    assert folded[DEEP].windows is None
+    for config, columns in ((ODD, 8), (EVEN, 10)):
+        layout = folded[config].windows
+        assert layout is not None
+        spectra = torch.arange(240.0).view(2, 120)
+        windows = layout.fill(layout.empty(2, 120), spectra)
+        assert windows.shape == (2, config.lengths()[0], columns)
+        kernel, stride = config.kernels[0], config.strides[0]
+        for row in range(config.lengths()[0]):
+            start = row * stride
+            expected = [*range(start, start + kernel), *[0] * (columns - kernel - 1), 1]
+            assert windows[0, row].tolist() == expected
+        torch.testing.assert_close(folded[config].features(spectra, windows), folded[config].features(spectra))
 
 
 def test_operations_are_those_of_the_layers(make_network: Callable[..., Network]) -> None:
@@ -41,7 +62,7 @@ def test_operations_are_those_of_the_layers(make_network: Callable[..., Network]
 
 def test_members_of_different_sizes_share_a_tile(make_network: Callable[..., Network]) -> None:
     """And every place in it, full or not, gives the same bits."""
-    networks = [make_network(1), make_network(2, DEEP), make_network(3, WITHOUT_DENSE)]
+    networks = [make_network(1), make_network(2, DEEP), make_network(3, WITHOUT_DENSE), make_network(4, ODD)]
     members = [FoldedNetwork(network, "float32", "cpu") for network in networks]
     rng = np.random.default_rng(0)
     flux = rng.normal(1, 0.2, (8, 120)).astype(np.float32)
@@ -51,7 +72,7 @@ def test_members_of_different_sizes_share_a_tile(make_network: Callable[..., Net
         judge = HostTile(members, 66, 120, 20)
         size = judge.spectra
         whole = judge(flux[:size], sigma[:size], keys[:size], 3)
-        assert whole.shape == (3, size, 20)
+        assert whole.shape == (4, size, 20)
         for place in range(size):
             np.testing.assert_array_equal(
                 judge(*(a[place : place + 1] for a in (flux, sigma, keys)), 3)[:, 0], whole[:, place]
