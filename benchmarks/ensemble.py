@@ -95,20 +95,19 @@ def stages(ensemble: Ensemble, spectra: Spectra) -> dict[str, Callable[[], objec
     members = [member for group in ensemble.members["B"].values() for member in group]
     size = tile_size(members, DRAWS)
     draws = 0.1 * torch.randn(DRAWS, ARM.n_pixels)
-    tile = torch.randn(size * DRAWS, members[0].units)
+    layout = members[0].layout
+    laid = layout.empty(DRAWS, ARM.n_pixels)
+    tile = torch.randn(size * DRAWS, members[0].units).to(members[0].dtype)
     values = np.random.default_rng(0).random((len(flux), len(PENALTIES), MEMBERS * DRAWS), np.float32)
 
     def convolve(count: int) -> None:
-        layout = members[0].windows
-        windows = None if layout is None else layout.empty(DRAWS, ARM.n_pixels)
         for _ in flux:
-            if layout is not None and windows is not None:
-                layout.fill(windows, draws)
+            layout.fill(laid, draws)
         for member in members:
             every = member.convolutions
             member.convolutions = every[:count]
             for _ in flux:
-                member.features(draws, windows)
+                member.features(laid)
             member.convolutions = every
 
     steps: dict[str, Callable[[], object]] = {
@@ -127,14 +126,9 @@ def square_product(dtype: torch.dtype) -> Callable[[], object]:
     return in_inference_mode(lambda: torch.mm(left, right, out=product))
 
 
-def operations(ensemble: Ensemble) -> tuple[float, float]:
-    """Sums and products of a spectrum in first convolutions, and in what follows, 1e9."""
-    first = rest = 0.0
-    for member in (member for group in ensemble.members["B"].values() for member in group):
-        kernel, _, stride = member.convolutions[0]
-        mine = 2.0 * kernel.numel() * ((ARM.n_pixels - kernel.shape[-1]) // stride + 1)
-        first, rest = first + mine, rest + member.operations - mine
-    return 1e-9 * DRAWS * first, 1e-9 * DRAWS * rest
+def operations(ensemble: Ensemble) -> float:
+    """Sums and products of a spectrum, 1e9."""
+    return 1e-9 * DRAWS * sum(member.operations for group in ensemble.members["B"].values() for member in group)
 
 
 def in_inference_mode(step: Callable[[], object]) -> Callable[[], object]:
@@ -208,20 +202,21 @@ def main() -> None:
     if has_bfloat16("cpu"):
         steps["mixed"] = lambda: ensembles["mixed"].percentiles("B", *spectra)
         steps["bfloat16 peak"] = square_product(torch.bfloat16)
-    parts = {name: in_inference_mode(step) for name, step in stages(float32, spectra).items()}
+    used = "mixed" if "mixed" in steps else "float32"
+    parts = {name: in_inference_mode(step) for name, step in stages(ensembles[used], spectra).items()}
     seconds = least({**steps, **parts}, asked.repeats)
 
     each = {name: 1e3 * value / count for name, value in seconds.items()}
     peaks = {
         name: 2e-9 * SQUARE**3 / seconds[f"{name} peak"] for name in ("float32", "bfloat16") if f"{name} peak" in each
     }
-    first, rest = operations(float32)
-    # Milliseconds at the peak: the first convolution is float32 in either precision.
-    floor = {"literal": 1e3 * (first + rest) / peaks["float32"], "float32": 1e3 * (first + rest) / peaks["float32"]}
+    work = operations(float32)
+    # Milliseconds at the peak.
+    floor = {"literal": 1e3 * work / peaks["float32"], "float32": 1e3 * work / peaks["float32"]}
     if "mixed" in each:
-        floor["mixed"] = 1e3 * (first / peaks["float32"] + rest / peaks["bfloat16"])
+        floor["mixed"] = 1e3 * work / peaks["bfloat16"]
     print("matrix-multiply peak:", ", ".join(f"{name} {peak:.1f} GFLOP/s" for name, peak in peaks.items()))
-    print(f"sums and products: {first + rest:.2f} GFLOP a spectrum, {first:.2f} of them in the first convolution")
+    print(f"sums and products: {work:.2f} GFLOP a spectrum")
     for name in ("literal", "float32", "mixed"):
         if name in each:
             ratio, share = each["literal"] / each[name], floor[name] / each[name]
@@ -232,7 +227,7 @@ def main() -> None:
     for name in parts:
         # Convolutions are timed from the first to each, so that the next finds its input where the loop leaves it.
         mine, before = (each[name] - before, each[name]) if "convolutions" in name else (each[name], 0.0)
-        print(f"  {name.replace('convolutions 1 to', 'convolution'):14}: {mine:6.2f} ms a spectrum")
+        print(f"  {used}, {name.replace('convolutions 1 to', 'convolution'):14}: {mine:6.2f} ms a spectrum")
     difference = max(
         float(np.abs(float32.percentiles("B", *spectra)[p][:, 2] - rows[:, 2]).max())
         for p, rows in literal(networks, spectra).items()
@@ -240,7 +235,6 @@ def main() -> None:
     print(f"largest difference of medians, float32 - literal (other noise): {difference:.1e}")
     accuracy = mixed_against_float32(asked.accuracy)
     print(f"mixed against float32: {accuracy}")
-    used = "mixed" if "mixed" in each else "float32"
     result = {
         "name": "ensemble",
         "value": each[used],

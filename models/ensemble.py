@@ -43,7 +43,7 @@ class Ensemble:
     digest: str
     """Content hash of the folder; see :func:`twinlines.models.checkpoint.digest`."""
     precision: PrecisionName
-    """Arithmetic in use: "mixed" (bfloat16 after the first convolution) or "float32"."""
+    """Arithmetic in use: "mixed" (products of bfloat16, sums in float32) or "float32"."""
     device: str
     """Device in use, as torch names it."""
     _device_tiles: dict[tuple[str, int], DeviceTile] = field(default_factory=dict, repr=False, compare=False)
@@ -67,7 +67,7 @@ class Ensemble:
         device
             Where to judge, as torch names it.
         precision
-            "float32", or "mixed": bfloat16 after the first convolution where the device has it, else float32.
+            "float32", or "mixed": products of bfloat16 where the device has it, else float32.
         arms
             Arms that must be there.
         emulate

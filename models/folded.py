@@ -24,52 +24,77 @@ _MOST_COPIES = 4
 
 
 @dataclass(frozen=True)
-class Windows:
-    """How spectra are laid out so that a first convolution is one matrix product."""
+class Pixels:
+    """Spectra as a first convolution takes them: within the clip, in its precision."""
+
+    clip: float
+    """Largest deviation from the continuum that the network sees."""
+    dtype: torch.dtype
+    """Type of the values."""
+
+    def empty(self, batch: int, pixels: int, device: torch.device | None = None) -> Tensor:
+        """Room for spectra (batch, pixel), that are nothing but continuum until they are filled in."""
+        return torch.zeros((batch, pixels), dtype=self.dtype, device=device)
+
+    def fill(self, room: Tensor, deviation: Tensor) -> Tensor:
+        """Lay out spectra given as flux - 1, (batch, pixel) float32, in ``room``, and return it."""
+        room[:] = deviation.clamp(-self.clip, self.clip)
+        return room
+
+
+@dataclass(frozen=True)
+class Windows(Pixels):
+    """Spectra as a matrix product takes them that does a first convolution: a row for each window."""
 
     kernel: int
     """Pixels of a window."""
     stride: int
     """Pixels from one window to the next."""
-    dtype: torch.dtype
-    """Type of the operands."""
 
     @property
     def columns(self) -> int:
         """Values of a row: the window, and a one that the bias multiplies; an even number, as bfloat16's units like."""
         return (self.kernel + 2) // 2 * 2
 
-    def empty(self, batch: int, pixels: int) -> Tensor:
-        """Windows (batch, window, column) of spectra that are nothing but continuum, to be filled."""
-        windows = torch.zeros((batch, (pixels - self.kernel) // self.stride + 1, self.columns), dtype=self.dtype)
-        windows[..., -1] = 1.0
-        return windows
+    def empty(self, batch: int, pixels: int, device: torch.device | None = None) -> Tensor:
+        """Room for the windows (batch, window, column) of spectra."""
+        count = (pixels - self.kernel) // self.stride + 1
+        room = torch.zeros((batch, count, self.columns), dtype=self.dtype, device=device)
+        room[..., -1] = 1.0
+        return room
 
-    def fill(self, windows: Tensor, clipped: Tensor) -> Tensor:
-        """Lay out float32 deviations (batch, pixel) in ``windows``, and return them."""
-        windows[..., : self.kernel] = clipped.unfold(1, self.kernel, self.stride)
-        return windows
+    def fill(self, room: Tensor, deviation: Tensor) -> Tensor:
+        """Lay out spectra given as flux - 1, (batch, pixel) float32, in ``room``, and return it."""
+        room[..., : self.kernel] = deviation.clamp(-self.clip, self.clip).unfold(1, self.kernel, self.stride)
+        return room
+
+    def matrix(self, kernel: Tensor, bias: Tensor) -> Tensor:
+        """What such a row is multiplied by, (column, filter), of a convolution's (filter, 1, pixel) and its bias."""
+        matrix = kernel.new_zeros((self.columns, len(bias)))
+        matrix[: self.kernel] = kernel[:, 0].T
+        matrix[-1] = bias
+        return matrix.to(self.dtype)
 
 
 class FoldedNetwork:
     """A member for inference: normalisations folded, products in the precision, sums in float32."""
 
-    clip: float
-    """Largest deviation from the continuum that the network sees."""
+    layout: Pixels
+    """How it wants spectra laid out; members that want the same may share them."""
     units: int
     """Values that come out of the last convolution, for a spectrum."""
     dtype: torch.dtype
     """Type of what comes out of the convolutions."""
-    windows: Windows | None
-    """How it wants spectra laid out; None where its first convolution is better left one."""
     operations: int
     """Multiplications and additions of one forward pass of one spectrum, activations aside."""
 
     def __init__(self, network: Network, precision: PrecisionName, device: str | torch.device) -> None:
         config = network.config
-        self.clip = config.clip
         self.slope = config.slope
         self.dtype = torch.bfloat16 if precision == "mixed" else torch.float32
+        self.layout = Pixels(config.clip, self.dtype)
+        if torch.device(device).type == "cpu" and config.kernels[0] <= _MOST_COPIES * config.strides[0]:
+            self.layout = Windows(config.clip, self.dtype, config.kernels[0], config.strides[0])
         lengths = config.lengths()
         channels, length = config.filters[-1], lengths[-1]
         self.units = channels * length
@@ -77,8 +102,8 @@ class FoldedNetwork:
         layers: list[tuple[Any, Any]] = [*zip(network.convolutions, network.convolution_norms, strict=True)]
         for layer, norm in layers:
             kernel, bias = _fold(layer, norm)
-            if not self.convolutions:
-                self.windows, self._first = self._product(kernel, bias, int(layer.stride[0]), torch.device(device))
+            if not self.convolutions and isinstance(self.layout, Windows):
+                self._first = self.layout.matrix(kernel, bias)
             images = kernel.unsqueeze(2).to(device, self.dtype).contiguous(memory_format=torch.channels_last)
             self.convolutions.append((images, bias.to(device, self.dtype), int(layer.stride[0])))
         self.dense: list[tuple[Tensor, Tensor]] = []
@@ -93,36 +118,21 @@ class FoldedNetwork:
 
     def __call__(self, deviation: Tensor) -> Tensor:
         """Logits (batch,) float32 of spectra given as flux - 1, (batch, pixel)."""
-        return self.logits(self.features(deviation.clamp(-self.clip, self.clip)))
+        batch, pixels = deviation.shape
+        room = self.layout.empty(batch, pixels, deviation.device)
+        return self.logits(self.features(self.layout.fill(room, deviation)))
 
-    def _product(
-        self, kernel: Tensor, bias: Tensor, stride: int, device: torch.device
-    ) -> tuple[Windows | None, Tensor | None]:
-        """The first convolution as a matrix (column, filter), where that is faster."""
-        if device.type != "cpu" or kernel.shape[2] > _MOST_COPIES * stride:
-            return None, None
-        windows = Windows(kernel.shape[2], stride, self.dtype)
-        matrix = torch.zeros((windows.columns, len(bias)), dtype=torch.float64)
-        matrix[: windows.kernel] = kernel[:, 0].T
-        matrix[-1] = bias
-        return windows, matrix.to(self.dtype)
-
-    def features(self, clipped: Tensor, windows: Tensor | None = None) -> Tensor:
-        """What comes out of the last convolution, (batch, unit), of float32 deviations within the clip.
-
-        Whoever has their ``windows`` already, laid out as :attr:`windows` says, may give them.
-        """
-        batch, pixels = clipped.shape
+    def features(self, spectra: Tensor) -> Tensor:
+        """What comes out of the last convolution, (batch, unit), of spectra laid out as :attr:`layout` says."""
+        batch, length = spectra.shape[:2]
         convolutions = self.convolutions
-        if self.windows is not None and self._first is not None:
-            if windows is None:
-                windows = self.windows.fill(self.windows.empty(batch, pixels), clipped)
-            rows = torch.mm(windows.flatten(0, 1), self._first)
-            x = functional.leaky_relu_(rows, self.slope).view(batch, 1, -1, rows.shape[1]).permute(0, 3, 1, 2)
+        if isinstance(self.layout, Windows):
+            rows = torch.mm(spectra.flatten(0, 1), self._first)
+            x = functional.leaky_relu_(rows, self.slope).view(batch, 1, length, -1).permute(0, 3, 1, 2)
             convolutions = convolutions[1:]
         else:
             # One channel: written out, because torch cannot tell that the layout is channels last.
-            x = clipped.to(self.dtype).contiguous().as_strided((batch, 1, 1, pixels), (pixels, 1, pixels, 1))
+            x = spectra.as_strided((batch, 1, 1, length), (length, 1, length, 1))
         for kernel, bias, stride in convolutions:
             x = functional.conv2d(x, kernel, bias, (1, stride))
             x = functional.leaky_relu_(x.contiguous(memory_format=torch.channels_last), self.slope)

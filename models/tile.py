@@ -70,13 +70,10 @@ class HostTile:
         self.arm = arm
         self.n_draws = n_draws
         self.spectra = tile_size(members, n_draws)
-        shape = (self.spectra, n_draws, n_pixels)
-        self._clipped = {clip: torch.zeros(shape) for clip in {member.clip for member in members}}
-        # Laid out once for all members that want them so; tile by tile, in the same memory.
-        self._windows = {
-            (member.clip, member.windows): [member.windows.empty(n_draws, n_pixels) for _ in range(self.spectra)]
-            for member in members
-            if member.windows is not None
+        # Spectra are laid out once for all members that want them so, tile by tile in the same memory.
+        self._spectra = {
+            layout: [layout.empty(n_draws, n_pixels) for _ in range(self.spectra)]
+            for layout in {member.layout for member in members}
         }
         # What stands in empty places must only be finite.
         self._features = {
@@ -93,18 +90,12 @@ class HostTile:
             noisy = normal(keys[place : place + 1], self.arm, seed, self.n_draws, flux.shape[1])[0]
             noisy *= sigma[place]
             noisy += flux[place] - np.float32(1.0)
-            for clip, clipped in self._clipped.items():
-                torch.clamp(torch.from_numpy(noisy), -clip, clip, out=clipped[place])
-            for (clip, layout), windows in self._windows.items():
-                layout.fill(windows[place], self._clipped[clip][place])
+            for layout, rooms in self._spectra.items():
+                layout.fill(rooms[place], torch.from_numpy(noisy))
         for logits, member in zip(self._logits, self.members, strict=True):
-            features, clipped = self._features[member.units, member.dtype], self._clipped[member.clip]
-            windows = self._windows.get((member.clip, member.windows))
-            for place in range(len(flux)):
-                start = place * self.n_draws
-                features[start : start + self.n_draws] = member.features(
-                    clipped[place], None if windows is None else windows[place]
-                )
+            features = self._features[member.units, member.dtype]
+            for place, spectra in enumerate(self._spectra[member.layout][: len(flux)]):
+                features[place * self.n_draws : (place + 1) * self.n_draws] = member.features(spectra)
             logits[:] = member.logits(features).view(self.spectra, self.n_draws).numpy()
         # SciPy's, because torch's sigmoid gives other bits to the few elements that do not fill a vector register.
         probabilities: NDArray[np.float32] = expit(self._logits[:, : len(flux)])

@@ -50,7 +50,7 @@ class Parameters:
     minimum_snr: float = MINIMUM_SNR
     """Arms with a header S/N at or below this are left out."""
     precision: str = "float32"
-    """Arithmetic of the networks: "float32", or "mixed", bfloat16 after the first convolution, on CPUs that have it."""
+    """Arithmetic of the networks: "float32", or "mixed", products of bfloat16, on CPUs that have it."""
 
     def to_json(self) -> dict[str, object]:
         """Make a dictionary for provenance and for the ledger's keys."""

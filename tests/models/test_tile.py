@@ -9,7 +9,7 @@ from torch import Tensor
 
 from twinlines.models import checkpoint, tile
 from twinlines.models.ensemble import Ensemble
-from twinlines.models.folded import FoldedNetwork
+from twinlines.models.folded import FoldedNetwork, Pixels, Windows
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.tile import DeviceTile, HostTile, tile_size
 
@@ -35,20 +35,20 @@ def test_folded_is_unfolded_whatever_the_sizes(config: NetworkConfig, make_netwo
 def test_the_first_convolution_is_a_product_where_windows_overlap_little(
     make_network: Callable[..., Network],
 ) -> None:
-    folded = {config: FoldedNetwork(make_network(0, config), "float32", "cpu") for config in (DEEP, ODD, EVEN)}
-    assert folded[DEEP].windows is None
+    assert type(FoldedNetwork(make_network(0, DEEP), "float32", "cpu").layout) is Pixels
     for config, columns in ((ODD, 8), (EVEN, 10)):
-        layout = folded[config].windows
-        assert layout is not None
-        spectra = torch.arange(240.0).view(2, 120)
-        windows = layout.fill(layout.empty(2, 120), spectra)
-        assert windows.shape == (2, config.lengths()[0], columns)
+        layout = FoldedNetwork(make_network(0, config), "float32", "cpu").layout
+        assert isinstance(layout, Windows)
+        room = layout.empty(2, 120)
+        assert room.shape == (2, config.lengths()[0], columns)
+        layout.fill(room, torch.full((2, 120), -5.0))
         kernel, stride = config.kernels[0], config.strides[0]
+        last = [*[0] * (columns - kernel - 1), 1]
+        assert room[1, 3].tolist() == [*[-2.0] * kernel, *last]
+        layout.fill(room, torch.arange(240.0).view(2, 120) / 200)
         for row in range(config.lengths()[0]):
-            start = row * stride
-            expected = [*range(start, start + kernel), *[0] * (columns - kernel - 1), 1]
-            assert windows[0, row].tolist() == expected
-        torch.testing.assert_close(folded[config].features(spectra, windows), folded[config].features(spectra))
+            pixels = (torch.arange(row * stride, row * stride + kernel) / 200).tolist()
+            assert room[0, row].tolist() == pytest.approx([*pixels, *last])
 
 
 def test_operations_are_those_of_the_layers(make_network: Callable[..., Network]) -> None:
