@@ -10,6 +10,7 @@ import asyncio
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from distributed import Client, Worker, WorkerPlugin, get_worker
@@ -23,6 +24,17 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
     """
     identity: dict[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)  # type: ignore[union-attr]
     return dict(identity["workers"])
+
+
+_device: ContextVar[str] = ContextVar("twinlines-device", default="cpu")
+
+
+def device() -> str:
+    """Device of the worker whose loader calls this, as torch names it: "cuda" where the worker has the resource GPU.
+
+    Not what torch finds: many workers for a machine's cores must not all take its GPU.
+    """
+    return _device.get()
 
 
 class WorkerError(RuntimeError):
@@ -48,6 +60,7 @@ class Keep(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Load the object (called by the worker)."""
+        _device.set("cuda" if worker.state.total_resources.get("GPU") else "cpu")
         try:
             self._object = await asyncio.to_thread(self._loader, *self._args)
         except Exception as error:

@@ -77,7 +77,14 @@ class Ensemble:
         ------
         CheckpointError
             If there is no such folder, it lacks an arm, or a file is damaged, misnamed or not for this code.
+        EnsembleError
+            If the device is a GPU and there is none.
         """
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise EnsembleError(
+                f"torch {torch.__version__} finds no GPU; look at 'nvidia-smi', install a build of torch for CUDA, or "
+                "judge on the CPU (of Dask's workers, those with the resource GPU use one)"
+            )
         folder = Path(folder)
         used = resolve(precision, device, emulate=emulate)
         found: dict[str, dict[int, dict[int, FoldedNetwork]]] = {}

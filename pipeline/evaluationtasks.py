@@ -16,7 +16,7 @@ import torch
 import zarr
 from numpy.typing import NDArray
 
-from twinlines.cluster.workers import kept
+from twinlines.cluster.workers import device, kept
 from twinlines.models import evaluation
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.pairs import load_pairs
@@ -82,7 +82,7 @@ class TwinTask:
 
 def load(weights: Path, digest: str) -> Ensemble:
     """The ensemble in a folder, if it is the one that the client has seen."""
-    ensemble = Ensemble.load(weights)
+    ensemble = Ensemble.load(weights, device=device())
     if ensemble.digest != digest:
         raise EvaluationError(
             f"the weights in {weights} have the digest {ensemble.digest} on this worker and {digest} on the client; "

@@ -50,7 +50,7 @@ class Parameters:
     minimum_snr: float = MINIMUM_SNR
     """Arms with a header S/N at or below this are left out."""
     precision: str = "float32"
-    """Arithmetic of the networks: "float32", or "mixed", products of bfloat16, on CPUs that have it."""
+    """Arithmetic of the networks: "float32", or "mixed", products of bfloat16, on CPUs and GPUs that have it."""
 
     def to_json(self) -> dict[str, object]:
         """Make a dictionary for provenance and for the ledger's keys."""
@@ -76,23 +76,26 @@ class Inference:
     """Parameters of the run."""
 
     @classmethod
-    def load(cls, weights: str | Path, digest: str | None, parameters: Parameters) -> Inference:
+    def load(cls, weights: str | Path, digest: str | None, parameters: Parameters, device: str = "cpu") -> Inference:
         """Load the ensemble in the folder ``weights`` and prepare the templates.
+
+        The networks work on ``device``, "cpu" or "cuda"; all else is a core's work.
 
         Raises
         ------
         WeightsChangedError
             If the folder's digest is not ``digest``.
         EnsembleError
-            If members take spectra of another length than their arm's, or this CPU has not the precision.
+            If members take spectra of another length than their arm's, or the device is not there or has not the
+            precision.
         """
         torch.set_num_threads(1)
-        ensemble = Ensemble.load(Path(weights), precision=parameters.precision)
+        ensemble = Ensemble.load(Path(weights), device=device, precision=parameters.precision)
         if ensemble.precision != parameters.precision:
             # The run's key promises it.
             raise EnsembleError(
-                f"the precision {parameters.precision!r} needs a CPU that multiplies bfloat16, and this one does not; "
-                "use float32"
+                f"the precision {parameters.precision!r} needs a device that multiplies bfloat16, and this {device} "
+                "does not; use float32"
             )
         for name in ARM_NAMES:
             if ensemble.pixels[name] != ARMS[name].n_pixels:

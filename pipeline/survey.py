@@ -19,7 +19,7 @@ import xarray as xr
 from distributed import Client, get_worker
 from rich.console import Console
 
-from twinlines.cluster.workers import keeping, kept
+from twinlines.cluster.workers import device, keeping, kept
 from twinlines.pipeline import integrity, jobs, ledger, plan, publication, sizing, stores
 from twinlines.pipeline.jobs import Failure, JobError
 from twinlines.pipeline.ledger import Recipe, Run
@@ -41,8 +41,8 @@ class Parameters(Protocol):
         ...
 
 
-Loader = Callable[[str, str, Any], Callable[[xr.Dataset], xr.Dataset]]
-"""Makes, from weights, their digest and parameters, the function from exposures to results."""
+Loader = Callable[[str, str, Any, str], Callable[[xr.Dataset], xr.Dataset]]
+"""Makes, from weights, their digest, parameters and the device, the function from exposures to results."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _load(loader: Loader, recipe: Recipe, parameters: Parameters) -> Callable[[x
             f"this worker's twinlines would compute {mine.content}, but the run is {recipe.content}; "
             "install the same version of twinlines, with the same library, on the workers as where the run is started"
         )
-    return loader(str(recipe.weights), recipe.digest, parameters)
+    return loader(str(recipe.weights), recipe.digest, parameters, device())
 
 
 def compute_shard(task: ShardTask, store: str, folder: str, keeper: str) -> dict[str, Any]:

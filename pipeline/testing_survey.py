@@ -108,8 +108,8 @@ class ToyInference:
     """Parameters."""
 
     @classmethod
-    def load(cls, weights: str, digest: str, parameters: ToyParameters) -> ToyInference:
-        """Make one.
+    def load(cls, weights: str, digest: str, parameters: ToyParameters, device: str = "cpu") -> ToyInference:
+        """Make one; the device is all the same.
 
         Raises
         ------

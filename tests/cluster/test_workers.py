@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
-from twinlines.cluster.workers import WorkerError, keeping, kept
+from twinlines.cluster.workers import WorkerError, device, keeping, kept
 
 
 def _counting_loader(folder: Path) -> Callable[[str], object]:
@@ -74,3 +74,17 @@ def test_a_new_worker_loads_again_and_if_it_cannot_its_tasks_fail(tmp_path: Path
 def test_outside_a_task_there_is_no_worker() -> None:
     with pytest.raises(ValueError, match="No worker found"):
         kept("anything")
+
+
+def test_a_loader_learns_the_device_of_its_worker(client: Client) -> None:
+    with keeping(client, "device", device):
+        assert client.submit(kept, "device", pure=False).result() == "cpu"
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, resources={"GPU": 1}
+        ) as cluster,
+        Client(cluster) as gpus,
+        keeping(gpus, "device", device),
+    ):
+        assert gpus.submit(kept, "device", pure=False).result() == "cuda"
+    assert device() == "cpu"

@@ -174,6 +174,12 @@ def test_a_folder_that_lacks_an_arm_is_refused(make_ensemble: Callable[..., Path
         ensemble.penalties("R")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(make_ensemble: Callable[..., Path]) -> None:
+    with pytest.raises(EnsembleError, match=r"torch \S+ finds no GPU; look at 'nvidia-smi'"):
+        Ensemble.load(make_ensemble(), device="cuda")
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no weights"):
         Ensemble.load(tmp_path)

@@ -107,7 +107,7 @@ def test_workers_killed_at_random_change_nothing(folder: Path, weights: Path, qu
 def test_a_shard_that_ends_its_worker_is_put_aside_and_takes_nobody_along(
     client: Client, folder: Path, weights: Path, quiet: dict[str, bytes]
 ) -> None:
-    def load(weights: str, digest: str, parameters: object) -> Callable[[xr.Dataset], xr.Dataset]:
+    def load(weights: str, digest: str, parameters: object, device: str) -> Callable[[xr.Dataset], xr.Dataset]:
         import os
         import signal
 

@@ -150,7 +150,7 @@ def test_a_precision_is_what_was_asked_for_or_an_error(
             np.testing.assert_allclose(found[name], exact[name], atol=0.02)
             assert not np.array_equal(found[name], exact[name], equal_nan=True)
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: False)
-    with pytest.raises(EnsembleError, match="the precision 'mixed' needs a CPU that multiplies bfloat16"):
+    with pytest.raises(EnsembleError, match="the precision 'mixed' needs a device that multiplies bfloat16"):
         Inference.load(untrained_weights, digest, mixed)
 
 

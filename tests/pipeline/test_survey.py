@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from distributed import Client
+from distributed import Client, LocalCluster
 from rich.console import Console
 
 from twinlines.cluster.launch import launch
@@ -263,7 +263,7 @@ def test_a_shard_that_fails_is_reported_and_nothing_is_published(
 
 
 def test_an_inference_that_mixes_up_rows_is_found_out(client: Client, folder: Path, weights: Path) -> None:
-    def load(weights: str, digest: str, parameters: object) -> Callable[[xr.Dataset], xr.Dataset]:
+    def load(weights: str, digest: str, parameters: object, device: str) -> Callable[[xr.Dataset], xr.Dataset]:
         from twinlines.pipeline.testing_survey import ToyInference, ToyParameters
 
         toy = ToyInference(digest, ToyParameters())
@@ -275,11 +275,30 @@ def test_an_inference_that_mixes_up_rows_is_found_out(client: Client, folder: Pa
 
 
 def test_weights_that_a_worker_cannot_load_end_the_run_at_once(client: Client, folder: Path, weights: Path) -> None:
-    def load(weights: str, digest: str, parameters: object) -> Callable[[xr.Dataset], xr.Dataset]:
+    def load(weights: str, digest: str, parameters: object, device: str) -> Callable[[xr.Dataset], xr.Dataset]:
         raise ValueError(f"{weights} changed")
 
     with pytest.raises(WorkerError, match=r"cannot load inference-.* changed"):
         _run(client, folder, weights, loader=load)
+
+
+@pytest.mark.parametrize("resources", [{}, {"GPU": 1}])
+def test_a_run_uses_the_gpu_of_workers_that_have_one(
+    resources: dict[str, int], folder: Path, weights: Path, tmp_path: Path
+) -> None:
+    def load(weights: str, digest: str, parameters: object, device: str) -> Callable[[xr.Dataset], xr.Dataset]:
+        from twinlines.pipeline.testing_survey import ToyInference, ToyParameters
+
+        (tmp_path / device).touch()
+        return ToyInference(digest, ToyParameters())
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, resources=resources) as cluster,
+        Client(cluster) as workers,
+    ):
+        assert _run(workers, folder, weights, loader=load).complete
+    assert (tmp_path / ("cuda" if resources else "cpu")).exists()
+    assert not (tmp_path / ("cpu" if resources else "cuda")).exists()
 
 
 def test_a_worker_that_would_compute_something_else_is_refused(client: Client, folder: Path, weights: Path) -> None:
