@@ -30,11 +30,18 @@ _device: ContextVar[str] = ContextVar("twinlines-device", default="cpu")
 
 
 def device() -> str:
-    """Device of the worker whose loader calls this, as torch names it: "cuda" where the worker has the resource GPU.
+    """Device of the worker whose task or loader calls this, as torch names it: "cuda" where it has the resource GPU.
 
-    Not what torch finds: many workers for a machine's cores must not all take its GPU.
+    Not what torch finds: many workers for a machine's cores must not all take its GPU. Without a worker, "cpu".
     """
-    return _device.get()
+    try:
+        return _device_of(get_worker())
+    except ValueError:
+        return _device.get()
+
+
+def _device_of(worker: Worker) -> str:
+    return "cuda" if worker.state.total_resources.get("GPU") else "cpu"
 
 
 class WorkerError(RuntimeError):
@@ -60,7 +67,7 @@ class Keep(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Load the object (called by the worker)."""
-        _device.set("cuda" if worker.state.total_resources.get("GPU") else "cpu")
+        _device.set(_device_of(worker))
         try:
             self._object = await asyncio.to_thread(self._loader, *self._args)
         except Exception as error:

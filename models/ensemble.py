@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from twinlines.models import checkpoint
 from twinlines.models.checkpoint import CheckpointError
 from twinlines.models.folded import FoldedNetwork
-from twinlines.models.precision import PrecisionName, resolve
+from twinlines.models.precision import PrecisionName, missing, resolve
 from twinlines.models.tile import DeviceTile, HostTile
 
 PERCENTILES = (0, 16, 50, 84, 100)
@@ -80,11 +80,8 @@ class Ensemble:
         EnsembleError
             If the device is a GPU and there is none.
         """
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-            raise EnsembleError(
-                f"torch {torch.__version__} finds no GPU; look at 'nvidia-smi', install a build of torch for CUDA, or "
-                "judge on the CPU (of Dask's workers, those with the resource GPU use one)"
-            )
+        if wrong := missing(device):
+            raise EnsembleError(wrong)
         folder = Path(folder)
         used = resolve(precision, device, emulate=emulate)
         found: dict[str, dict[int, dict[int, FoldedNetwork]]] = {}

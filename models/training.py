@@ -28,7 +28,7 @@ from twinlines.models.checkpoint import Header
 from twinlines.models.evaluation import PAPER_FPR, logits_of, named_rates, tpr_at
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.pairs import TEST, TRAIN, VALIDATION, PairArrays, Split
-from twinlines.models.precision import resolve
+from twinlines.models.precision import missing, resolve
 from twinlines.models.trainingstate import Epoch, Run, Settings, TrainingError, log, restore, store
 
 __all__ = ["Epoch", "TrainingConfig", "TrainingError", "penalised_cross_entropy", "train_member"]
@@ -155,11 +155,14 @@ def train_member(
     CheckpointError
         If the parent, a state or finished weights are damaged.
     TrainingError
-        If the network or the parent does not fit the pairs, ``out`` holds other weights or another run's state of the
-        same name, or the loss is no longer finite. The state of the last good epoch then stays.
+        If the network or the parent does not fit the pairs, the device is not there, ``out`` holds other weights or
+        another run's state of the same name, or the loss is no longer finite. The state of the last good epoch then
+        stays.
     """
     if config.network.n_pixels != pairs.n_pixels:
         raise TrainingError(f"the network takes {config.network.n_pixels} pixels; the pairs have {pairs.n_pixels}")
+    if wrong := missing(device):
+        raise TrainingError(wrong)
     out.mkdir(parents=True, exist_ok=True)
     name = checkpoint.stem(config.arm, config.penalty, config.member)
     weights, state = out / f"{name}{checkpoint.SUFFIX}", out / f"{name}.state"

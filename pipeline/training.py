@@ -1,4 +1,4 @@
-"""Trains an ensemble over a Dask client: one task a member, each in a single-threaded process of its own."""
+"""Trains an ensemble over a Dask client: one task a member, each on a core or a GPU of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from distributed import Client
 
 from twinlines.cluster.window import run_window
+from twinlines.cluster.workers import device
 from twinlines.models import checkpoint
 from twinlines.models.network import NetworkConfig
 from twinlines.models.pairs import load_pairs
@@ -134,7 +135,7 @@ def train(
 def train_chain(
     pairs: str, chain: Sequence[TrainingConfig], out: str, start_at: str | None = None
 ) -> dict[str, Metrics]:
-    """Train members in this process, on one thread: the first, then the others from its weights."""
+    """Train members in this process, on one thread or its GPU: the first, then the others from its weights."""
     torch.set_num_threads(1)
     first = chain[0]
     name = f"{checkpoint.stem(first.arm, first.penalty, first.member)}{checkpoint.SUFFIX}"
@@ -143,7 +144,7 @@ def train_chain(
     namesake = None if start_at is None else Path(start_at) / name
     return {
         checkpoint.stem(config.arm, config.penalty, config.member): train_member(
-            found, config, folder, parent=namesake if config is first else folder / name
+            found, config, folder, parent=namesake if config is first else folder / name, device=device()
         )
         for config in chain
     }

@@ -76,9 +76,10 @@ def test_outside_a_task_there_is_no_worker() -> None:
         kept("anything")
 
 
-def test_a_loader_learns_the_device_of_its_worker(client: Client) -> None:
+def test_loaders_and_tasks_learn_the_device_of_their_worker(client: Client) -> None:
     with keeping(client, "device", device):
         assert client.submit(kept, "device", pure=False).result() == "cpu"
+    assert client.submit(device, pure=False).result() == "cpu"
     with (
         LocalCluster(
             n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, resources={"GPU": 1}
@@ -87,4 +88,5 @@ def test_a_loader_learns_the_device_of_its_worker(client: Client) -> None:
         keeping(gpus, "device", device),
     ):
         assert gpus.submit(kept, "device", pure=False).result() == "cuda"
+        assert gpus.submit(device, pure=False).result() == "cuda"
     assert device() == "cpu"

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import zarr
-from distributed import Client
+from distributed import Client, LocalCluster
 from typer.testing import CliRunner
 
 from twinlines.models import checkpoint
@@ -73,6 +74,16 @@ def test_errors_reach_the_client(client: Client, store: Path, tmp_path: Path) ->
     (tmp_path / "B_p16_m1.safetensors").write_bytes(b"cut")
     with pytest.raises(checkpoint.CheckpointError, match="B_p16_m1"):
         train(client, store, tmp_path, Training(arms=("B",), members=1, epochs=1, sizes=TINY))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_worker_that_should_have_a_gpu_trains_on_nothing_else(store: Path, tmp_path: Path) -> None:
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None, resources={"GPU": 1}) as cluster,
+        Client(cluster) as workers,
+        pytest.raises(TrainingError, match="finds no GPU; look at 'nvidia-smi'"),
+    ):
+        train(workers, store, tmp_path, Training(arms=("B",), members=1, epochs=1, sizes=TINY))
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
