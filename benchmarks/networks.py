@@ -1,10 +1,10 @@
 """Sizes of the network: what each finds, and what it costs, from the same pairs and the same number of epochs.
 
-Run ``python benchmarks/networks.py --pairs pairs.zarr [--test test.zarr] [--out folder]``; without pairs it makes a few
-itself, which show that it works and no more. One member of the blue arm for each of the sizes, penalty 16; killed, it
-goes on where it was. TPR is measured at the paper's FPR (0.0013), by
-population, on the pairs' test split, and on all pairs of ``--test``; a forward pass is timed with 20 draws of one
-spectrum, one thread, the least of several turns of all sizes. The ratio is the first sizes' cost over the default's.
+Run ``python benchmarks/networks.py --pairs pairs.zarr [--test test.zarr] [--out folder] [--dropout 0 0.3]``; without
+pairs it makes a few itself, which show that it works and no more. One member of the blue arm for each of the sizes (and
+each dropout), penalty 16; killed, it goes on where it was. TPR is measured at the paper's FPR (0.0013), by population,
+on the pairs' test split, and on all pairs of ``--test``; a forward pass is timed with 20 draws of one spectrum, one
+thread, the least of several turns of all sizes. The ratio is the first sizes' cost over the default's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--sizes", nargs="*", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument("--dropout", nargs="*", type=float, default=[0.0], help="each of the sizes with each")
     options = parser.parse_args()
     if any(os.environ.get(name) != value for name, value in WORKER_ENVIRONMENT.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **WORKER_ENVIRONMENT})
@@ -88,8 +90,9 @@ def few(store: Path) -> Path:
 def measure(options: argparse.Namespace, out: Path) -> None:
     pairs = load_pairs(options.pairs, "B").remembering()
     networks, value = {}, {}
-    for name in options.sizes:
-        network = NetworkConfig(BLUE.n_pixels, **PRESETS[name])  # type: ignore[arg-type]
+    for size, dropout in product(options.sizes, options.dropout):
+        name = f"{size}, dropout {dropout:g}" if dropout else size
+        network = NetworkConfig(BLUE.n_pixels, **PRESETS[size], dropout=dropout)  # type: ignore[arg-type]
         config = TrainingConfig("B", 16, network, max_epochs=options.epochs)
         metrics = train_member(
             pairs, config, out / name, progress=lambda epoch, name=name: print(name, epoch, flush=True)

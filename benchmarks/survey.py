@@ -7,7 +7,7 @@ as stores directly (``ingest.py`` measures FITS files). Everything else is the s
 * Memory: peaks (VmHWM) of the client, of the scheduler and of each worker, at N/10 and at N exposures.
 * Scaling: a release of ``--scaling-rows`` exposures with 1 and 2 workers in turn, each with a seed of its own.
 
-    python benchmarks/survey.py [--rows 50000] [--scaling-rows 2048] [--workers 2] [--folder /tmp]
+    python benchmarks/survey.py [--rows 50000] [--scaling-rows 2048] [--workers 2] [--precision mixed] [--folder /tmp]
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Address, Local
+from twinlines.models.precision import PRECISIONS
 from twinlines.pipeline import atomic, catalog, catalogdiff, ledger, plan, stores
 from twinlines.pipeline.inference import SHIPPED_WEIGHTS, Parameters
 from twinlines.pipeline.ingest import ingest
@@ -76,8 +77,11 @@ def write_release(survey: Path, name: str, spectra: Path, numbers: NDArray[np.in
     atomic.write_json(folder / "release.json", about)
 
 
-def compute(client: Client, survey: Path, *, seed: int = 0, shard_rows: int = EXPOSURES.shard_rows) -> RunReport:
-    report = run(client, survey, weights=SHIPPED_WEIGHTS, parameters=Parameters(seed=seed), shard_rows=shard_rows)
+def compute(
+    client: Client, survey: Path, precision: str, *, seed: int = 0, shard_rows: int = EXPOSURES.shard_rows
+) -> RunReport:
+    parameters = Parameters(seed=seed, precision=precision)
+    report = run(client, survey, weights=SHIPPED_WEIGHTS, parameters=parameters, shard_rows=shard_rows)
     assert report.complete, report.failed
     return report
 
@@ -107,41 +111,41 @@ def serve(workers: int) -> None:
         sys.stdin.read()
 
 
-def measure_memory(survey: Path, workers: int) -> None:
+def measure_memory(survey: Path, workers: int, precision: str) -> None:
     """Run a survey from this process, and print the peaks of all that take part."""
     with scheduler(workers) as (address, pid), launch(Address(address)) as client:
-        report = compute(client, survey)
+        report = compute(client, survey, precision)
         peaks = {"client": peak(), "scheduler": peak(pid), "worker": max(client.run(peak).values())}
     print(json.dumps({"rows": report.rows, "seconds": report.seconds, **peaks}))
 
 
-def increment(client: Client, survey: Path, spectra: Path, rows: int) -> dict[str, float]:
+def increment(client: Client, survey: Path, spectra: Path, rows: int, precision: str) -> dict[str, float]:
     """A release on top; returns what was measured, having checked what was counted."""
     first = catalog.open(survey)
     assert first.sizes["exposure"] == rows
     changed = np.arange(0, rows, round(1 / CHANGED), dtype=np.int64)
     new = np.arange(rows, rows + round(NEW * rows), dtype=np.int64)
     write_release(survey, "two", spectra, np.concatenate([changed, new]), 1)
-    report = compute(client, survey)
+    report = compute(client, survey, precision)
     assert report.rows_computed == len(changed) + len(new), report
     difference = catalogdiff.diff(survey, "one", "two")
     counts = difference.added, difference.gone, difference.changed, difference.recomputed, difference.same
     assert counts == (len(new), 0, len(changed), 0, rows - len(changed)), counts
-    again = compute(client, survey)
+    again = compute(client, survey, precision)
     assert (again.computed, again.published) == (0, False)
     assert first.load().sizes["exposure"] == rows  # the old catalog is readable still
     print(f"increment: {len(new)} new, {len(changed)} changed, all computed and nothing else; then nothing to do")
     return {"increment_rows": report.rows_computed, "increment_seconds": report.seconds, "idle_seconds": again.seconds}
 
 
-def scaling(survey: Path, rows: int, rounds: int) -> dict[int, float]:
+def scaling(survey: Path, rows: int, rounds: int, precision: str) -> dict[int, float]:
     """Seconds with one worker and with two, in turn."""
     seconds = {1: 0.0, 2: 0.0}
     for turn in range(rounds):
         for workers in (1, 2) if turn % 2 == 0 else (2, 1):
             with launch(Local(n_workers=workers)) as client:
                 began = time.perf_counter()
-                compute(client, survey, seed=200 + 2 * turn + workers, shard_rows=max(1, rows // 16))
+                compute(client, survey, precision, seed=200 + 2 * turn + workers, shard_rows=max(1, rows // 16))
                 seconds[workers] += time.perf_counter() - began
     return seconds
 
@@ -153,6 +157,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--stars", type=int, default=40, help="stars of the mock release whose spectra are repeated")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the networks")
     parser.add_argument("--folder", type=Path, help="where to work; by default the system's temporary folder")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--memory", type=Path, help=argparse.SUPPRESS)
@@ -160,7 +165,7 @@ def main() -> None:
     if options.serve:
         serve(options.serve)
     elif options.memory:
-        measure_memory(options.memory, options.workers)
+        measure_memory(options.memory, options.workers, options.precision)
     else:
         measure(options)
 
@@ -173,16 +178,17 @@ def measure(options: argparse.Namespace) -> None:
         for name, rows in (("small", options.rows // 10), ("large", options.rows)):
             write_release(folder / name, "one", spectra, np.arange(rows, dtype=np.int64), 0)
             command = [sys.executable, __file__, "--memory", str(folder / name), "--workers", str(options.workers)]
+            command += ["--precision", options.precision]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             memory.append(json.loads(done.stdout.splitlines()[-1]))
             print(memory[-1])
         growth = {who: memory[1][who] / memory[0][who] for who in ("client", "scheduler", "worker")}
         print("memory, large / small:", ", ".join(f"{who} {ratio:.3f}" for who, ratio in growth.items()))
         with launch(Local(n_workers=options.workers)) as client:
-            measured = increment(client, folder / "large", spectra, options.rows)
+            measured = increment(client, folder / "large", spectra, options.rows, options.precision)
         shutil.rmtree(folder / "large")
         write_release(folder / "few", "one", spectra, np.arange(options.scaling_rows, dtype=np.int64), 0)
-        seconds = scaling(folder / "few", options.scaling_rows, options.rounds)
+        seconds = scaling(folder / "few", options.scaling_rows, options.rounds, options.precision)
     print(f"scaling: {seconds[1]:.1f} s with one worker, {seconds[2]:.1f} s with two")
     result = {
         "name": "survey",
@@ -191,6 +197,7 @@ def measure(options: argparse.Namespace) -> None:
         "baseline": seconds[1],
         "ratio": seconds[1] / seconds[2],
         "rows": options.rows,
+        "precision": options.precision,
         "worker_seconds_per_row": options.workers * memory[1]["seconds"] / memory[1]["rows"],
         "memory": memory,
         "memory_growth": growth,
