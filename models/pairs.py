@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -92,10 +92,6 @@ class PairArrays:
             raise PairsError(f"no pair is of the split {SPLITS[split]!r}; split pairs into {SPLITS}")
         return rows
 
-    def remembering(self) -> PairArrays:
-        """The same pairs; what is read of them stays in memory, for several members that read the same."""
-        return _Remembered(**{item.name: getattr(self, item.name) for item in fields(self)})
-
     def read(self, split: int) -> Split:
         """Read one split into memory.
 
@@ -106,17 +102,32 @@ class PairArrays:
         PairsError
             If there are no such pairs, or one holds a value that is not finite.
         """
-        rows = self.rows(split)
-        kept = np.empty((rows.size, 2, self.n_pixels), np.float16)
-        done = 0
+        self.rows(split)
+        return self._read([split])[split]
+
+    def _read(self, wanted: Sequence[int]) -> dict[int, Split]:
+        """Read splits, all in one pass over the store."""
+        flux = {split: np.empty((int(np.sum(self.split == split)), 2, self.n_pixels), np.float16) for split in wanted}
+        done = dict.fromkeys(wanted, 0)
         for start, block in _blocks(self.flux):
-            mine = block[self.split[start : start + len(block)] == split]
-            if not np.isfinite(mine).all():
-                bad = rows[done + int(np.flatnonzero(~np.isfinite(mine).all(axis=(1, 2)))[0])]
-                raise PairsError(f"pair {bad} holds flux that is not finite; synthesize the pairs again")
-            np.clip(mine, -_LIMIT, _LIMIT, out=kept[done : done + len(mine)], casting="same_kind")
-            done += len(mine)
-        return Split(kept, self.label[rows].astype(np.float32), self.snr[rows])
+            finite = np.isfinite(block).all(axis=(1, 2))
+            for split, kept in flux.items():
+                mine = self.split[start : start + len(block)] == split
+                if not finite[mine].all():
+                    bad = start + int(np.flatnonzero(mine & ~finite)[0])
+                    raise PairsError(f"pair {bad} holds flux that is not finite; synthesize the pairs again")
+                stop = done[split] + int(mine.sum())
+                np.clip(block[mine], -_LIMIT, _LIMIT, out=kept[done[split] : stop], casting="same_kind")
+                done[split] = stop
+        found = {}
+        for split, kept in flux.items():
+            mine = self.split == split
+            found[split] = Split(kept, self.label[mine].astype(np.float32), self.snr[mine])
+        return found
+
+    def remembering(self) -> PairArrays:
+        """The same pairs, for several members that read the same: all are read at once, and stay in memory."""
+        return _Remembered(**{item.name: getattr(self, item.name) for item in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -124,8 +135,9 @@ class _Remembered(PairArrays):
     _splits: dict[int, Split] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, split: int) -> Split:
-        if split not in self._splits:
-            self._splits[split] = super().read(split)
+        self.rows(split)
+        if not self._splits:
+            self._splits.update(self._read(range(len(SPLITS))))
         return self._splits[split]
 
 

@@ -316,7 +316,18 @@ def test_batches_are_the_split_in_the_asked_order(pairs: PairArrays) -> None:
 
 
 def test_pairs_that_remember_read_once(pairs: PairArrays) -> None:
-    remembering = pairs.remembering()
+    class Counted:
+        shape = pairs.flux.shape
+        times = 0
+
+        def __getitem__(self, rows: slice) -> object:
+            self.times += 1
+            return pairs.flux[rows]
+
+    counted = Counted()
+    remembering = replace(pairs, flux=counted).remembering()
     assert remembering.read(TEST) is remembering.read(TEST)
+    remembering.read(VALIDATION)
+    assert counted.times == 1
     np.testing.assert_array_equal(remembering.read(TEST).flux, pairs.read(TEST).flux)
     assert remembering.digest == pairs.digest
