@@ -110,7 +110,7 @@ class PairArrays:
         flux = {split: np.empty((int(np.sum(self.split == split)), 2, self.n_pixels), np.float16) for split in wanted}
         done = dict.fromkeys(wanted, 0)
         for start, block in _blocks(self.flux):
-            finite: NDArray[np.bool_] = np.isfinite(block).all(axis=(1, 2))
+            finite = np.asarray(np.isfinite(block).all(axis=(1, 2)))
             for split, kept in flux.items():
                 mine = self.split[start : start + len(block)] == split
                 if not finite[mine].all():
