@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twinlines.models.network import Network
+from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.precision import PrecisionName
 
 _MOST_COPIES = 4
@@ -50,6 +50,8 @@ class Windows(Pixels):
     """Pixels of a window."""
     stride: int
     """Pixels from one window to the next."""
+    count: int
+    """Windows of a spectrum: those at which later layers look."""
 
     @property
     def columns(self) -> int:
@@ -58,14 +60,15 @@ class Windows(Pixels):
 
     def empty(self, batch: int, pixels: int, device: torch.device | None = None) -> Tensor:
         """Room for the windows (batch, window, column) of spectra."""
-        count = (pixels - self.kernel) // self.stride + 1
-        room = torch.zeros((batch, count, self.columns), dtype=self.dtype, device=device)
+        room = torch.zeros((batch, self.count, self.columns), dtype=self.dtype, device=device)
         room[..., -1] = 1.0
         return room
 
     def fill(self, room: Tensor, deviation: Tensor) -> Tensor:
         """Lay out spectra given as flux - 1, (batch, pixel) float32, in ``room``, and return it."""
-        room[..., : self.kernel] = deviation.clamp(-self.clip, self.clip).unfold(1, self.kernel, self.stride)
+        pixels = (self.count - 1) * self.stride + self.kernel
+        clipped = deviation[:, :pixels].clamp(-self.clip, self.clip)
+        room[..., : self.kernel] = clipped.unfold(1, self.kernel, self.stride)
         return room
 
     def matrix(self, kernel: Tensor, bias: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ class FoldedNetwork:
         self.dtype = torch.bfloat16 if precision == "mixed" else torch.float32
         self.layout = Pixels(config.clip, self.dtype)
         if torch.device(device).type == "cpu" and config.kernels[0] <= _MOST_COPIES * config.strides[0]:
-            self.layout = Windows(config.clip, self.dtype, config.kernels[0], config.strides[0])
+            self.layout = Windows(config.clip, self.dtype, config.kernels[0], config.strides[0], _needed(config))
         lengths = config.lengths()
         channels, length = config.filters[-1], lengths[-1]
         self.units = channels * length
@@ -141,6 +144,14 @@ class FoldedNetwork:
     def logits(self, features: Tensor) -> Tensor:
         """Logits (batch,) float32 of what :meth:`features` made."""
         return apply_dense(features, self.dense, self.slope)
+
+
+def _needed(config: NetworkConfig) -> int:
+    """Values of the first convolution from which all values of the last one follow."""
+    count = config.lengths()[-1]
+    for kernel, stride in list(zip(config.kernels, config.strides, strict=True))[:0:-1]:
+        count = (count - 1) * stride + kernel
+    return count
 
 
 def apply_dense(features: Tensor, dense: Sequence[tuple[Tensor, Tensor]], slope: float) -> Tensor:

@@ -36,17 +36,18 @@ def test_the_first_convolution_is_a_product_where_windows_overlap_little(
     make_network: Callable[..., Network],
 ) -> None:
     assert type(FoldedNetwork(make_network(0, DEEP), "float32", "cpu").layout) is Pixels
-    for config, columns in ((ODD, 8), (EVEN, 10)):
+    # Of ODD's 57 windows, the second convolution's kernel of 4 at stride 3 leaves out the last two.
+    for config, columns, count in ((ODD, 8, 55), (EVEN, 10, 29)):
         layout = FoldedNetwork(make_network(0, config), "float32", "cpu").layout
         assert isinstance(layout, Windows)
         room = layout.empty(2, 120)
-        assert room.shape == (2, config.lengths()[0], columns)
+        assert room.shape == (2, count, columns)
         layout.fill(room, torch.full((2, 120), -5.0))
         kernel, stride = config.kernels[0], config.strides[0]
         last = [*[0] * (columns - kernel - 1), 1]
         assert room[1, 3].tolist() == [*[-2.0] * kernel, *last]
         layout.fill(room, torch.arange(240.0).view(2, 120) / 200)
-        for row in range(config.lengths()[0]):
+        for row in range(count):
             pixels = (torch.arange(row * stride, row * stride + kernel) / 200).tolist()
             assert room[0, row].tolist() == pytest.approx([*pixels, *last])
 
