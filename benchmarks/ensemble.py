@@ -96,17 +96,19 @@ def stages(ensemble: Ensemble, spectra: Spectra) -> dict[str, Callable[[], objec
     size = tile_size(members, DRAWS)
     draws = 0.1 * torch.randn(DRAWS, ARM.n_pixels)
     layout = members[0].layout
-    laid = layout.empty(DRAWS, ARM.n_pixels)
-    tile = torch.randn(size * DRAWS, members[0].units).to(members[0].dtype)
+    laid = layout.empty(size * DRAWS, ARM.n_pixels)
+    with torch.inference_mode():
+        features = members[0].features(laid)
     values = np.random.default_rng(0).random((len(flux), len(PENALTIES), MEMBERS * DRAWS), np.float32)
 
     def convolve(count: int) -> None:
-        for _ in flux:
-            layout.fill(laid, draws)
+        for place in range(len(flux)):
+            start = place % size * DRAWS
+            layout.fill(laid[start : start + DRAWS], draws)
         for member in members:
             every = member.convolutions
             member.convolutions = every[:count]
-            for _ in flux:
+            for _ in range(len(flux) // size):
                 member.features(laid)
             member.convolutions = every
 
@@ -115,7 +117,7 @@ def stages(ensemble: Ensemble, spectra: Spectra) -> dict[str, Callable[[], objec
     }
     for count in range(1, len(members[0].convolutions) + 1):
         steps[f"convolutions 1 to {count}"] = lambda count=count: convolve(count)  # type: ignore[misc]
-    steps["dense"] = lambda: [member.logits(tile) for member in members for _ in range(len(flux) // size)]
+    steps["dense"] = lambda: [member.logits(features) for member in members for _ in range(len(flux) // size)]
     steps["percentiles"] = lambda: np.percentile(values, PERCENTILES, axis=-1)
     return steps
 

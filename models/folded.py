@@ -8,7 +8,6 @@ transposed. Knows neither noise nor draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,15 +83,18 @@ class FoldedNetwork:
 
     layout: Pixels
     """How it wants spectra laid out; members that want the same may share them."""
-    units: int
-    """Values that come out of the last convolution, for a spectrum."""
-    dtype: torch.dtype
-    """Type of what comes out of the convolutions."""
+    config: NetworkConfig
+    """Sizes."""
+    precision: PrecisionName
+    """Arithmetic."""
+    activation: int
+    """Bytes of the largest layer's values, for a spectrum."""
     operations: int
     """Multiplications and additions of one forward pass of one spectrum, activations aside."""
 
     def __init__(self, network: Network, precision: PrecisionName, device: str | torch.device) -> None:
-        config = network.config
+        config = self.config = network.config
+        self.precision = precision
         self.slope = config.slope
         self.dtype = torch.bfloat16 if precision == "mixed" else torch.float32
         self.layout = Pixels(config.clip, self.dtype)
@@ -100,7 +102,7 @@ class FoldedNetwork:
             self.layout = Windows(config.clip, self.dtype, config.kernels[0], config.strides[0], _needed(config))
         lengths = config.lengths()
         channels, length = config.filters[-1], lengths[-1]
-        self.units = channels * length
+        self.activation = self.dtype.itemsize * max(a * b for a, b in zip(lengths, config.filters, strict=True))
         self.convolutions: list[tuple[Tensor, Tensor, int]] = []
         layers: list[tuple[Any, Any]] = [*zip(network.convolutions, network.convolution_norms, strict=True)]
         for layer, norm in layers:
@@ -143,7 +145,11 @@ class FoldedNetwork:
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits (batch,) float32 of what :meth:`features` made."""
-        return apply_dense(features, self.dense, self.slope)
+        *hidden, (last, bias) = self.dense
+        x = features
+        for weight, shift in hidden:
+            x = functional.leaky_relu_(functional.linear(x, weight, shift), self.slope)
+        return functional.linear(x, last, bias).squeeze(1).float()
 
 
 def _needed(config: NetworkConfig) -> int:
@@ -152,15 +158,6 @@ def _needed(config: NetworkConfig) -> int:
     for kernel, stride in list(zip(config.kernels, config.strides, strict=True))[:0:-1]:
         count = (count - 1) * stride + kernel
     return count
-
-
-def apply_dense(features: Tensor, dense: Sequence[tuple[Tensor, Tensor]], slope: float) -> Tensor:
-    """Logits (batch,) float32 of features (batch, unit) by dense layers, each a weight (out, in) and a bias."""
-    *hidden, (last, bias) = dense
-    x = features
-    for weight, shift in hidden:
-        x = functional.leaky_relu_(functional.linear(x, weight, shift), slope)
-    return functional.linear(x, last, bias).squeeze(1).float()
 
 
 def _fold(layer: Any, norm: nn.BatchNorm1d | None) -> tuple[Tensor, Tensor]:

@@ -3,10 +3,9 @@
 A tile has a constant shape whatever a call holds, because kernels choose their order of summation by the shape of their
 operands; a tile that is not full is judged whole, and what is in its empty places is thrown away.
 
-* On a CPU (:class:`HostTile`) convolutions see one spectrum with its draws, whose activations stay in a core's cache.
-  The dense layers see the tile at once: their weights, megabytes for each member, are then read once for a tile and not
-  once for a spectrum. That a row of such a product does not depend on its place is checked at run time
-  (:func:`tile_size`), and the tile is one spectrum where it does not hold.
+* On a CPU (:class:`HostTile`) a member judges the tile at once: its weights, a megabyte or more, are then read once for
+  a tile and not once for a spectrum, and calls cost once what each costs. That a spectrum's bits do not depend on its
+  place is checked at run time (:func:`tile_size`), and the tile is one spectrum where it does not hold.
 * On CUDA (:class:`DeviceTile`) noise, networks and sigmoid are one captured graph with static inputs and outputs. No
   GPU was at hand: its arithmetic is tested on a CPU, its capture and its speed are not measured.
 
@@ -25,40 +24,38 @@ from scipy.special import expit
 from torch import Tensor
 
 from twinlines.models import philox
-from twinlines.models.folded import FoldedNetwork, apply_dense
+from twinlines.models.folded import FoldedNetwork
+from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.noise import normal
+from twinlines.models.precision import PrecisionName
 
 _MOST_SPECTRA = 8
-# Features of a tile, bytes: they should stay in the cache that a core shares with others.
-_FEATURE_BYTES = 8 << 20
+# Activations of a tile, bytes. A call has a cost of its own, so that many spectra at once are better; but what a layer
+# leaves should be in the cache that a core shares with others when the next one reads it.
+_ACTIVATION_BYTES = 9 << 19
 # Draws in one tile on a GPU: enough to fill it; a stride-1 network's activations are then some gigabytes.
 _DEVICE_ROWS = 1280
 
 
 def tile_size(members: Sequence[FoldedNetwork], n_draws: int) -> int:
-    """Spectra in a tile on a CPU: as many as the cache holds, or one where a row's place would change its bits."""
-    row = max(member.units * member.dtype.itemsize for member in members)
-    spectra = max(1, min(_MOST_SPECTRA, _FEATURE_BYTES // (row * n_draws)))
-    heads = {(tuple(tuple(weight.shape) for weight, _ in member.dense), member.dtype) for member in members}
-    alike = all(_places_are_alike(shapes, dtype, spectra, n_draws) for shapes, dtype in heads)
-    return spectra if alike else 1
+    """Spectra in a tile on a CPU: as many as the cache holds, or one where a spectrum's place would change its bits."""
+    widest = max(member.activation for member in members)
+    spectra = max(1, min(_MOST_SPECTRA, _ACTIVATION_BYTES // (widest * n_draws)))
+    kinds = {(member.config, member.precision) for member in members}
+    return spectra if all(_places_are_alike(*kind, spectra, n_draws) for kind in kinds) else 1
 
 
 @lru_cache
-def _places_are_alike(shapes: tuple[tuple[int, int], ...], dtype: torch.dtype, spectra: int, n_draws: int) -> bool:
-    """Whether dense layers of these shapes give a spectrum the same bits at every place in a tile.
+def _places_are_alike(config: NetworkConfig, precision: PrecisionName, spectra: int, n_draws: int) -> bool:
+    """Whether a network of these sizes gives a spectrum the same bits at every place in a tile.
 
-    Which kernel computes which row is a matter of shapes and not of values: rows of random numbers, summed over
+    Which kernel computes which row is a matter of shapes and not of values: random weights and numbers, summed over
     hundreds of products, show it. Libraries for matrix products do not promise it, and some break it for small shapes.
     """
-    generator = torch.Generator().manual_seed(0)
-    dense = [
-        (torch.randn(shape, generator=generator).to(dtype), torch.randn(shape[0], generator=generator).to(dtype))
-        for shape in shapes
-    ]
-    features = torch.randn((n_draws, shapes[0][1]), generator=generator).to(dtype)
-    with torch.inference_mode():
-        logits = apply_dense(features.repeat(spectra, 1), dense, 0.01).view(spectra, n_draws)
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        member = FoldedNetwork(Network(config).eval(), precision, "cpu")
+        logits = member((0.3 * torch.randn(n_draws, config.n_pixels)).repeat(spectra, 1)).view(spectra, n_draws)
     return bool((logits == logits[0]).all())
 
 
@@ -70,15 +67,9 @@ class HostTile:
         self.arm = arm
         self.n_draws = n_draws
         self.spectra = tile_size(members, n_draws)
-        # Spectra are laid out once for all members that want them so, tile by tile in the same memory.
-        self._spectra = {
-            layout: [layout.empty(n_draws, n_pixels) for _ in range(self.spectra)]
-            for layout in {member.layout for member in members}
-        }
-        # What stands in empty places must only be finite.
-        self._features = {
-            (member.units, member.dtype): torch.zeros((self.spectra * n_draws, member.units), dtype=member.dtype)
-            for member in members
+        # Spectra are laid out once for all members that want them so. What stands in empty places must only be finite.
+        self._rooms = {
+            layout: layout.empty(self.spectra * n_draws, n_pixels) for layout in {member.layout for member in members}
         }
         self._logits = np.empty((len(members), self.spectra, n_draws), np.float32)
 
@@ -90,12 +81,10 @@ class HostTile:
             noisy = normal(keys[place : place + 1], self.arm, seed, self.n_draws, flux.shape[1])[0]
             noisy *= sigma[place]
             noisy += flux[place] - np.float32(1.0)
-            for layout, rooms in self._spectra.items():
-                layout.fill(rooms[place], torch.from_numpy(noisy))
+            for layout, room in self._rooms.items():
+                layout.fill(room[place * self.n_draws : (place + 1) * self.n_draws], torch.from_numpy(noisy))
         for logits, member in zip(self._logits, self.members, strict=True):
-            features = self._features[member.units, member.dtype]
-            for place, spectra in enumerate(self._spectra[member.layout][: len(flux)]):
-                features[place * self.n_draws : (place + 1) * self.n_draws] = member.features(spectra)
+            features = member.features(self._rooms[member.layout])
             logits[:] = member.logits(features).view(self.spectra, self.n_draws).numpy()
         # SciPy's, because torch's sigmoid gives other bits to the few elements that do not fill a vector register.
         probabilities: NDArray[np.float32] = expit(self._logits[:, : len(flux)])

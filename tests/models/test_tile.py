@@ -100,15 +100,15 @@ def test_a_tile_is_one_spectrum_where_places_differ(
     make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = [FoldedNetwork(make_network(5, config), "float32", "cpu") for config in (DEEP, WITHOUT_DENSE)]
-    honest = tile.apply_dense
+    honest = FoldedNetwork.logits
 
-    def uneven(features: Tensor, dense: list[tuple[Tensor, Tensor]], slope: float) -> Tensor:
-        found = honest(features, dense, slope)
-        if len(dense) == 1:
+    def uneven(self: FoldedNetwork, features: Tensor) -> Tensor:
+        found = honest(self, features)
+        if self.config == WITHOUT_DENSE:
             found[-1] = torch.nextafter(found[-1], torch.tensor(torch.inf))
         return found
 
-    monkeypatch.setattr(tile, "apply_dense", uneven)
+    monkeypatch.setattr(FoldedNetwork, "logits", uneven)
     # Draws that no other test has: what was found is kept.
     assert tile_size(members, 21) == 1
 
@@ -116,9 +116,9 @@ def test_a_tile_is_one_spectrum_where_places_differ(
 def test_a_tile_fits_the_cache(make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch) -> None:
     member = FoldedNetwork(make_network(0), "float32", "cpu")
     for spectra in (1, 3):
-        monkeypatch.setattr(tile, "_FEATURE_BYTES", spectra * 20 * 4 * member.units + 8)
+        monkeypatch.setattr(tile, "_ACTIVATION_BYTES", spectra * 20 * member.activation + 8)
         assert tile_size([member], 20) in (1, spectra)
-    monkeypatch.setattr(tile, "_FEATURE_BYTES", 1)
+    monkeypatch.setattr(tile, "_ACTIVATION_BYTES", 1)
     assert tile_size([member], 20) == 1
 
 
