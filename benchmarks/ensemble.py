@@ -19,12 +19,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from twinlines.models import checkpoint
+from twinlines.models import checkpoint, tile
 from twinlines.models.ensemble import PERCENTILES, Ensemble
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.noise import normal
@@ -122,6 +123,16 @@ def stages(ensemble: Ensemble, spectra: Spectra) -> dict[str, Callable[[], objec
     return steps
 
 
+def in_tiles_of(most: int, step: Callable[[], object]) -> Callable[[], object]:
+    """The step, with at most so many spectra in a tile."""
+
+    def run() -> None:
+        with mock.patch.object(tile, "_MOST_SPECTRA", most):
+            step()
+
+    return run
+
+
 def square_product(dtype: torch.dtype) -> Callable[[], object]:
     """A product of two square matrices: the machine's peak."""
     left, right, product = (torch.randn(SQUARE, SQUARE).to(dtype) for _ in range(3))
@@ -206,7 +217,8 @@ def main() -> None:
         steps["bfloat16 peak"] = square_product(torch.bfloat16)
     used = "mixed" if "mixed" in steps else "float32"
     parts = {name: in_inference_mode(step) for name, step in stages(ensembles[used], spectra).items()}
-    seconds = least({**steps, **parts}, asked.repeats)
+    smaller = {f"{used}, tiles of {most}": in_tiles_of(most, steps[used]) for most in (1, 2, 4)}
+    seconds = least({**steps, **parts, **smaller}, asked.repeats)
 
     each = {name: 1e3 * value / count for name, value in seconds.items()}
     peaks = {
@@ -230,6 +242,8 @@ def main() -> None:
         # Convolutions are timed from the first to each, so that the next finds its input where the loop leaves it.
         mine, before = (each[name] - before, each[name]) if "convolutions" in name else (each[name], 0.0)
         print(f"  {used}, {name.replace('convolutions 1 to', 'convolution'):14}: {mine:6.2f} ms a spectrum")
+    for name in smaller:
+        print(f"  {name:27}: {each[name]:6.2f} ms a spectrum")
     difference = max(
         float(np.abs(float32.percentiles("B", *spectra)[p][:, 2] - rows[:, 2]).max())
         for p, rows in literal(networks, spectra).items()
@@ -247,6 +261,7 @@ def main() -> None:
         "float32_ratio": each["literal"] / each["float32"],
         "share_of_peak": {name: least_ms / each[name] for name, least_ms in floor.items()},
         "peak_gflops": peaks,
+        "tiles_of": {name.rpartition(" ")[2]: each[name] for name in smaller},
         "passes": len(PENALTIES) * MEMBERS * DRAWS,
         "mixed_against_float32": accuracy,
         "threads": 1,
