@@ -40,6 +40,11 @@ class Pixels:
         room[:] = deviation.clamp(-self.clip, self.clip)
         return room
 
+    def of(self, deviation: Tensor) -> Tensor:
+        """Spectra given as flux - 1, (batch, pixel) float32, laid out in room of their own."""
+        batch, pixels = deviation.shape
+        return self.fill(self.empty(batch, pixels, deviation.device), deviation)
+
 
 @dataclass(frozen=True)
 class Windows(Pixels):
@@ -123,9 +128,7 @@ class FoldedNetwork:
 
     def __call__(self, deviation: Tensor) -> Tensor:
         """Logits (batch,) float32 of spectra given as flux - 1, (batch, pixel)."""
-        batch, pixels = deviation.shape
-        room = self.layout.empty(batch, pixels, deviation.device)
-        return self.logits(self.features(self.layout.fill(room, deviation)))
+        return self.logits(self.features(self.layout.of(deviation)))
 
     def features(self, spectra: Tensor) -> Tensor:
         """What comes out of the last convolution, (batch, unit), of spectra laid out as :attr:`layout` says."""

@@ -23,10 +23,7 @@ def missing(device: str | torch.device) -> str | None:
     """Say what is wrong with a device that is not there; None if it is."""
     if torch.device(device).type != "cuda" or torch.cuda.is_available():
         return None
-    return (
-        f"torch {torch.__version__} finds no GPU; look at 'nvidia-smi', install a build of torch for CUDA, or use the "
-        "CPU (of Dask's workers, those with the resource GPU use one)"
-    )
+    return f"torch {torch.__version__} finds no GPU; look at 'nvidia-smi', install a build of torch for CUDA, or use the CPU"
 
 
 def resolve(asked: str, device: str | torch.device, *, emulate: bool = False) -> PrecisionName:

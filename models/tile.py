@@ -4,7 +4,7 @@ A tile has a constant shape whatever a call holds, because kernels choose their 
 operands; a tile that is not full is judged whole, and what is in its empty places is thrown away.
 
 * On a CPU (:class:`HostTile`) a member judges the tile at once: its weights, a megabyte or more, are then read once for
-  a tile and not once for a spectrum, and calls cost once what each costs. That a spectrum's bits do not depend on its
+  a tile and not once for a spectrum, and so is what a call itself costs. That a spectrum's bits do not depend on its
   place is checked at run time (:func:`tile_size`), and the tile is one spectrum where it does not hold.
 * On CUDA (:class:`DeviceTile`) noise, networks and sigmoid are one captured graph with static inputs and outputs. No
   GPU was at hand: its arithmetic is tested on a CPU, its capture and its speed are not measured.
@@ -131,7 +131,8 @@ class DeviceTile:
     def _compute(self) -> Tensor:
         noise = philox.normal(self._keys, self.arm, self._seed, self.n_draws, self._flux.shape[1])
         noisy = (noise * self._sigma[:, None] + (self._flux - 1.0)[:, None]).flatten(0, 1)
-        logits = torch.stack([member(noisy) for member in self.members])
+        spectra = {layout: layout.of(noisy) for layout in {member.layout for member in self.members}}
+        logits = torch.stack([member.logits(member.features(spectra[member.layout])) for member in self.members])
         return torch.sigmoid(logits).view(-1, self.spectra, self.n_draws)
 
     def _capture(self) -> None:

@@ -147,7 +147,10 @@ def run(
     draws: Annotated[int, typer.Option("--draws", min=1, help="Noisy copies of each spectrum.")] = 20,
     precision: Annotated[
         PrecisionOption,
-        typer.Option("--precision", help="Of the networks; mixed: a quarter faster on CPUs that multiply bfloat16."),
+        typer.Option(
+            "--precision",
+            help="Of the networks; mixed: faster where the CPU or GPU multiplies bfloat16, else an error.",
+        ),
     ] = PrecisionOption.FLOAT32,
     cluster: ClusterOption = "local",
     workers: WorkersOption = None,

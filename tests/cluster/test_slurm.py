@@ -260,11 +260,15 @@ def test_without_slurm_it_says_where_to_launch(monkeypatch: pytest.MonkeyPatch, 
         pass
 
 
-def test_a_job_that_is_lost_is_replaced(site: Slurm) -> None:
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_job_that_is_lost_is_replaced(site: Slurm, forgotten: bool) -> None:
+    """Also where its workers are asked for anew, and so forgotten, before the cluster hears that they have left."""
     with launch(site) as client:
         client.wait_for_workers(2, timeout=60)
         (job,) = client.cluster.job_ids
         before = set(workers_of(client))
+        if forgotten:
+            client.cluster.scheduler_info["workers"].clear()
         os.killpg(int((Path(os.environ["FAKE_SLURM"]) / f"job.{job}").read_text()), signal.SIGKILL)
         while set(workers_of(client)) & before:
             client.submit(str, 1, pure=False)
