@@ -23,7 +23,9 @@ def missing(device: str | torch.device) -> str | None:
     """Say what is wrong with a device that is not there; None if it is."""
     if torch.device(device).type != "cuda" or torch.cuda.is_available():
         return None
-    return f"torch {torch.__version__} finds no GPU; look at 'nvidia-smi', install a build of torch for CUDA, or use the CPU"
+    return (
+        f"torch {torch.__version__} finds no GPU; look at 'nvidia-smi', install a CUDA build of torch, or use the CPU"
+    )
 
 
 def resolve(asked: str, device: str | torch.device, *, emulate: bool = False) -> PrecisionName:

@@ -149,7 +149,7 @@ def run(
         PrecisionOption,
         typer.Option(
             "--precision",
-            help="Of the networks; mixed: faster where the CPU or GPU multiplies bfloat16, else an error.",
+            help="Of the networks; mixed: faster, where the hardware multiplies bfloat16.",
         ),
     ] = PrecisionOption.FLOAT32,
     cluster: ClusterOption = "local",
