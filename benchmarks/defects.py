@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.pipeline import lamost
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, Arm
-from twinlines.pipeline.preprocess import CUSHION, observe
+from twinlines.pipeline.lamost import reader
 from twinlines.pipeline.schema import MINIMUM_SNR
+from twinlines.pipeline.spectra.preprocess import CUSHION, observe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "lamost"
 """Where real files are looked for."""
@@ -28,7 +28,7 @@ def run_lengths(flags: NDArray[np.bool_]) -> list[int]:
     return (edges[1::2] - edges[::2]).tolist()
 
 
-def defects(arm: Arm, exposure: lamost.ArmExposure) -> tuple[list[int], int]:
+def defects(arm: Arm, exposure: reader.ArmExposure) -> tuple[list[int], int]:
     """Lengths of repaired runs on the grid, and how many masked pixels there are."""
     columns = [np.asarray(one)[None] for one in (exposure.flux, exposure.ivar, exposure.loglam, exposure.mask)]
     observed = observe(arm, *columns)
@@ -49,7 +49,7 @@ def main() -> None:
     for name in ARM_NAMES:
         runs = []
         for path in sorted(folder.glob("*.fits*")):
-            for exposure in lamost.read(path).exposures:
+            for exposure in reader.read(path).exposures:
                 one = exposure.arms.get(name)
                 if one is not None and one.snr > MINIMUM_SNR:
                     found, n_masked = defects(ARMS[name], one)

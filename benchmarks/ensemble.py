@@ -32,11 +32,11 @@ from twinlines.models.noise import normal
 from twinlines.models.precision import has_bfloat16
 from twinlines.models.tile import tile_size
 from twinlines.pipeline.arms import ARMS
-from twinlines.pipeline.continuum import normalise
-from twinlines.pipeline.inference import SHIPPED_WEIGHTS
-from twinlines.pipeline.library import Library
-from twinlines.pipeline.synthesis import Stars, add_noise, component
-from twinlines.pipeline.twins import TWINS
+from twinlines.pipeline.evaluation.twins import TWINS
+from twinlines.pipeline.library.library import Library
+from twinlines.pipeline.spectra.continuum import normalise
+from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS
+from twinlines.pipeline.synthesis.spectra import Stars, add_noise, component
 
 ARM = ARMS["B"]
 PENALTIES = (8, 16, 32)

@@ -21,9 +21,9 @@ import fitsio
 
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
-from twinlines.pipeline import lamost
-from twinlines.pipeline.ingest import ingest
-from twinlines.pipeline.testing import random_file
+from twinlines.pipeline.ingest.ingestion import ingest
+from twinlines.pipeline.lamost import reader
+from twinlines.pipeline.testing.exposures import random_file
 
 DISTINCT = 100
 """Files with noise of their own; others repeat theirs under another obsid, as making random numbers takes long."""
@@ -34,7 +34,7 @@ def write_files(folder: Path, numbers: range) -> None:
         file = replace(random_file(number % DISTINCT, 3), obsid=700_000_000 + number)
         night = folder / f"night{number // 250:04d}"
         night.mkdir(parents=True, exist_ok=True)
-        lamost.write(night / f"{number:07d}.fits.gz", file)
+        reader.write(night / f"{number:07d}.fits.gz", file)
 
 
 def bare_read(paths: list[str]) -> int:

@@ -33,10 +33,10 @@ from twinlines.models.network import PRESETS, NetworkConfig
 from twinlines.models.pairs import load_pairs
 from twinlines.models.training import TrainingConfig, train_member
 from twinlines.pipeline.arms import BLUE
-from twinlines.pipeline.extras import Extras, Field
 from twinlines.pipeline.schema import POPULATIONS, SPLITS
-from twinlines.pipeline.trainingset import TrainingSet
-from twinlines.pipeline.trainingstore import synthesize
+from twinlines.pipeline.synthesis.beyond_table1 import Extras, Field
+from twinlines.pipeline.training.recipe import TrainingSet
+from twinlines.pipeline.training.store import synthesize
 
 
 def found(folder: Path, store: Path, split: str | None) -> dict[str, str]:

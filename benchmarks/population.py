@@ -17,9 +17,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.pipeline import population
-from twinlines.pipeline.library import Library, Outside
-from twinlines.pipeline.tracks import Tracks
+from twinlines.pipeline.library.library import Library, Outside
+from twinlines.pipeline.stars.tracks import Tracks
+from twinlines.pipeline.synthesis import population
 
 PAPER = 0.38
 """Kept fraction that Zhang et al. (2022, section 2) report."""
@@ -32,7 +32,7 @@ class Box:
     """A library without holes; knows only what lies outside."""
 
     def outside(self, labels: NDArray[np.float64]) -> NDArray[np.int8]:
-        """Codes of :class:`twinlines.pipeline.library.Outside`."""
+        """Codes of :class:`twinlines.pipeline.library.library.Outside`."""
         teff, logg = labels[:, 0], labels[:, 1]
         limits = (
             (teff < 3500.0, Outside.TEFF_LOW),

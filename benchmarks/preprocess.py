@@ -18,7 +18,7 @@ from scipy.interpolate import make_smoothing_spline
 from scipy.signal import medfilt
 
 from twinlines.pipeline.arms import ARMS, NATIVE_PIXELS, Arm, doppler_factor
-from twinlines.pipeline.preprocess import CUSHION, observe, to_rest_frame
+from twinlines.pipeline.spectra.preprocess import CUSHION, observe, to_rest_frame
 
 Array = NDArray[np.float64]
 

@@ -25,13 +25,14 @@ from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
 from twinlines.models import checkpoint
 from twinlines.models.ensemble import PERCENTILES
-from twinlines.pipeline import preprocess, stores, velocity
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
-from twinlines.pipeline.fitsreader import read_one
-from twinlines.pipeline.inference import SHIPPED_WEIGHTS, Inference, Parameters, observe
-from twinlines.pipeline.ingest import ingest
-from twinlines.pipeline.mock import make_release
+from twinlines.pipeline.ingest.ingestion import ingest
+from twinlines.pipeline.ingest.reader import read_one
+from twinlines.pipeline.mock.release import make_release
 from twinlines.pipeline.schema import EXPOSURES, FATAL, RESULTS
+from twinlines.pipeline.spectra import preprocess, velocity
+from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Inference, Parameters, observe
+from twinlines.pipeline.storage import stores
 
 BLOCK = 256
 CORES = (2, 64)

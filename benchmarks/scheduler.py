@@ -1,4 +1,4 @@
-"""What the bounded window and the ledger cost for each shard of a job without work, against a bare ``client.map``.
+"""What the bounded window and the markers cost for each shard of a job without work, against a bare ``client.map``.
 
 DR8's 5.9 million exposures are 1,441 shards. A shard computes for minutes; what is added for each must be milliseconds.
 
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
-from twinlines.pipeline import jobs
-from twinlines.pipeline.ledger import Markers
+from twinlines.pipeline.jobs import engine
+from twinlines.pipeline.jobs.markers import Markers
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def main() -> None:
         bare = time.perf_counter() - began
         tasks = [(NoWork(f"{number:05d}"), folder) for number in range(options.shards)]
         began = time.perf_counter()
-        failed = jobs.compute(client, markers, no_work, tasks, lambda piece, succeeded: None)
+        failed = engine.compute(client, markers, no_work, tasks, lambda piece, succeeded: None)
         seconds = time.perf_counter() - began
         assert not failed
         assert len(list((Path(folder) / "done").glob("*.json"))) == options.shards

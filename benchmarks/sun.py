@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from twinlines.pipeline.arms import BLUE, RED, STEP_KMS, Arm, air_to_vacuum
-from twinlines.pipeline.continuum import normalise
-from twinlines.pipeline.library import Library
+from twinlines.pipeline.library.library import Library
+from twinlines.pipeline.spectra.continuum import normalise
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

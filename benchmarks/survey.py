@@ -33,12 +33,16 @@ from numpy.typing import NDArray
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Address, Local
 from twinlines.models.precision import PRECISIONS
-from twinlines.pipeline import atomic, catalog, catalogdiff, ledger, plan, stores
-from twinlines.pipeline.inference import SHIPPED_WEIGHTS, Parameters
-from twinlines.pipeline.ingest import ingest
-from twinlines.pipeline.mock import make_release
+from twinlines.pipeline.catalog import catalog
+from twinlines.pipeline.catalog import diff as catalogdiff
+from twinlines.pipeline.ingest.ingestion import ingest
+from twinlines.pipeline.jobs.markers import fingerprint, now
+from twinlines.pipeline.mock.release import make_release
 from twinlines.pipeline.schema import EXPOSURES
-from twinlines.pipeline.survey import RunReport, run
+from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Parameters
+from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.survey.compute import RunReport, run
+from twinlines.pipeline.survey.releases import CHECKSUMS
 
 FIRST_OBSID = 1_000_000_000
 NEW, CHANGED = 0.30, 0.02
@@ -71,9 +75,9 @@ def write_release(survey: Path, name: str, spectra: Path, numbers: NDArray[np.in
         hashes = [int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") for text in texts]
         values["content_hash"] = np.array(hashes, np.uint64)
         stores.write_shard(store, EXPOSURES, start, EXPOSURES.dataset(values, len(some)))
-        shards.append(ledger.fingerprint(stores.shard_files(store, EXPOSURES, start)))
-    atomic.write_json(folder / plan.CHECKSUMS, {"shard_rows": size, "shards": shards})
-    about = {"name": name, "number": version + 1, "created": ledger.now(), "rows": len(numbers), "quarantined": 0}
+        shards.append(fingerprint(stores.shard_files(store, EXPOSURES, start)))
+    atomic.write_json(folder / CHECKSUMS, {"shard_rows": size, "shards": shards})
+    about = {"name": name, "number": version + 1, "created": now(), "rows": len(numbers), "quarantined": 0}
     atomic.write_json(folder / "release.json", about)
 
 

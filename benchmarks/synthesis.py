@@ -28,15 +28,15 @@ from preprocess import reference_continuum
 from twinlines.cluster.environment import WORKER_ENVIRONMENT
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
-from twinlines.pipeline import synthesis
 from twinlines.pipeline.arms import ARMS, STEP_KMS, Arm, doppler_factor
-from twinlines.pipeline.broadening import LIMB_DARKENING
-from twinlines.pipeline.library import Library
-from twinlines.pipeline.population import Population, Source
-from twinlines.pipeline.synthesis import Stars, stars_of
-from twinlines.pipeline.tracks import Tracks
-from twinlines.pipeline.trainingset import TrainingSet
-from twinlines.pipeline.trainingstore import synthesize
+from twinlines.pipeline.library.library import Library
+from twinlines.pipeline.spectra.broadening import LIMB_DARKENING
+from twinlines.pipeline.stars.tracks import Tracks
+from twinlines.pipeline.synthesis import spectra as synthesis
+from twinlines.pipeline.synthesis.population import Population, Source
+from twinlines.pipeline.synthesis.spectra import Stars, stars_of
+from twinlines.pipeline.training.recipe import TrainingSet
+from twinlines.pipeline.training.store import synthesize
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 
-from twinlines.pipeline.tracks import RGB_TIP, ZAMS, Tracks
+from twinlines.pipeline.stars.tracks import RGB_TIP, ZAMS, Tracks
 
 
 def seconds(job: Callable[[], object]) -> float:

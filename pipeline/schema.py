@@ -1,7 +1,7 @@
 """The data model: every stored Dataset's dimensions, names, dtypes and units, and their validation.
 
 This is the only place that knows a stored name, unit or dtype. Everything is Zarr format 3 and is opened as an xarray
-Dataset; :mod:`twinlines.pipeline.stores` creates, writes and opens what is described here.
+Dataset; :mod:`twinlines.pipeline.storage.stores` creates, writes and opens what is described here.
 """
 
 from __future__ import annotations

@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 
 from twinlines.models import checkpoint
 from twinlines.models.network import Network, NetworkConfig
-from twinlines.pipeline import cli, lamost, surveystatus
 from twinlines.pipeline.arms import ARMS
-from twinlines.pipeline.stores import StoreError
-from twinlines.pipeline.testing import random_file
+from twinlines.pipeline.cli import main as cli
+from twinlines.pipeline.lamost import reader
+from twinlines.pipeline.storage.stores import StoreError
+from twinlines.pipeline.survey import status as surveystatus
+from twinlines.pipeline.testing.exposures import random_file
 
 COMMANDS = [
     ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("population",), ("synthesize",), ("train",),
@@ -30,7 +32,7 @@ COMMANDS = [
 
 def twinlines(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does, in a process of its own."""
-    code = "from twinlines.pipeline.cli import main; main()"
+    code = "from twinlines.pipeline.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
     )
@@ -55,7 +57,7 @@ def test_from_files_to_a_table(tmp_path: Path, untrained_weights: Path) -> None:
     fits.mkdir()
     for seed in (1, 2):
         file = random_file(seed, exposures=2)
-        lamost.write(fits / lamost.file_name(replace(file, fiberid=seed)), file)
+        reader.write(fits / reader.file_name(replace(file, fiberid=seed)), file)
     (fits / "broken.fits").write_text("SIMPLE as that")
 
     ingested = twinlines("ingest", fits, "--survey", survey, "--release", "dr7", "--workers", "1", "--json")
@@ -129,7 +131,7 @@ def test_expected_errors_are_one_line_and_status_1(tmp_path: Path) -> None:
 def test_weights_of_another_architecture_end_a_run_before_it_starts(tmp_path: Path) -> None:
     fits, survey, other = tmp_path / "fits", tmp_path / "survey", tmp_path / "weights"
     fits.mkdir()
-    lamost.write(fits / "a.fits", random_file(1, exposures=1))
+    reader.write(fits / "a.fits", random_file(1, exposures=1))
     assert twinlines("ingest", fits, "--survey", survey, "--release", "a", "--workers", "1").returncode == 0
     for name in ARMS:
         header = checkpoint.Header(arm=name, penalty=16, member=1, seed=0, pairs="none")

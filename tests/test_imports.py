@@ -41,13 +41,13 @@ def test_the_models_know_no_dask_and_no_file_format_of_the_survey() -> None:
 
 
 def test_the_inference_knows_no_dask() -> None:
-    names = _imported(ast.parse((ROOT / "pipeline" / "inference.py").read_text()))
+    names = _imported(ast.parse((ROOT / "pipeline" / "spectra" / "inference.py").read_text()))
     assert not {name for name in names if name.startswith(("dask", "distributed", "twinlines.cluster"))}
 
 
 def test_the_survey_knows_no_wavelength() -> None:
-    for module in ("survey", "plan", "publication", "ledger"):
-        names = _imported(ast.parse((ROOT / "pipeline" / f"{module}.py").read_text()))
-        assert not {
-            name for name in names if name.startswith(("twinlines.pipeline.arms", "twinlines.pipeline.velocity"))
-        }
+    for path in (ROOT / "pipeline" / "survey").glob("*.py"):
+        names = _imported(ast.parse(path.read_text()))
+        rooms = {name.split(".")[2] for name in names if name.startswith("twinlines.pipeline.")}
+        # What a worker loads comes as a function; its default is imported inside the one function that needs it.
+        assert not rooms & {"arms", "lamost", "library", "stars"}, path

@@ -30,8 +30,8 @@ from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Slurm
 from twinlines.cluster.show import show
 from twinlines.cluster.workers import workers_of
-from twinlines.pipeline import survey
-from twinlines.pipeline.testing_survey import ToyInference, ToyParameters, write_release, write_weights
+from twinlines.pipeline.survey import compute as survey
+from twinlines.pipeline.testing.survey import ToyInference, ToyParameters, write_release, write_weights
 
 FAKES = Path(__file__).parent / "fake_slurm"
 GOLDEN = Path(__file__).parent / "golden"

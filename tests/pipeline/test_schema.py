@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinlines.pipeline import stores
 from twinlines.pipeline.schema import (
     CATALOG,
     EXPOSURES,
@@ -20,6 +19,7 @@ from twinlines.pipeline.schema import (
     SchemaError,
     Variable,
 )
+from twinlines.pipeline.storage import stores
 
 SMALL = Schema(
     name="small",

@@ -1,0 +1,1 @@
+"""Twinlines: double-lined binaries in survey spectra."""

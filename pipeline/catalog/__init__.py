@@ -1,0 +1,1 @@
+"""The published catalog: opened, asked, exported, compared with another."""

@@ -1,0 +1,316 @@
+"""The published catalog: open it, ask it for candidates, a cone or a source, and export it.
+
+    from twinlines.pipeline import catalog
+    cat = catalog.open("survey")
+    cat.sb2.candidates(penalty=16, percentile=0, threshold=0.5)
+
+A catalog is an xarray Dataset; the questions are methods of its accessor ``sb2`` and return Datasets of fewer rows.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+import astropy.units as u
+import cdshealpix
+import fitsio
+import numpy as np
+import xarray as xr
+from astropy.coordinates import SkyCoord
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from twinlines.pipeline.arms import ARM_NAMES
+from twinlines.pipeline.schema import CATALOG, CATALOG_PENALTIES, MAXIMUM_BAD_PIXELS, PERCENTILES, TABLE4
+from twinlines.pipeline.storage import stores
+from twinlines.pipeline.survey.folder import Survey
+from twinlines.pipeline.survey.publication import HEALPIX_ORDER
+
+MAXIMUM_COLOUR = 2.5
+"""A candidate whose (G_BP - G_RP)_0 is known is bluer than this, mag (Zhang et al. 2022, section 4.5)."""
+
+SOURCE_RADIUS = 3.0
+"""Exposures within this angle are of one source, arcsec: about the fibre's diameter."""
+
+_WIDE = 5.0 * u.deg  # Wider cones look at every row: cdshealpix misses cells of very wide ones (seen at 139 degrees).
+_EXPORT_ROWS = 65536
+_FITS_BLOCK = 2880
+
+
+class CatalogError(RuntimeError):
+    """There is no catalog, or it cannot answer."""
+
+
+def open(survey: str | Path, name: str | None = None, *, release: str | None = None) -> xr.Dataset:  # noqa: A001
+    """Open a survey's catalog lazily.
+
+    Parameters
+    ----------
+    survey
+        Folder of the survey.
+    name
+        Catalog within ``survey/catalogs``; by default the one named in ``CURRENT``.
+    release
+        Instead of a name, the newest release that the catalog should cover. If it has catalogs of several runs, that of
+        the current catalog's run counts, else the one that was published last.
+
+    Raises
+    ------
+    CatalogError
+        If the survey or the catalog does not exist, naming those that do.
+    """
+    place = Survey(Path(survey))
+    if not place.path.is_dir():
+        raise CatalogError(f"there is no survey at {survey}; 'twinlines ingest FITS_DIR --survey {survey}' makes one")
+    if name and release:
+        raise CatalogError(
+            f"the catalog {name!r} and the catalog of release {release!r} are asked for; give one of them"
+        )
+    known = list(place.catalogs)
+    if release:
+        name = place.catalog_of_release(release)
+        if name is None:
+            raise CatalogError(
+                f"the survey {survey} has no catalog of release {release!r}; it has {known}; "
+                f"'twinlines run --survey {survey} --release {release}' makes it"
+            )
+    folder = place.catalog(name) if name else place.current
+    if folder is None:
+        raise CatalogError(f"the survey {survey} has published no catalog yet; run 'twinlines run --survey {survey}'")
+    if not folder.exists():
+        raise CatalogError(f"the survey {survey} has no catalog {folder.name!r}; it has {known}")
+    return stores.open_store(folder, CATALOG, chunked=True)
+
+
+@xr.register_dataset_accessor("sb2")
+class SB2:
+    """Questions to a catalog of binary probabilities."""
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._catalog = dataset
+
+    def probability(self, arm: str, *, penalty: int = 16, percentile: int = 50) -> xr.DataArray:
+        """One percentile of the binary probability of one arm, shape (exposure,).
+
+        Raises
+        ------
+        CatalogError
+            If the catalog keeps no such penalty or percentile.
+        """
+        if arm not in ARM_NAMES:
+            raise CatalogError(f"no arm is called {arm!r}; the arms are {ARM_NAMES}")
+        if penalty not in CATALOG_PENALTIES:
+            raise CatalogError(f"the catalog has no penalty {penalty}; it has {CATALOG_PENALTIES}")
+        if percentile not in PERCENTILES:
+            raise CatalogError(f"the catalog has no percentile {percentile}; it has {PERCENTILES}")
+        return self._catalog[f"pb_pct_{arm}_{penalty}"].sel(percentile=percentile, drop=True)
+
+    def candidates(
+        self,
+        *,
+        penalty: int = 16,
+        percentile: int = 0,
+        threshold: float = 0.5,
+        arms: Literal["both", "any"] = "both",
+    ) -> xr.Dataset:
+        """Exposures of SB2 candidates; the defaults are the rule of Zhang et al. (2022), section 4.5.
+
+        An arm agrees if its probability at ``percentile`` is above ``threshold`` and fewer than 100 of its pixels are
+        bad. Where the colour is known it must be below 2.5 mag, which removes the coolest giants.
+
+        Returns
+        -------
+        xr.Dataset
+            The rows of the catalog that are candidates, loaded.
+        """
+        chosen = self.is_candidate(penalty=penalty, percentile=percentile, threshold=threshold, arms=arms)
+        return self._rows(np.flatnonzero(chosen))
+
+    def is_candidate(
+        self,
+        *,
+        penalty: int = 16,
+        percentile: int = 0,
+        threshold: float = 0.5,
+        arms: Literal["both", "any"] = "both",
+    ) -> NDArray[np.bool_]:
+        """Whether each exposure is a candidate by the rule of :meth:`candidates`, shape (exposure,)."""
+        agreed: list[NDArray[np.bool_]] = []
+        for arm in ARM_NAMES:
+            probability = self.probability(arm, penalty=penalty, percentile=percentile).values
+            agreed.append((probability > threshold) & (self._catalog[f"npixbad_{arm}"].values < MAXIMUM_BAD_PIXELS))
+        chosen = agreed[0] & agreed[1] if arms == "both" else agreed[0] | agreed[1]
+        colour = self._catalog["bprp0"].values
+        chosen &= ~(colour >= MAXIMUM_COLOUR)  # NaN, an unknown colour, passes
+        return chosen
+
+    def cone(self, ra: float, dec: float, radius: u.Quantity | float) -> xr.Dataset:
+        """Exposures within ``radius`` of a position, nearest first.
+
+        Parameters
+        ----------
+        ra, dec
+            Centre (J2000), degrees.
+        radius
+            An angle; a bare number is in arcseconds.
+        """
+        angle = u.Quantity(radius, u.arcsec) if not isinstance(radius, u.Quantity) else radius
+        if not (0.0 <= float(ra) <= 360.0 and -90.0 <= float(dec) <= 90.0):
+            raise CatalogError(f"ra {ra}, dec {dec} is no position in degrees (0 to 360, -90 to 90)")
+        if not 0.0 < angle.to_value(u.deg) <= 180.0:
+            raise CatalogError(f"a cone's radius lies between 0 and 180 degrees (asked: {angle})")
+        rows = self._near(ra, dec, angle) if angle <= _WIDE else np.flatnonzero(self._catalog["healpix29"].values >= 0)
+        positions = SkyCoord(self._catalog["ra"].values[rows], self._catalog["dec"].values[rows], unit="deg")
+        distance = positions.separation(SkyCoord(ra, dec, unit="deg")).to_value(u.deg)
+        inside = distance <= angle.to_value(u.deg)
+        rows, distance = rows[inside], distance[inside]
+        return self._rows(rows[np.lexsort((rows, distance))])
+
+    def source(self, obsid: int) -> xr.Dataset:
+        """All exposures, of any file, of the star that was observed as ``obsid``, in time order.
+
+        Raises
+        ------
+        CatalogError
+            If the catalog has no such obsid.
+        """
+        rows = np.flatnonzero(self._catalog["obsid"].values == obsid)
+        if len(rows) == 0:
+            raise CatalogError(f"the catalog has no exposure of obsid {obsid}")
+        ra, dec = float(self._catalog["ra"][rows[0]]), float(self._catalog["dec"][rows[0]])
+        found = self.cone(ra, dec, SOURCE_RADIUS * u.arcsec)
+        return found.isel(exposure=np.argsort(found["bjdmid"].values, kind="stable"))
+
+    def export(self, path: str | Path, *, overwrite: bool = False) -> int:
+        """Write the rows as a FITS table with the 34 columns of Table 4, and return their number.
+
+        Names, order, formats and units are the paper's; text columns are as wide as their longest entry. Rows are
+        streamed, so a catalog of any size needs the memory of one block.
+
+        Raises
+        ------
+        CatalogError
+            If ``path`` exists and ``overwrite`` is not set, or is not named ``.fits`` or ``.fits.gz``, or its folder
+            does not exist.
+        """
+        path = Path(path)
+        if not path.name.endswith((".fits", ".fits.gz")):
+            raise CatalogError(f"{path} is not named .fits or .fits.gz, and FITS is the format of the export")
+        if path.exists() and not overwrite:
+            raise CatalogError(f"{path} exists already; choose another name or allow it to be overwritten")
+        if not path.parent.is_dir():
+            raise CatalogError(f"there is no folder {path.parent} to write {path.name} in; make it first")
+        rows = self._catalog.sizes["exposure"]
+        widths = {name: self._width(name) for name, variable in TABLE4.items() if variable.dtype == "str"}
+        with _partial(path) as partial:
+            with fitsio.FITS(partial, "rw") as fits:
+                for start in range(0, max(rows, 1), _EXPORT_ROWS):
+                    block = self._catalog.isel(exposure=slice(start, start + _EXPORT_ROWS)).load()
+                    records = _records(block, widths)
+                    if start == 0:
+                        units = [variable.units for variable in TABLE4.values()]
+                        fits.write(records, extname="TWINLINES", units=units, header=self._header())
+                    else:
+                        fits[1].append(records)
+            _check_whole(path, Path(partial))
+        return rows
+
+    def _near(self, ra: float, dec: float, angle: u.Quantity) -> NDArray[np.int64]:
+        """Rows in the HEALPix cells that cover a cone: all within it, and some beside."""
+        cells, orders, _ = cdshealpix.nested.cone_search(
+            lon=ra * u.deg, lat=dec * u.deg, radius=angle, depth=_covering_order(angle.to_value(u.rad)), flat=False
+        )
+        scale = 2 * (HEALPIX_ORDER - orders.astype(np.int64))
+        index = self._catalog["healpix29"].values
+        begins = np.searchsorted(index, cells.astype(np.int64) << scale)
+        ends = np.searchsorted(index, (cells.astype(np.int64) + 1) << scale)
+        none = np.empty(0, dtype=np.int64)
+        return np.concatenate([none, *(np.arange(a, b) for a, b in zip(begins, ends, strict=True))])
+
+    def _rows(self, rows: NDArray[np.int64]) -> xr.Dataset:
+        return self._catalog.isel(exposure=rows).load()
+
+    def _width(self, name: str) -> int:
+        return max(1, max((len(text) for text in self._catalog[name].values.tolist()), default=1))
+
+    def _header(self) -> list[dict[str, object]]:
+        attrs = self._catalog.attrs
+        cards = (
+            ("RELEASE", attrs.get("releases", [])[-1:], "newest release"),
+            ("RUN", [attrs["run"]] if "run" in attrs else [], "key of weights, parameters and numerics"),
+            ("WEIGHTS", [attrs["weights_digest"]] if "weights_digest" in attrs else [], "digest of the ensemble"),
+        )
+        return [
+            {"name": key, "value": str(value)[:68], "comment": comment}
+            for key, values, comment in cards
+            for value in values
+        ]
+
+
+def _check_whole(path: Path, written: Path) -> None:
+    """Refuse a file that is shorter than its headers say: cfitsio keeps a full disk to itself."""
+    last = b""
+    with suppress(OSError, EOFError), gzip.open(written) if written.suffix == ".gz" else written.open("rb") as file:
+        Header.fromfile(file)
+        table = Header.fromfile(file)
+        size = table["NAXIS1"] * table["NAXIS2"]
+        file.seek(file.tell() + -(-size // _FITS_BLOCK) * _FITS_BLOCK - 1)
+        last = file.read(1)
+    if not last:
+        raise CatalogError(f"{path} could not be written wholly; make room on the disk and export again")
+
+
+@contextmanager
+def _partial(path: Path) -> Iterator[str]:
+    """Name of a file to write instead of ``path``, which it becomes in the end; of letters that mean nothing.
+
+    cfitsio takes brackets and parentheses in a name for its own syntax and writes another file: it is given a link to
+    the folder, and a name of ours.
+    """
+    suffix = ".fits.gz" if path.name.endswith(".gz") else ".fits"
+    partial = path.with_name(f".partial-{zlib.crc32(os.fsencode(path.name)):08x}{suffix}")
+    partial.unlink(missing_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="twinlines-") as scratch:
+            there = Path(scratch) / "there"
+            there.symlink_to(path.parent.resolve(), target_is_directory=True)
+            yield str(there / partial.name)
+        partial.replace(path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            said = str(error).splitlines()[0]  # further lines name the link
+            raise CatalogError(f"{path} cannot be written ({said}); make room or choose another place") from error
+        raise
+
+
+def _covering_order(radius: float) -> int:
+    """HEALPix order whose cells are somewhat smaller than ``radius`` (radians), so that few of them cover the cone."""
+    side = np.sqrt(np.pi / 3.0)  # of a base cell, radians
+    return int(np.clip(np.ceil(np.log2(side / radius)) + 2, 0, HEALPIX_ORDER))
+
+
+def _records(block: xr.Dataset, widths: dict[str, int]) -> NDArray[np.void]:
+    """Rows as a structured array in Table 4's names, order and formats."""
+    fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = []
+    for name, variable in TABLE4.items():
+        if variable.dtype == "str":
+            fields.append((name, f"S{widths[name]}"))
+        elif len(variable.dims) == 1:
+            fields.append((name, np.dtype(variable.dtype).str))
+        else:
+            fields.append((name, np.dtype(variable.dtype).str, block[name].shape[1:]))
+    records = np.empty(block.sizes["exposure"], dtype=fields)
+    for name, variable in TABLE4.items():
+        values = block[name].values
+        if variable.dtype == "str":
+            values = np.array([text.encode("ascii", "replace") for text in values.tolist()], dtype=f"S{widths[name]}")
+        records[name] = values
+    return records

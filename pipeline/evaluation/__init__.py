@@ -1,0 +1,1 @@
+"""How good an ensemble is, on pairs that training never saw."""

@@ -1,0 +1,1 @@
+"""From a folder of FITS files to an immutable release."""

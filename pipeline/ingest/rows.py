@@ -1,0 +1,112 @@
+"""Rows of a release as records of one size: what a scan keeps of what it has read, so that no file is read twice.
+
+Records are appended to a scratch file beside the scan's marker. Nothing rests on them: each bears a checksum, and where
+one is missing or damaged, its FITS file is read again. Knows files as they are read; no store, so that a process that
+only reads starts quickly.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlines.pipeline.arms import ARM_NAMES, NATIVE_PIXELS
+from twinlines.pipeline.lamost.content_hash import contents
+from twinlines.pipeline.lamost.exposures import MrsFile
+
+_ARMS, _PIXELS = (len(ARM_NAMES),), (len(ARM_NAMES), NATIVE_PIXELS)
+
+ROW = np.dtype(
+    [
+        ("obsid", "<i8"),
+        ("lmjm", "<i4"),
+        ("lmjd", "<i4"),
+        ("spid", "<i2"),
+        ("fiberid", "<i2"),
+        ("ra", "<f8"),
+        ("dec", "<f8"),
+        ("planid", "S96"),
+        ("content_hash", "<u8"),
+        ("mid_utc", "<f8"),
+        ("snr", "<f4", _ARMS),
+        ("exptime", "<f4", _ARMS),
+        ("flux", "<f4", _PIXELS),
+        ("ivar", "<f4", _PIXELS),
+        ("loglam", "<f4", _PIXELS),
+        ("mask", "u1", _PIXELS),
+        ("checksum", "<u4"),
+    ]
+)
+"""One exposure, its fields those of :data:`twinlines.pipeline.schema.EXPOSURES`, with the middle of it, UTC."""
+
+_CHECKED = ROW.itemsize - ROW["checksum"].itemsize
+
+
+def records(file: MrsFile) -> NDArray[np.void]:
+    """The exposures of a file, (exposure,) of :data:`ROW`; an absent arm is NaN, and its mask 0."""
+    rows = np.zeros(len(file.exposures), ROW)
+    for name in ("obsid", "lmjd", "spid", "fiberid", "ra", "dec"):
+        rows[name] = getattr(file, name)
+    rows["planid"] = file.planid.encode()
+    for name in ("snr", "exptime", "flux", "ivar", "loglam"):
+        rows[name] = np.nan
+    for row, (exposure, content, middle) in zip(rows, contents(file), strict=True):
+        row["lmjm"], row["content_hash"], row["mid_utc"] = exposure.lmjm, content, middle
+        for name, arm in exposure.arms.items():
+            for variable in ("snr", "exptime", "flux", "ivar", "loglam", "mask"):
+                row[variable][ARM_NAMES.index(name)] = getattr(arm, variable)
+    return rows
+
+
+def append(path: str, rows: NDArray[np.void]) -> int:
+    """Append records to a file; returns the byte at which they begin, or -1 if they cannot be kept."""
+    if any(len(name) == ROW["planid"].itemsize for name in rows["planid"].tolist()):
+        return -1  # it may have been cut
+    for row in rows:
+        row["checksum"] = zlib.crc32(row.tobytes()[:_CHECKED])
+    data = rows.tobytes()
+    try:
+        # In one piece at the end, wherever that is by then: also if a task that was given up for dead writes still.
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            whole = os.write(handle, data) == len(data)
+            return os.lseek(handle, 0, os.SEEK_CUR) - len(data) if whole else -1
+        finally:
+            os.close(handle)
+    except OSError:
+        return -1
+
+
+def kept(path: Path, offsets: tuple[int, ...], expected: tuple[tuple[int, int], ...]) -> NDArray[np.void] | None:
+    """Read records, (row,) of :data:`ROW`; None unless all are there, whole, and what is expected.
+
+    Parameters
+    ----------
+    path
+        File of the records.
+    offsets
+        Where each begins, bytes; -1 for one that was not kept.
+    expected
+        (lmjm, content hash) of each.
+    """
+    if min(offsets) < 0:
+        return None
+    rows = np.empty(len(offsets), ROW)
+    try:
+        with path.open("rb") as file:
+            for number, offset in enumerate(offsets):
+                file.seek(offset)
+                data = file.read(ROW.itemsize)
+                if len(data) < ROW.itemsize:
+                    return None
+                rows[number] = np.frombuffer(data, ROW)[0]
+                if zlib.crc32(data[:_CHECKED]) != rows[number]["checksum"]:
+                    return None
+    except OSError:
+        return None
+    found = tuple(zip(rows["lmjm"].tolist(), rows["content_hash"].tolist(), strict=True))
+    return rows if found == expected else None

@@ -1,0 +1,198 @@
+"""What a worker does to ingest a release: scan a batch of files into an index, write one shard of the exposures store.
+
+Both are plain functions of paths; spectra go from file to store inside a task, or through a scratch file of rows, and
+only markers and indexes come out. Knows files and stores, no Dask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlines.pipeline.ingest.filewalk import Batch
+from twinlines.pipeline.ingest.index import Index
+from twinlines.pipeline.ingest.reader import Reading, read_all
+from twinlines.pipeline.ingest.rows import ROW, kept, records
+from twinlines.pipeline.jobs.markers import Markers, fingerprint
+from twinlines.pipeline.lamost import reader, times
+from twinlines.pipeline.lamost.reader import LamostError
+from twinlines.pipeline.schema import Schema
+from twinlines.pipeline.storage import atomic, stores
+
+
+class IngestError(RuntimeError):
+    """A release cannot be ingested as asked."""
+
+
+INDEX, ROWS = "index", "rows"
+"""Folders of what a scan writes: the batches' indexes, and the rows that they keep."""
+
+
+def index_path(markers: Markers, batch: Batch) -> Path:
+    """File of a batch's index."""
+    return markers.folder / INDEX / f"{batch.key}.npz"
+
+
+def rows_path(markers: Markers, batch: Batch) -> Path:
+    """Scratch file of a batch's rows."""
+    return markers.folder / ROWS / f"{batch.key}.rows"
+
+
+def scan(
+    batch: Batch, folder: Path, files: tuple[str, ...], markers: Markers, reading: Reading, keep_rows: bool = False
+) -> int:
+    """Read every file of a batch wholly, write its index, then its marker, and return the number of files.
+
+    Parameters
+    ----------
+    batch
+        The batch.
+    folder
+        Folder that is ingested.
+    files
+        Paths of the batch's files, relative to it.
+    markers
+        Folder of the scan: its markers, indexes and kept rows.
+    reading
+        How files are read: in a process beside this one, which a file may bring down.
+    keep_rows
+        Keep the rows in a scratch file, so that writing need not read the files again.
+    """
+    keep = rows_path(markers, batch) if keep_rows else None
+    rows: list[tuple[int, int, int, int, int]] = []
+    quarantined: list[tuple[int, str, str]] = []
+    warnings: list[tuple[int, str]] = []
+    if keep is not None:
+        keep.unlink(missing_ok=True)  # of a scan that was broken off
+    answers = read_all((str(folder / name) for name in files), reading, None if keep is None else str(keep))
+    for number, answer in enumerate(answers):
+        if answer.reason:
+            quarantined.append((number, answer.reason, answer.message))
+        warnings += [(number, problem) for problem in answer.problems]
+        for place, row in enumerate(answer.rows):
+            rows.append((number, *row, answer.kept if answer.kept < 0 else answer.kept + place * ROW.itemsize))
+    columns = list(zip(*rows, strict=True)) or [(), (), (), (), ()]
+    index = Index(
+        np.array(columns[0], np.int64),
+        np.array(columns[1], np.int64),
+        np.array(columns[2], np.int32),
+        np.array(columns[3], np.uint64),
+        np.array(columns[4], np.int64),
+        tuple(quarantined),
+        tuple(warnings),
+    )
+    path = index_path(markers, batch)
+    atomic.write_bytes(path, index.to_bytes())
+    markers.mark(batch.key, len(index), fingerprint([path]), **batch.about)
+    return len(files)
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """The rows that a shard takes from one file."""
+
+    path: str
+    """Path of the file, relative to the folder that is ingested."""
+    lmjm: tuple[int, ...]
+    """Its exposures that are wanted, ascending."""
+    content_hash: tuple[int, ...]
+    """Their content, as scanned."""
+    rows: Path
+    """Where their batch has kept its rows, if it has."""
+    kept: tuple[int, ...]
+    """Where they begin in it, bytes; -1 for one that was not kept."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard of the release that is written."""
+
+    start: int
+    """First row."""
+    rows: int
+    """Number of rows."""
+    key: str
+    """Key of the task: a hash of the rows' content, of the files that they are from, and of the release's size."""
+
+    @property
+    def about(self) -> dict[str, int]:
+        """What a failure's file should say of it."""
+        return {"start": self.start, "stop": self.start + self.rows}
+
+    def __str__(self) -> str:
+        return f"rows {self.start} to {self.start + self.rows}"
+
+
+def write_rows(
+    shard: Shard, folder: Path, store: Path, schema: Schema, parts: tuple[FileRows, ...], markers: Markers
+) -> int:
+    """Read the exposures of one shard, write the shard, then its marker; return the number of rows.
+
+    Parameters
+    ----------
+    shard
+        The shard.
+    folder
+        Folder that is ingested.
+    store
+        The exposures store, made beforehand.
+    schema
+        Its schema.
+    parts
+        What the shard holds, in order.
+    markers
+        Where to note that the shard is done.
+
+    Raises
+    ------
+    IngestError
+        If a file that must be read again is not what it was when it was scanned.
+    """
+    rows = shard.rows
+    columns: dict[str, NDArray[Any]] = {
+        name: variable.empty(schema.shape(name, rows)) for name, variable in schema.variables.items()
+    }
+    mid_utc = np.full(rows, np.nan)
+    row = 0
+    for part in parts:
+        found, planid = _rows(folder, part)
+        some = slice(row, row + len(found))
+        for name in ROW.names or ():
+            if name in columns:
+                columns[name][some] = found[name]
+        columns["planid"][some] = planid
+        columns["source_file"][some] = part.path.encode("utf-8", "backslashreplace").decode()
+        mid_utc[some] = found["mid_utc"]
+        row = some.stop
+    columns["bjdmid"] = times.bjd_tdb(mid_utc, columns["ra"], columns["dec"])
+    stores.write_shard(store, schema, shard.start, schema.dataset(columns, rows))
+    files = stores.shard_files(store, schema, shard.start)
+    stores.sync(files)  # a marker must not survive a power cut that its data do not
+    markers.mark(shard.key, rows, fingerprint(files), **shard.about)
+    return rows
+
+
+def _rows(folder: Path, part: FileRows) -> tuple[NDArray[np.void], str]:
+    """The rows of a part, of :data:`twinlines.pipeline.ingest.rows.ROW`, and their plan: kept ones, or read again."""
+    expected = tuple(zip(part.lmjm, part.content_hash, strict=True))
+    found = kept(part.rows, part.kept, expected)
+    if found is not None:
+        return found, found["planid"][0].decode()
+    try:
+        file = reader.read(folder / part.path)
+    except LamostError as error:
+        raise IngestError(f"changed while it was ingested: {error}; or leave it out, and ingest again") from error
+    found = records(file)
+    found = found[np.isin(found["lmjm"], part.lmjm)]
+    there = dict(zip(found["lmjm"].tolist(), found["content_hash"].tolist(), strict=True))
+    for lmjm, content in expected:
+        if there.get(lmjm) != content:
+            raise IngestError(
+                f"{folder / part.path}: exposure {lmjm} changed while it was ingested; "
+                "let nobody write to the folder, and ingest again"
+            )
+    return found, file.planid

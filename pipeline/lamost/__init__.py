@@ -1,0 +1,1 @@
+"""LAMOST's medium-resolution files: read, written, dated; the only room that knows their layout."""

@@ -1,0 +1,177 @@
+"""A catalog against the truth of the mock release that it was computed from: what was found, missed and made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from twinlines.pipeline.arms import ARM_NAMES
+from twinlines.pipeline.mock.release import TRUNCATED, MockTruth
+from twinlines.pipeline.mock.stars import MOCK_KINDS, SB2
+
+SEPARATION_BINS = ((0.0, 50.0), (50.0, 100.0), (100.0, np.inf))
+"""Bins of |v2 - v1|, km/s, by which recall is counted."""
+
+_FROM_CATALOG = ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax", "npixbad")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Truth and catalog, exposure by exposure."""
+
+    exposures: Table
+    """The truth's rows with the catalog's columns: ``p0``, ``p50``, ``rv_obs``, ``rv_obs_err``, ``rv_teff``, ``ccfmax``
+    and ``npixbad`` of each arm (``p0_B`` ...), ``in_catalog``, ``candidate``. NaN where the catalog has no value."""
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """Exposures with probabilities in both arms."""
+        judged = [np.isfinite(self.exposures[f"p50_{arm}"].data) for arm in ARM_NAMES]
+        return np.asarray(judged[0] & judged[1])
+
+    @property
+    def lost(self) -> list[str]:
+        """Files that can be read but of which the catalog lacks an exposure; there should be none."""
+        missing = ~self.exposures["in_catalog"].data & (self.exposures["defect"].data != TRUNCATED)
+        return sorted(set(self.exposures["file"].data[missing].tolist()))
+
+    def recall(self) -> list[dict[str, Any]]:
+        """Of the judged exposures of SB2s in each bin of velocity separation, how many are candidates."""
+        separation = np.abs(self.exposures["delta_v"].data)
+        double = (self.exposures["kind"].data == SB2) & self.judged
+        result = []
+        for low, high in SEPARATION_BINS:
+            rows = double & (separation >= low) & (separation < high)
+            name = f"{low:.0f}-{high:.0f}" if np.isfinite(high) else f">{low:.0f}"
+            result.append({"separation_kms": name, **self._count(rows)})
+        return result
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """Of the judged exposures of each kind of star without a second spectrum, how many are candidates."""
+        kinds = self.exposures["kind"].data
+        return [{"kind": kind, **self._count((kinds == kind) & self.judged)} for kind in MOCK_KINDS if kind != SB2]
+
+    def _count(self, rows: NDArray[np.bool_]) -> dict[str, int]:
+        both = (self.exposures["p50_B"].data > 0.5) & (self.exposures["p50_R"].data > 0.5)
+        return {
+            "exposures": int(rows.sum()),
+            "candidates": int((rows & self.exposures["candidate"].data).sum()),
+            "median_above_half": int((rows & both).sum()),
+        }
+
+    def residuals(self, arm: str) -> NDArray[np.float64]:
+        """Measured minus true velocity of stars with one visible component, km/s, shape (exposure,); NaN for others."""
+        residual = self.exposures[f"rv_obs_{arm}"].data - self.exposures["v1"].data
+        return np.where(self.exposures["kind"].data == SB2, np.nan, residual)
+
+    def velocities(self) -> dict[str, dict[str, float]]:
+        """Of each arm: exposures, median and scatter (half of the central 68 %) of residuals and of residual / error.
+
+        All in km/s but the last, which is 1 if the errors are right.
+        """
+        result: dict[str, dict[str, float]] = {}
+        for name in ARM_NAMES:
+            residual, error = self.residuals(name), self.exposures[f"rv_obs_err_{name}"].data
+            known = np.isfinite(residual)
+            if not known.any():
+                result[name] = {"exposures": 0}
+                continue
+            low, middle, high = np.percentile(residual[known], [16.0, 50.0, 84.0])
+            low_pull, high_pull = np.percentile(((residual - middle) / error)[known], [16.0, 84.0])
+            result[name] = {
+                "exposures": int(known.sum()),
+                "median_kms": round(float(middle), 3),
+                "scatter_kms": round(float(high - low) / 2.0, 3),
+                "scatter_over_error": round(float(high_pull - low_pull) / 2.0, 3),
+            }
+        return result
+
+    def stars(self) -> Table:
+        """A row per star: what it is, its exposures, and the verdict.
+
+        The probabilities are medians of the ensemble: of an SB2 in the judged exposure with the widest separation, of
+        any other star the highest of its judged exposures.
+        """
+        table, judged = self.exposures, self.judged
+        rows = []
+        for star in np.unique(table["star"].data).tolist():
+            mine = np.flatnonzero(table["star"].data == star)
+            good = mine[judged[mine]]
+            kind = str(table["kind"][mine[0]])
+            separation = np.abs(table["delta_v"].data[good])
+            if kind == SB2:
+                shown = good[np.argsort(separation)[-1:]]
+            else:
+                shown = good[np.argsort(np.fmax(table["p50_B"].data[good], table["p50_R"].data[good]))[-1:]]
+            candidates = int(table["candidate"].data[good].sum())
+            value = {
+                name: float(table[name].data[shown[0]]) if len(shown) else np.nan
+                for name in ("snr_B", "snr_R", "p50_B", "p50_R")
+            }
+            rows.append(
+                {
+                    "star": star,
+                    "kind": kind,
+                    "teff1": float(table["teff1"][mine[0]]),
+                    "q": float(table["q"][mine[0]]),
+                    "light_ratio_R": float(table["light_ratio_R"][mine[0]]),
+                    "period": float(table["period"][mine[0]]),
+                    "delta_v": float(separation.max()) if kind == SB2 and len(good) else np.nan,
+                    **value,
+                    "exposures": len(good),
+                    "candidates": candidates,
+                    "verdict": _verdict(kind, len(good), candidates),
+                }
+            )
+        return Table(rows=rows)
+
+
+def _verdict(kind: str, judged: int, candidates: int) -> str:
+    if judged == 0:
+        return "not judged"
+    if kind == SB2:
+        return "found" if candidates else "missed"
+    return "false alarm" if candidates else "rightly single"
+
+
+def compare(truth: MockTruth, catalog: xr.Dataset, penalty: int = 16) -> Comparison:
+    """Find each exposure of the truth in the catalog.
+
+    Parameters
+    ----------
+    truth
+        What was injected.
+    catalog
+        A catalog, as :func:`twinlines.pipeline.catalog.catalog.open` returns it.
+    penalty
+        Penalty of the networks whose probabilities are compared.
+    """
+    table = truth.exposures.copy()
+    keys = _keys(table["obsid"].data, table["lmjm"].data)
+    row_of = {key: row for row, key in enumerate(_keys(catalog["obsid"].values, catalog["lmjm"].values))}
+    known = np.array([key in row_of for key in keys])
+    rows = np.array([row_of[key] for key in keys if key in row_of], dtype=np.int64)
+    chosen = catalog.sb2.candidates(penalty=penalty)
+    candidates = set(_keys(chosen["obsid"].values, chosen["lmjm"].values))
+    table["in_catalog"] = known
+    table["candidate"] = np.array([key in candidates for key in keys])
+    for name in ARM_NAMES:
+        columns = {column: catalog[f"{column}_{name}"].values for column in _FROM_CATALOG}
+        columns |= {
+            f"p{percentile}": catalog.sb2.probability(name, penalty=penalty, percentile=percentile).values
+            for percentile in (0, 50)
+        }
+        for column, values in columns.items():
+            there = np.full(len(keys), np.nan)
+            there[known] = values[rows]
+            table[f"{column}_{name}"] = there
+    return Comparison(table)
+
+
+def _keys(obsid: NDArray[Any], lmjm: NDArray[Any]) -> list[tuple[int, int]]:
+    return list(zip(obsid.tolist(), lmjm.tolist(), strict=True))

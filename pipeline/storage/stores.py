@@ -1,0 +1,220 @@
+"""Zarr stores on disk: create an empty one from a schema, write whole shards, open as an xarray Dataset.
+
+Two writers inside one shard would lose rows silently (a shard is one object: the last writer wins), so nothing here
+writes less than whole shards.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.buffer import Buffer
+from zarr.codecs import BloscCodec, BloscShuffle
+from zarr.storage import LocalStore, MemoryStore, ZipStore
+
+from twinlines.pipeline.schema import Schema, SchemaError, Variable
+from twinlines.pipeline.storage import atomic
+
+PathLike = str | Path
+
+
+class StoreError(RuntimeError):
+    """A store cannot be created, written or opened as asked."""
+
+
+def create(path: PathLike, schema: Schema, rows: int, attrs: Mapping[str, object] | None = None) -> None:
+    """Create the empty template of a store: every variable, ``rows`` rows long, holding missing values.
+
+    Raises
+    ------
+    StoreError
+        If something is at ``path`` already.
+    """
+    path = Path(path)
+    if path.exists():
+        raise StoreError(f"{path} exists already; remove it or choose another name")
+    with atomic.naming(path):
+        _template(path, schema, rows, attrs or {})
+
+
+def _template(store: Path | MemoryStore, schema: Schema, rows: int, attrs: Mapping[str, object]) -> zarr.Group:
+    attributes = {"schema": schema.name, "schema_version": schema.version, **attrs}
+    group = zarr.create_group(store=store, zarr_format=3, attributes=attributes)
+    for name, variable in schema.variables.items():
+        _create_variable(group, schema, name, variable, rows)
+    for dim, labels in schema.coords.items():
+        values = np.asarray(labels)
+        text = values.dtype.kind == "U"
+        array = group.create_array(
+            dim, shape=values.shape, dtype="string" if text else values.dtype, dimension_names=(dim,), compressors=None
+        )
+        array[:] = values.astype(object) if text else values
+    return group
+
+
+def _create_variable(group: zarr.Group, schema: Schema, name: str, variable: Variable, rows: int) -> None:
+    shape = schema.shape(name, rows)
+    text = variable.dtype == "str"
+    fixed = tuple(1 if dim in ("arm", "kind") else size for dim, size in zip(variable.dims[1:], shape[1:], strict=True))
+    group.create_array(
+        name,
+        shape=shape,
+        dtype="string" if text else variable.dtype,
+        chunks=(schema.chunk_rows, *fixed),
+        shards=None if schema.chunk_rows == schema.shard_rows else (schema.shard_rows, *shape[1:]),
+        compressors=BloscCodec(
+            cname="lz4", shuffle=BloscShuffle.bitshuffle if schema.bitshuffle else BloscShuffle.shuffle
+        ),
+        fill_value=variable.missing,
+        dimension_names=variable.dims,
+        attributes={"units": variable.units, "long_name": variable.long_name},
+    )
+
+
+def write_shard(path: PathLike, schema: Schema, start: int, block: xr.Dataset) -> None:
+    """Write ``block`` as the rows from ``start`` on: exactly one or more whole shards.
+
+    Raises
+    ------
+    SchemaError
+        If the block is not of this schema.
+    StoreError
+        If the block does not begin and end at shard boundaries (the store's last row is one).
+    """
+    schema.validate(block)
+    group = zarr.open_group(store=Path(path), mode="r+", zarr_format=3)
+    found = group.attrs.get("schema")
+    if found != schema.name:
+        raise SchemaError(f"{path} holds {found!r}, not {schema.name!r}")
+    first = group[next(iter(schema.variables))]
+    total, rows = int(first.shape[0]), int(block.sizes[schema.row])  # type: ignore[union-attr]
+    stop = start + rows
+    if start % schema.shard_rows or not (stop == total or stop % schema.shard_rows == 0) or stop > total or rows == 0:
+        raise StoreError(
+            f"{path}: rows {start} to {stop} of {total} are not whole shards of {schema.shard_rows} rows; "
+            "two writers inside one shard would lose rows, so nothing was written"
+        )
+    with atomic.naming(Path(path)):
+        for name in schema.variables:
+            group[name][start:stop] = block[name].values  # type: ignore[index]
+
+
+def shard_files(path: PathLike, schema: Schema, start: int) -> list[Path]:
+    """Files that hold the shard of rows from ``start`` on, in the schema's order of variables.
+
+    A variable has one, or none if all of its values are missing ones.
+    """
+    place = str(start // schema.shard_rows)
+    places = (Path(path, name, "c", place, *["0"] * (len(one.dims) - 1)) for name, one in schema.variables.items())
+    return [file for file in places if file.exists()]
+
+
+def sync(files: Iterable[Path]) -> None:
+    """Flush files and the entries of their folders to the disk; a marker may be written after this."""
+    folders = set()
+    for path in files:
+        atomic.sync_folder(path)
+        folders.add(path.parent)
+    for folder in folders:
+        atomic.sync_folder(folder)
+
+
+def write_column(path: PathLike, schema: Schema, name: str, values: NDArray[Any]) -> None:
+    """Write a whole variable, all rows of it; for the one writer who makes a store column by column.
+
+    Raises
+    ------
+    StoreError
+        If ``values`` has not the shape of the whole variable.
+    """
+    array = zarr.open_array(store=Path(path), path=name, mode="r+", zarr_format=3)
+    expected = schema.shape(name, int(array.shape[0]))
+    if values.shape != expected:
+        raise StoreError(f"{path}: {name!r} has shape {expected}, the values {values.shape}; give the whole column")
+    with atomic.naming(Path(path)):
+        array[:] = values
+
+
+def pack(schema: Schema, dataset: xr.Dataset) -> bytes:
+    """Return ``dataset``, with its attributes, as a zipped store; equal datasets give equal bytes.
+
+    Entries are sorted and carry a fixed date, so that a content hash of the file says something about its content.
+
+    Raises
+    ------
+    SchemaError
+        If the dataset is not of this schema.
+    """
+    schema.validate(dataset)
+    entries: dict[str, Buffer] = {}
+    group = _template(MemoryStore(entries), schema, dataset.sizes[schema.row], dataset.attrs)
+    for name in schema.variables:
+        group[name][:] = dataset[name].values  # type: ignore[index]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for key in sorted(entries):
+            archive.writestr(zipfile.ZipInfo(key), entries[key].to_bytes())
+    return packed.getvalue()
+
+
+def read_columns(
+    path: PathLike, names: Iterable[str], start: int = 0, stop: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """Read the rows ``start`` to ``stop`` of a few variables of a store (a folder, or a ``.zip`` file), and no more.
+
+    Raises
+    ------
+    StoreError
+        If there is no such store, or it lacks one of the variables.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise StoreError(f"{path} does not exist")
+    try:
+        with ZipStore(path, mode="r") if path.is_file() else LocalStore(path, read_only=True) as store:
+            arrays = {name: zarr.open_array(store=store, path=name, mode="r", zarr_format=3) for name in names}
+            return {name: np.asarray(array[start:stop]) for name, array in arrays.items()}
+    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:  # RuntimeError: blosc's
+        raise StoreError(f"{path}: cannot read {', '.join(names)}: {error}") from error
+
+
+def open_store(path: PathLike, schema: Schema, *, chunked: bool = False) -> xr.Dataset:
+    """Open a store lazily and check it against ``schema``.
+
+    Parameters
+    ----------
+    path
+        Folder, or ``.zip`` file, of the store.
+    schema
+        What the store must be.
+    chunked
+        Wrap the variables in Dask arrays of one shard a chunk.
+
+    Raises
+    ------
+    StoreError
+        If there is nothing at ``path``, or no Zarr store.
+    SchemaError
+        If it is a store of another kind.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise StoreError(f"{path} does not exist")
+    chunks = {schema.row: schema.shard_rows} if chunked else None
+    try:
+        store = ZipStore(path, mode="r") if path.is_file() else path
+        dataset = xr.open_zarr(store, chunks=chunks, consolidated=False, zarr_format=3, decode_cf=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
+    schema.validate(dataset)
+    # A folder lists its entries in no order; the schema has one.
+    ordered: xr.Dataset = dataset[list(schema.variables)]
+    return ordered

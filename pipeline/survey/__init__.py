@@ -1,0 +1,1 @@
+"""A survey on disk: releases, runs, catalogs; what is to do, doing it, publishing it."""

@@ -1,0 +1,103 @@
+"""One data release of a survey: its folder, its small columns. It never changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlines.pipeline.schema import EXPOSURES
+from twinlines.pipeline.storage import stores
+
+ABOUT = "release.json"
+"""File of a release that says what it is; it is written last."""
+
+CHECKSUMS = "checksums.json"
+"""File of a release that says what its shards' files must be."""
+
+REPORT = "report.json"
+"""File of a release that says what became of every FITS file."""
+
+STORE = "exposures.zarr"
+"""Store of a release's exposures."""
+
+KEY_COLUMNS = ("obsid", "lmjm", "content_hash")
+"""Columns that say which exposure a row is, and whether it is the same as another."""
+
+
+class SurveyError(RuntimeError):
+    """A survey, or a release of it, does not exist or cannot be used as asked."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """One data release of a survey; it never changes."""
+
+    name: str
+    """Name, such as "dr8"."""
+    folder: Path
+    """Its folder, ``releases/<name>``."""
+    number: int
+    """Its place among the survey's releases, from 1: a later release's rows supersede an earlier one's. No clock is
+    asked. 0 for one of a version that did not number them."""
+    created: datetime
+    """When it was made, for people."""
+    rows: int
+    """Exposures."""
+    quarantined: int
+    """Files that could not be read."""
+
+    @property
+    def store(self) -> Path:
+        """Its exposures."""
+        return self.folder / STORE
+
+    @property
+    def checksums(self) -> Path:
+        """What its shards' files must be."""
+        return self.folder / CHECKSUMS
+
+    @classmethod
+    def read(cls, folder: Path) -> Release:
+        """Read what the release in a folder says of itself.
+
+        Raises
+        ------
+        SurveyError
+            If its file is damaged.
+        """
+        path = folder / ABOUT
+        try:
+            about = json.loads(path.read_text())
+            return cls(
+                name=folder.name,
+                folder=folder,
+                number=int(about.get("number", 0)),
+                created=datetime.fromisoformat(about["created"]),
+                rows=int(about["rows"]),
+                quarantined=int(about["quarantined"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise SurveyError(f"{path} is damaged ({error!r}); ingest this release again") from error
+
+    def key_columns(self, start: int = 0, stop: int | None = None) -> dict[str, NDArray[Any]]:
+        """obsid, lmjm and content hash of the rows from ``start`` to ``stop`` (all by default).
+
+        Raises
+        ------
+        SurveyError
+            If rows were lost.
+        """
+        columns = stores.read_columns(self.store, KEY_COLUMNS, start, stop)
+        if np.any(columns["obsid"] == EXPOSURES.variables["obsid"].missing):
+            # Zarr reads a file that is not there as missing values.
+            raise SurveyError(
+                f"{self.store} has lost rows between {start} and {self.rows if stop is None else stop}: obsid is "
+                "missing; restore the release's files, or ingest it again"
+            )
+        return columns

@@ -1,0 +1,77 @@
+"""What a survey does to a spectrum that Table 1 leaves out: the detector's pixels, and a velocity that is measured.
+
+Used by :mod:`twinlines.pipeline.synthesis.spectra` for the pairs of
+:class:`twinlines.pipeline.synthesis.beyond_table1.Field`. Knows spectra on an arm's grid, no star and no store.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from twinlines.models import noise
+from twinlines.pipeline.arms import ARM_NAMES, NATIVE_PIXELS, Arm, doppler_factor, native_wavelength
+from twinlines.pipeline.library.library import Library
+from twinlines.pipeline.spectra import velocity
+from twinlines.pipeline.spectra.velocity import Templates
+
+FIRST_WAVELENGTH = {"B": 4901.0, "R": 6273.5}
+"""Wavelength of the first pixel of the detector, Angstrom: the middle of what real exposures have."""
+
+
+@lru_cache(maxsize=1)
+def templates() -> Templates:
+    """The survey's templates, from the library that ships, whichever makes the training set."""
+    return Templates.build(Library.load())
+
+
+@lru_cache(maxsize=2)
+def _native(arm: Arm) -> NDArray[np.float64]:
+    return native_wavelength(arm.name, FIRST_WAVELENGTH[arm.name])
+
+
+def detector_noise(arm: Arm, keys: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
+    """Standard normal numbers of the detector's pixels, (spectrum, 4136); they depend on (seed, keys, arm) alone."""
+    return noise.normal(keys, ARM_NAMES.index(arm.name), seed, n_draws=1, n_pixels=NATIVE_PIXELS)[:, 0]
+
+
+def on_grid(arm: Arm, native: NDArray[np.float32], frame: NDArray[np.float64]) -> Tensor:
+    """Values of the detector's pixels, interpolated linearly to the grid of spectra at rest.
+
+    Parameters
+    ----------
+    arm
+        The arm.
+    native
+        (spectrum, 4136) values on the detector.
+    frame
+        (spectrum,) velocity at which each spectrum is at rest, km/s.
+
+    Returns
+    -------
+    Tensor, shape (spectrum, arm.n_pixels)
+    """
+    seen = arm.wavelength[None, :] * doppler_factor(frame)[:, None]
+    place = np.interp(seen, _native(arm), np.arange(NATIVE_PIXELS, dtype=np.float64))
+    below = np.minimum(place.astype(np.int64), NATIVE_PIXELS - 2)
+    fraction = torch.from_numpy((place - below).astype(np.float32))
+    left, index = torch.from_numpy(native), torch.from_numpy(below)
+    return torch.lerp(left.gather(1, index), left.gather(1, index + 1), fraction)
+
+
+def measure(arm: Arm, normalised: Tensor, sigma: Tensor) -> NDArray[np.float64]:
+    """Velocities of spectra on an arm's grid as the survey measures them, km/s; NaN where it finds none.
+
+    Parameters
+    ----------
+    arm
+        The arm.
+    normalised, sigma
+        (spectrum, arm.n_pixels) flux over continuum and its standard deviation.
+    """
+    grid = torch.from_numpy(arm.wavelength).expand(len(normalised), -1)
+    return velocity.measure(arm.name, grid, normalised, sigma, templates()).velocity

@@ -1,0 +1,344 @@
+"""States become spectra: the library's light, rotated and shifted, the sum of two stars, noise, continuum.
+
+Everything happens on the library's log-wavelength grid (:mod:`twinlines.pipeline.spectra.broadening`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from twinlines.models import noise
+from twinlines.pipeline.arms import ARM_NAMES, ARMS, RED, STEP_KMS, Arm, pixel_shift
+from twinlines.pipeline.library.library import Library
+from twinlines.pipeline.spectra.broadening import broaden_and_shift
+from twinlines.pipeline.spectra.continuum import normalise
+from twinlines.pipeline.synthesis import observing
+from twinlines.pipeline.synthesis.beyond_table1 import FIELD, Extras, fill_h_alpha, spoil
+from twinlines.pipeline.synthesis.population import Population
+
+NUMERICS = 3
+"""Numerical version: raised with every change that changes a synthesised value."""
+
+FLUX_STEP = 2.0**-12
+"""Step in which flux over continuum is stored: its rounding, 7e-5 rms, is 0.7 % of the noise at S/N 100, and halves
+the store."""
+
+_BATCH = 32  # pairs synthesised together: their 64 spectra are one tile of the continuum's, and fit the cache
+_MARGIN = 256  # library pixels on either side of the grid: 500 km/s of shift, 500 km/s of rotation, and the guard
+_GUARD = 40  # pixels beyond the reach of shift and rotation: eight standard deviations of the instrument's profile
+
+
+@dataclass(frozen=True)
+class Stars:
+    """The parameters that make one component's spectrum; arrays of shape (star,)."""
+
+    labels: NDArray[np.float64]
+    """Teff (K), log g, [Fe/H], [alpha/Fe]; shape (star, 4)."""
+    radius: NDArray[np.float64]
+    """Radii, solar radii."""
+    vsini: NDArray[np.float64]
+    """Projected rotational velocities, km/s."""
+    velocity: NDArray[np.float64]
+    """Radial velocities, km/s."""
+
+    def take(self, rows: NDArray[np.bool_]) -> Stars:
+        """The stars at ``rows``."""
+        return Stars(self.labels[rows], self.radius[rows], self.vsini[rows], self.velocity[rows])
+
+    def seen_from(self, frame: NDArray[np.float64]) -> Stars:
+        """The stars from frames that move at ``frame`` km/s, shape (star,): with velocities less by that."""
+        return replace(self, velocity=self.velocity - frame)
+
+    def join(self, other: Stars) -> Stars:
+        """These stars, then those of ``other``."""
+        return Stars(*(np.concatenate([getattr(self, item.name), getattr(other, item.name)]) for item in fields(self)))
+
+
+def component(arm: Arm, library: Library, stars: Stars, *, whole: bool = False) -> Tensor:
+    """Light of single stars as it would be observed without noise: surface flux times R^2, rotated and shifted.
+
+    Parameters
+    ----------
+    arm, library, stars
+        Which arm of which stars.
+    whole
+        Return the whole library grid, whose ends mean nothing (see :func:`broaden_and_shift`), not the arm's.
+
+    Returns
+    -------
+    Tensor, shape (star, arm.n_pixels or arm.library_pixels)
+        In erg s-1 cm-2 A-1 at the star's surface times solar radii squared.
+
+    Raises
+    ------
+    OutsideLibraryError
+        If a star is outside the library's domain.
+    ValueError
+        If a star is so fast that what it shows on the grid lies beyond the library's.
+    """
+    margin = _margin(arm, stars)
+    seen = slice(arm.library_margin - margin, arm.library_margin + arm.n_pixels + margin)
+    wanted = slice(margin, margin + arm.n_pixels)
+    if whole:
+        seen = wanted = slice(0, arm.library_pixels)
+    mean, components = _packed_flux(library, arm, seen.start, seen.stop)
+    # The mean comes last: it is large, and would cost the sum of small terms its last digits.
+    flux = torch.mm(torch.from_numpy(library.interpolate(stars.labels)), components).add_(mean).exp_()
+    vsini, velocity = torch.from_numpy(stars.vsini), torch.from_numpy(stars.velocity)
+    area = torch.from_numpy(stars.radius.astype(np.float32) ** 2)
+    return broaden_and_shift(flux, vsini, velocity, pixels=wanted).mul_(area[:, None])
+
+
+@lru_cache(maxsize=8)
+def _packed_flux(library: Library, arm: Arm, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Mean and components of ln flux on some of an arm's library pixels; copied once, for the products to run fast."""
+    mean, components = library.mean[arm.name][start:stop], library.components[arm.name][:, start:stop]
+    return torch.from_numpy(mean.copy()), torch.from_numpy(components.copy())
+
+
+def _margin(arm: Arm, stars: Stars) -> int:
+    """Library pixels needed on either side of the grid: one number for all stars of Table 1, so that shapes are too."""
+    reach = np.max(np.abs(pixel_shift(stars.velocity)) + stars.vsini / STEP_KMS, initial=0.0) + _GUARD
+    widest = min(arm.library_margin, arm.library_pixels - arm.n_pixels - arm.library_margin)
+    for margin in (_MARGIN, widest):
+        if reach <= margin:
+            return margin
+    fastest = int(np.argmax(np.abs(stars.velocity) + stars.vsini))
+    speed = f"velocity {stars.velocity[fastest]:g} km/s and vsini {stars.vsini[fastest]:g} km/s"
+    raise ValueError(
+        f"a star of {speed} shows on the grid of arm {arm.name} what lies beyond the library; together they may reach "
+        f"{(widest - _GUARD) * STEP_KMS:.0f} km/s: narrow the priors"
+    )
+
+
+def add_noise(flux: Tensor, snr: Tensor, keys: NDArray[np.int64], arm: Arm, seed: int) -> tuple[Tensor, Tensor]:
+    """Add photon-like Gaussian noise so that the median over pixels of flux / sigma is ``snr``.
+
+    sigma_i = sqrt(flux_i median(flux)) / snr: the noise of photons at the level that gives the asked S/N. A survey
+    spectrum's header S/N is 0.92 to 0.97 of that median. The draws depend on (seed, keys, arm) alone.
+
+    Parameters
+    ----------
+    flux : Tensor, shape (spectrum, pixel)
+        Positive flux without noise.
+    snr : Tensor, shape (spectrum,)
+        Signal-to-noise ratio per pixel.
+    keys : array, shape (spectrum, 2)
+        Serial number of the draw, and kind of spectrum.
+
+    Returns
+    -------
+    noisy, sigma : Tensor, shape (spectrum, pixel)
+        The noisy flux, and the standard deviation of its noise.
+    """
+    normal = noise.normal(keys, ARM_NAMES.index(arm.name), seed, n_draws=1, n_pixels=flux.shape[1])[:, 0]
+    return _expose(flux, snr, torch.from_numpy(normal))
+
+
+def _expose(flux: Tensor, snr: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+    level = flux.median(dim=1, keepdim=True).values
+    sigma = torch.sqrt(flux * level) / snr[:, None]
+    return torch.addcmul(flux, sigma, normal), sigma
+
+
+class PairSpectra(NamedTuple):
+    """Both spectra of some pairs in one arm."""
+
+    flux: NDArray[np.float32]
+    """Noisy flux over continuum in steps of :data:`FLUX_STEP`, shape (pair, 2, pixel); kind 0 is the single star."""
+    flux_ratio: NDArray[np.float32]
+    """Mean flux of the second star over the first's, before emission and noise, shape (pair,); NaN without a second."""
+    n_defects: NDArray[np.int16]
+    """Pixels with added defects, shape (pair, 2)."""
+    frame: NDArray[np.float32]
+    """Measured velocity at which each spectrum is at rest, km/s, shape (pair, 2); NaN: as drawn."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What decides the spectra of resolved draws, beside the draws."""
+
+    seed: int = 0
+    """Seed of the noise and of the extras."""
+    population: int = 0
+    """Number of the population: draws of different populations with one serial number have noise of their own."""
+    extras: Extras = Extras()
+    """What Table 1 lacks."""
+
+    def serial(self, population: Population) -> NDArray[np.int64]:
+        """A number for each draw that no draw of another population has, shape (draw,)."""
+        return population.draws.number + (np.int64(self.population) << np.int64(48))
+
+
+def pair_spectra(arm: Arm, library: Library, population: Population, scene: Scene = Scene()) -> PairSpectra:
+    """Noisy, continuum-normalised spectra of the primaries alone and of both stars together.
+
+    Equation 4 of Zhang et al. (2022): F_binary = F_1 R_1^2 + F_2 R_2^2, each degraded to the drawn S/N, then the same
+    continuum function as for observed spectra. Without a second star both spectra are the first's, with different
+    noise. Field stars are taken as a survey takes them: see :class:`twinlines.pipeline.synthesis.beyond_table1.Field`.
+    """
+    rows = len(population.draws.number)
+    keys = np.stack([np.repeat(scene.serial(population), 2), np.tile(np.arange(2), rows)], axis=1)
+    snr = torch.from_numpy(np.repeat(population.draws.snr, 2).astype(np.float32))
+    light = _light(arm, library, population, scene)
+    frame = np.full(2 * rows, np.nan)
+    if scene.population == FIELD:
+        native = observing.detector_noise(arm, keys, scene.seed)
+        noisy, sigma = _expose(light.spectra, snr, observing.on_grid(arm, native, np.zeros(2 * rows)))
+        normalised, continuum = _normalise(arm, noisy)
+        frame = observing.measure(arm, normalised, sigma / continuum)
+        # Without a velocity a survey has no spectrum at rest; here it stays where it was drawn, close to rest.
+        moving = np.nan_to_num(frame)
+        at_rest = _light(arm, library, population, scene, moving.reshape(rows, 2))
+        noisy, sigma = _expose(at_rest.spectra, snr, observing.on_grid(arm, native, moving))
+    else:
+        noisy, sigma = add_noise(light.spectra, snr, keys, arm, scene.seed)
+    changed = spoil(arm, scene.extras.defects, noisy.numpy(), sigma.numpy(), keys, scene.seed)
+    normalised, _ = _normalise(arm, noisy)
+    stored = (normalised * (1.0 / FLUX_STEP)).round_().mul_(FLUX_STEP).to(torch.float32)
+    return PairSpectra(
+        flux=stored.reshape(rows, 2, arm.n_pixels).numpy(),
+        flux_ratio=light.ratio.astype(np.float32),
+        n_defects=changed.reshape(rows, 2),
+        frame=frame.reshape(rows, 2).astype(np.float32),
+    )
+
+
+class _Light(NamedTuple):
+    """Light of pairs without noise."""
+
+    spectra: Tensor
+    """(2 pair, pixel), of the first star alone and of both in turn."""
+    ratio: NDArray[np.float32]
+    """(pair,) mean flux of the second star over the first's, before emission; NaN without a second."""
+
+
+def _light(
+    arm: Arm, library: Library, population: Population, scene: Scene, frame: NDArray[np.float64] | None = None
+) -> _Light:
+    """Light of both kinds of spectra; each kind seen from a frame of its own, (pair, 2) km/s, if there is one."""
+    rows = len(population.draws.number)
+    primary, secondary = stars_of(population)
+    two = np.isfinite(population.secondary.teff)
+    if frame is None:
+        views = [primary]
+        light = component(arm, library, primary.join(secondary.take(two)))
+    else:
+        views = [primary.seen_from(frame[:, kind]) for kind in range(2)]
+        other = secondary.seen_from(frame[:, 1]).take(two)
+        # The whole grid, however far the frame: the transform's length, and so the last bits, must not depend on it.
+        light = component(arm, library, views[0].join(views[1]).join(other), whole=True)[:, arm.on_library].contiguous()
+    first, second = list(light[: len(views) * rows].view(len(views), rows, -1)), light[len(views) * rows :]
+    if not two.all():
+        second = torch.zeros_like(first[-1]).index_put_((torch.from_numpy(two),), second)
+    ratio = np.where(two, (second.mean(dim=1) / first[-1].mean(dim=1)).numpy(), np.nan)
+    if arm is RED:
+        emission = scene.extras.emission(scene.serial(population), scene.seed)
+        for view, flux in zip(views, first, strict=True):
+            fill_h_alpha(flux.numpy(), view.velocity, *emission)
+    return _Light(torch.stack([first[0], first[-1] + second], dim=1).flatten(0, 1), ratio)
+
+
+def _normalise(arm: Arm, noisy: Tensor) -> tuple[Tensor, Tensor]:
+    """Flux over continuum, and the continuum."""
+    return normalise(torch.from_numpy(arm.wavelength), noisy.double().clamp_min(0.0))
+
+
+def stars_of(population: Population) -> tuple[Stars, Stars]:
+    """Components of each pair: the primary moves at v1, the secondary at v1 + separation.
+
+    Radii are such that their squares weigh the light: a star that is further away than the primary counts as smaller.
+    """
+    draws = population.draws
+    primary = Stars(population.labels(1), population.primary.radius, draws.vsini1, draws.velocity1)
+    velocity2 = draws.velocity1 + draws.separation
+    radius2 = population.secondary.radius * np.sqrt(population.dilution)
+    return primary, Stars(population.labels(2), radius2, draws.vsini2, velocity2)
+
+
+def pairs(library: Library, population: Population, scene: Scene = Scene()) -> dict[str, NDArray[np.generic]]:
+    """Synthesise kept draws of one population, both arms of a pair from one theta.
+
+    Returns
+    -------
+    dict
+        Columns of :data:`twinlines.pipeline.schema.PAIRS` but for ``split``, which is not the draws' to say.
+
+    Raises
+    ------
+    ValueError
+        If a spectrum has no continuum; names the draw.
+    """
+    draws, rows = population.draws, len(population.draws.number)
+    codes = np.full(rows, scene.population, dtype=np.int8)
+    with np.errstate(invalid="ignore"):
+        luminosity_ratio = population.secondary.luminosity * population.dilution / population.primary.luminosity
+    columns: dict[str, NDArray[np.generic]] = {
+        "draw": draws.number,
+        "population": codes,
+        "label": scene.extras.labels(codes),
+        "mass_ratio": population.mass2 / draws.mass1,
+        "luminosity_ratio": luminosity_ratio,
+        "dilution": population.dilution,
+        "separation": np.where(np.isfinite(population.secondary.teff), draws.separation, np.nan),
+        "snr": draws.snr,
+        "emission": scene.extras.emission(scene.serial(population), scene.seed)[0],
+        **_star_columns(population),
+    }
+    for name in ARM_NAMES:
+        made = _synthesise(ARMS[name], library, population, scene)
+        if not np.isfinite(made.flux).all():
+            lost = int(draws.number[~np.isfinite(made.flux).all(axis=(1, 2))][0])
+            raise ValueError(f"draw {lost} has no continuum in arm {name}; narrow the priors so that it is not drawn")
+        columns |= {f"{field}_{name}": values for field, values in made._asdict().items()}
+    return columns
+
+
+def _synthesise(arm: Arm, library: Library, population: Population, scene: Scene) -> PairSpectra:
+    """:func:`pair_spectra` of any number of pairs, batch by batch; a pair's spectra do not depend on the others."""
+    rows = len(population.draws.number)
+    whole = PairSpectra(
+        flux=np.empty((rows, 2, arm.n_pixels), dtype=np.float32),
+        flux_ratio=np.empty(rows, dtype=np.float32),
+        n_defects=np.empty((rows, 2), dtype=np.int16),
+        frame=np.empty((rows, 2), dtype=np.float32),
+    )
+    for start in range(0, rows, _BATCH):
+        part = slice(start, min(start + _BATCH, rows))
+        # Every batch is full, the last by repetition: kernels choose their order of summation by the shape.
+        full = np.minimum(np.arange(start, start + _BATCH), rows - 1)
+        made = pair_spectra(arm, library, population.take(full), scene)
+        new = slice(0, part.stop - start)
+        whole.flux[part], whole.flux_ratio[part] = made.flux[new], made.flux_ratio[new]
+        whole.n_defects[part], whole.frame[part] = made.n_defects[new], made.frame[new]
+    return whole
+
+
+def _star_columns(population: Population) -> dict[str, NDArray[np.generic]]:
+    draws = population.draws
+    first = population.primary, draws.mass1, draws.eep1
+    second = population.secondary, population.mass2, population.eep2
+    columns: dict[str, NDArray[np.generic]] = {}
+    for suffix, star, (state, mass, eep) in zip("12", stars_of(population), (first, second), strict=True):
+        exists = np.isfinite(state.teff)
+        columns |= {
+            f"teff{suffix}": state.teff,
+            f"logg{suffix}": state.logg,
+            f"feh{suffix}": star.labels[:, 2],
+            f"alpha{suffix}": star.labels[:, 3],
+            f"log_age{suffix}": np.log10(state.age),
+            f"radius{suffix}": state.radius,
+            f"luminosity{suffix}": state.luminosity,
+            f"mass{suffix}": mass,
+            f"eep{suffix}": eep,
+            f"vsini{suffix}": np.where(exists, star.vsini, np.nan),
+            f"velocity{suffix}": np.where(exists, star.velocity, np.nan),
+        }
+    return columns

@@ -1,0 +1,1 @@
+"""Made-up files, releases, libraries and tracks, for anybody's tests."""

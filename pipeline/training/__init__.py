@@ -1,0 +1,1 @@
+"""Training sets and the ensembles that are trained on them."""
