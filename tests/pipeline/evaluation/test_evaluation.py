@@ -20,7 +20,8 @@ from twinlines.models import checkpoint, evaluation
 from twinlines.models.checkpoint import CheckpointError
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.network import Network
-from twinlines.models.pairs import TEST, PairArrays, load_pairs
+from twinlines.models.pairs import PairArrays, load_pairs
+from twinlines.models.vocabulary import TEST
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, BLUE
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.evaluation import evaluation as job
