@@ -94,7 +94,7 @@ class FolderConfig:
 
 
 class SpectraFolder:
-    """A folder of FITS spectra as a source (:class:`twinlines.pipeline.library.source.Source`).
+    """A folder of FITS spectra as a source (:class:`twinlines.pipeline.library.source.SpectrumSource`).
 
     Parameters
     ----------
