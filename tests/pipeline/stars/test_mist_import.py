@@ -18,7 +18,7 @@ from twinlines.pipeline.figures.tracks import diagram
 from twinlines.pipeline.schema import TRACKS
 from twinlines.pipeline.stars import store as trackstore
 from twinlines.pipeline.stars.mist_files import TrackFileError
-from twinlines.pipeline.stars.mist_import import ImportReport, import_tracks
+from twinlines.pipeline.stars.mist_import import TracksImportReport, import_tracks
 from twinlines.pipeline.stars.summary import Composition, summarise
 from twinlines.pipeline.stars.tracks import MAXIMUM_AGE, RGB_TIP, TrackReason, Tracks
 from twinlines.pipeline.storage.stores import StoreError, open_store
@@ -39,7 +39,7 @@ def sources(tmp_path: Path) -> list[Path]:
     return [folder, write_archive(tmp_path / "p0.25.txz", members)]
 
 
-def shown(report: ImportReport) -> str:
+def shown(report: TracksImportReport) -> str:
     where = Console(file=io.StringIO(), width=160)
     report.show(where)
     return where.file.getvalue()  # type: ignore[attr-defined, no-any-return]

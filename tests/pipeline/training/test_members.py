@@ -138,7 +138,7 @@ def test_sizes_come_from_a_file_or_a_name(tmp_path: Path) -> None:
     assert read_sizes(str(path)) == {"filters": (4, 8), "kernels": (8, 8), "strides": (4, 2), "dropout": 0.1}
     for text, said in (
         ("filter = [4]", r"there is no 'filter' \(did you mean 'filters'\?\)"),
-        ("filters = 4", r"sizes\.toml: filters is 4; write it as a list of numbers above 0, such as \[16, 32, 64\]"),
+        ("filters = 4", r"sizes\.toml: filters is 4; give a list of numbers above 0, such as \[16, 32\]"),
         ("dense = [0]", "dense is "),
         ("filters = [", "cannot be read as TOML"),
     ):
