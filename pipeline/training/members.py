@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from distributed import Client
 
 from twinlines.cluster.window import run_window
@@ -15,6 +14,7 @@ from twinlines.cluster.workers import device
 from twinlines.models import checkpoint
 from twinlines.models.network import NetworkConfig
 from twinlines.models.pairs import load_pairs
+from twinlines.models.threads import one_thread
 from twinlines.models.training import TrainingConfig, train_member
 from twinlines.pipeline.arms import arm as named_arm
 from twinlines.pipeline.figures.learning import learning_curves
@@ -132,11 +132,11 @@ def train(
     return metrics
 
 
+@one_thread()
 def train_chain(
     pairs: str, chain: Sequence[TrainingConfig], out: str, start_at: str | None = None
 ) -> dict[str, Metrics]:
     """Train members in this process, on one thread or its GPU: the first, then the others from its weights."""
-    torch.set_num_threads(1)
     first = chain[0]
     name = f"{checkpoint.stem(first.arm, first.penalty, first.member)}{checkpoint.SUFFIX}"
     # Each would read and unpack the whole store again.

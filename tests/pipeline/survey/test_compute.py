@@ -166,7 +166,7 @@ from pathlib import Path
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
 from twinlines.pipeline import survey
-from twinlines.pipeline.testing_survey import ToyInference, ToyParameters
+from twinlines.pipeline.testing.survey import ToyInference, ToyParameters
 
 if __name__ == "__main__":
     with launch(Local(n_workers=1)) as client:
