@@ -88,8 +88,8 @@ def _code() -> str:
     for package in ("cluster", "models", "pipeline"):
         spec = find_spec(f"twinlines.{package}")
         for folder in (spec and spec.submodule_search_locations) or ():
-            for path in sorted(Path(folder).rglob("*.py")):
-                digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+            for path in sorted(Path(folder).glob("*.py")):
+                digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -71,22 +70,6 @@ def test_mixed_hardware_has_to_be_said() -> None:
     slow, fast = replace(here, device="cpu", bfloat16=False), replace(here, device="cpu", bfloat16=True)
     assert mismatch("w", fast, expectation([slow, fast], mixed_hardware=False)) is not None
     assert mismatch("w", fast, expectation([slow, fast], mixed_hardware=True)) is None
-
-
-def test_the_digest_of_the_code_sees_what_lies_in_rooms(tmp_path: Path) -> None:
-    def digest() -> str:
-        with pytest.MonkeyPatch.context() as patch:
-            package = ModuleSpec("package", None, is_package=True)
-            package.submodule_search_locations = [str(tmp_path)]
-            patch.setattr(inventory, "find_spec", lambda name: package)
-            return inventory._code()
-
-    (tmp_path / "room").mkdir()
-    (tmp_path / "room" / "module.py").write_text("VALUE = 1\n")
-    before = digest()
-    assert digest() == before
-    (tmp_path / "room" / "module.py").write_text("VALUE = 2\n")
-    assert digest() != before
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.places import SHARED
 from twinlines.models import checkpoint, precision
 from twinlines.models.ensemble import EnsembleError
 from twinlines.models.network import Network, NetworkConfig
@@ -20,7 +21,6 @@ from twinlines.pipeline.mock.release import Defects, MockConfig, make_release
 from twinlines.pipeline.schema import EXPOSURES, RESULTS, Quality
 from twinlines.pipeline.spectra.inference import Inference, InferenceParameters, WeightsChangedError
 
-SHARED = Path(__file__).resolve().parents[4] / "shared"
 ROWS = 9
 
 
