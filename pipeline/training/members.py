@@ -15,6 +15,7 @@ from twinlines.cluster.workers import device
 from twinlines.models import checkpoint
 from twinlines.models.network import NetworkConfig
 from twinlines.models.pairs import load_pairs
+from twinlines.models.threads import one_thread
 from twinlines.models.training import TrainingConfig, TrainingError, train_member
 from twinlines.pipeline.arms import arm as named_arm
 from twinlines.pipeline.jobs import engine
@@ -208,6 +209,7 @@ def train(
     return metrics
 
 
+@one_thread()
 def train_chain(chain: Chain, pairs: str, out: str, start_at: Path | None = None) -> dict[str, Metrics]:
     """Train members in this process, on its device: the first, then the others from its weights; mark them."""
     folder = Path(out)
