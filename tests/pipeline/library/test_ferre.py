@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinlines.pipeline.library.ferre import FerreGrid, read_header
+from twinlines.pipeline.library.ferre import FerreGrid
+from twinlines.pipeline.library.ferre_header import read_header
 from twinlines.pipeline.library.source import LibraryImportError, Spectrum, label_name, selected, selection
 from twinlines.pipeline.testing.libraries import AXES, flux, wavelengths, write_ferre
 
@@ -103,7 +104,7 @@ def test_headers_as_people_write_them(tmp_path: Path) -> None:
  VACUUM = 1
  &end
 """
-    path.write_text(header + "\n" + " ".join(["1.5D+06"] * wave.size) + "\n\n")
+    path.write_text(header + "\n" + " ".join(["1.5D+06", *["1.5+006"] * (wave.size - 1)]) + "\n\n")
     grid = FerreGrid(path)
     (entry,) = grid.index()
     assert entry.labels == {"teff": 5750.0, "logg": 0.0, "feh": 0.0}
