@@ -23,9 +23,7 @@ from twinlines.models.checkpoint import CheckpointError
 from twinlines.models.inference_member import InferenceMember
 from twinlines.models.precision import PrecisionName, missing, resolve
 from twinlines.models.tile import DeviceTile, HostTile
-
-PERCENTILES = (0, 16, 50, 84, 100)
-"""Percentiles of the values that the paper keeps (section 4.1)."""
+from twinlines.models.vocabulary import PERCENTILES, SURVEY_STREAMS
 
 
 class EnsembleError(ValueError):
@@ -212,7 +210,9 @@ class Ensemble:
         members = [member for group in self._of(arm).values() for member in group]
         if torch.device(self.device).type == "cpu":
             # Made for the call: threads may share an ensemble, but no buffer.
-            return HostTile(members, ord(arm[0]), self.pixels[arm], n_draws)
+            return HostTile(members, SURVEY_STREAMS[arm], self.pixels[arm], n_draws)
         if (arm, n_draws) not in self._device_tiles:
-            self._device_tiles[arm, n_draws] = DeviceTile(members, ord(arm[0]), self.pixels[arm], n_draws, self.device)
+            self._device_tiles[arm, n_draws] = DeviceTile(
+                members, SURVEY_STREAMS[arm], self.pixels[arm], n_draws, self.device
+            )
         return self._device_tiles[arm, n_draws]

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from twinlines.models.ensemble import Ensemble, EnsembleError
 from twinlines.models.network import Network
-from twinlines.models.pairs import TEST, PairArrays
+from twinlines.models.pairs import PairArrays
+from twinlines.models.vocabulary import TEST
 
 FIXED_FPR = 1.0e-3
 """False positive rate at which ``tpr_at_fpr_0.001`` is measured: about the paper's at penalty 16 (Table 3)."""

@@ -27,9 +27,10 @@ from twinlines.models.batches import Batch, batches
 from twinlines.models.checkpoint import Header
 from twinlines.models.evaluation import PAPER_FPR, logits_of, named_rates, tpr_at
 from twinlines.models.network import Network, NetworkConfig
-from twinlines.models.pairs import TEST, TRAIN, VALIDATION, PairArrays, Split
+from twinlines.models.pairs import PairArrays, Split
 from twinlines.models.precision import missing, resolve
 from twinlines.models.trainingstate import Epoch, Settings, TrainingError, TrainingRun, log, restore, store
+from twinlines.models.vocabulary import SURVEY_STREAMS, TEST, TRAIN, VALIDATION
 
 __all__ = ["Epoch", "TrainingConfig", "TrainingError", "penalised_cross_entropy", "train_member"]
 
@@ -306,7 +307,7 @@ def _step(run: TrainingRun, config: TrainingConfig, batch: Batch, dropout: np.ra
 
 def _seeds(config: TrainingConfig, epoch: int) -> tuple[int, int]:
     """Two seeds of an epoch; epoch 0 is the initialisation."""
-    entropy = [config.seed, ord(config.arm[0]), config.penalty, config.member, epoch]
+    entropy = [config.seed, SURVEY_STREAMS[config.arm], config.penalty, config.member, epoch]
     first, second = np.random.SeedSequence(entropy).generate_state(2)
     return int(first), int(second)
 

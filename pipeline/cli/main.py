@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,6 @@ from twinlines.pipeline.cli.training import training_app
 _STOPPED = 130
 
 app = typer.Typer(
-    help="Finds double-lined spectroscopic binaries in survey spectra.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -78,6 +78,21 @@ def main() -> None:
 def _expected(error: Exception) -> bool:
     """Whether the error is the user's to mend: ours all say how, and the system's name their file."""
     return isinstance(error, OSError | ImportError) or type(error).__module__.startswith("twinlines.")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"twinlines {version('twinlines')}")
+        raise typer.Exit
+
+
+@app.callback()
+def whole(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Finds double-lined spectroscopic binaries in survey spectra."""
 
 
 @app.command(epilog="Example: twinlines demo --out demo")
@@ -159,10 +174,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Compute what is not yet done and publish the catalog. Killed, it goes on where it was."""
-    from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Parameters
+    from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
     from twinlines.pipeline.survey.compute import run as run_survey
 
-    parameters = Parameters(seed=seed, n_draws=draws, precision=precision.value)
+    parameters = InferenceParameters(seed=seed, n_draws=draws, precision=precision.value)
     with connected(cluster, workers, insecure) as client, console.progress() as progress:
         report = run_survey(
             client,

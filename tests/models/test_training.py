@@ -13,9 +13,10 @@ from twinlines.models.augmentation import Augmentation
 from twinlines.models.batches import Batch, batches
 from twinlines.models.evaluation import evaluate, logits_of
 from twinlines.models.network import NetworkConfig
-from twinlines.models.pairs import SPLITS, TEST, VALIDATION, PairArrays, PairsError
+from twinlines.models.pairs import PairArrays, PairsError
 from twinlines.models.training import Epoch, TrainingConfig, TrainingError, train_member
 from twinlines.models.trainingstate import TrainingRun
+from twinlines.models.vocabulary import SPLITS, TEST, VALIDATION
 
 
 @pytest.fixture

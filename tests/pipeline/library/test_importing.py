@@ -18,6 +18,7 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 from typer.testing import CliRunner
 
+from tests.places import SHARED
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, BLUE, RED, STEP_KMS, Arm, air_to_vacuum
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.figures.library import nodes_and_spectra, typical_nodes
@@ -31,8 +32,7 @@ from twinlines.pipeline.library.source import LibraryImportError
 from twinlines.pipeline.spectra.continuum import normalise
 from twinlines.pipeline.testing.libraries import AXES, flux, write_ferre, write_folder
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "library"
-SUN = next(SHARED.glob("FERRE*.fits"), None) if SHARED.exists() else None
+SUN = next((SHARED / "library").glob("FERRE*.fits"), None) if (SHARED / "library").exists() else None
 VACUUM = Choices("vacuum")
 NODES = list(itertools.product(*AXES.values()))
 FEW = {"TEFF": (5000.0, 6000.0), "LOGG": (4.0,), "METALS": (-0.5, 0.0)}
