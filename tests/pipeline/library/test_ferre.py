@@ -55,8 +55,8 @@ def test_several_segments_follow_each_other_on_a_line(tmp_path: Path) -> None:
     limits = [(5000.0, 5020.0), (6400.0, 6450.0), (8500.0, 8510.0)]
     grid = FerreGrid(small(tmp_path / "grid.dat", segments=limits, resolutions=[2e4] * 3))
     spectrum = read(grid, 0)
-    assert [segment.size for segment in spectrum.segments] == [wavelengths(one).size for one in limits]
-    np.testing.assert_allclose([one[0] for one in spectrum.segments], [one[0] for one in limits])
+    assert [segment.size for segment in spectrum.segments] == [wavelengths(ends).size for ends in limits]
+    np.testing.assert_allclose([segment[0] for segment in spectrum.segments], [ends[0] for ends in limits])
     assert spectrum.flux.size == grid.header.pixels
     assert len(grid.index()) == 12
 
