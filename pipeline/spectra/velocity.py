@@ -20,12 +20,9 @@ from numpy.typing import NDArray
 from twinlines.pipeline.arms import STEP_KMS, arm, doppler_factor, velocity_of_shift
 from twinlines.pipeline.schema import Quality
 from twinlines.pipeline.spectra.templates import STRIDE, ArmTemplates, Templates, VelocityConfig
+from twinlines.pipeline.spectra.tiles import filled, tiles
 
 __all__ = ["Templates", "Velocity", "VelocityConfig", "measure"]
-
-TILE = 64
-"""Spectra that are computed together; a shorter batch is padded, so that every operation always has the same shape and
-a spectrum's result does not depend on its companions."""
 
 NEWTON_STEPS = 4
 """Newton steps from the best shift tried to the correlation's maximum; the last moves a clear peak by < 1e-6 px."""
@@ -215,9 +212,9 @@ def _measure_tile(
     peak = _climb(prepared, transform, template, lag)
     ccfmax = torch.where(gridded.usable, peak.height / gridded.flux.square().sum(1).sqrt(), torch.nan)
     error = _error(prepared, gridded, torch.where(good, sigma, 0.0), template, peak)
-    found = (lag.abs() < prepared.lags) & (ccfmax >= config.minimum_peak) & (peak.curvature < 0)
-    found &= torch.isfinite(peak.shift) & torch.isfinite(error)
-    return peak.shift, error, template, ccfmax, found
+    measured = (lag.abs() < prepared.lags) & (ccfmax >= config.minimum_peak) & (peak.curvature < 0)
+    measured &= torch.isfinite(peak.shift) & torch.isfinite(error)
+    return peak.shift, error, template, ccfmax, measured
 
 
 def measure(
@@ -273,11 +270,10 @@ def measure(
     device = prepared.transform.device
     rows = wavelength.shape[0]
     shift, error, ccfmax = (np.full(rows, np.nan) for _ in range(3))
-    template, found = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=bool)
-    for start in range(0, rows, TILE):
-        tile = slice(start, min(start + TILE, rows))
+    template, measured = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=bool)
+    for tile in tiles(rows):
         inputs = [
-            _fill(array[tile].to(device, dtype))
+            filled(array[tile].to(device, dtype))
             for array, dtype in (
                 (wavelength, torch.float64),
                 (normalised, torch.float64),
@@ -286,23 +282,17 @@ def measure(
             )
         ]
         outputs = _measure_tile(prepared, templates.config, *inputs)
-        for column, values in zip((shift, error, template, ccfmax, found), outputs, strict=True):
+        for column, values in zip((shift, error, template, ccfmax, measured), outputs, strict=True):
             column[tile] = values[: tile.stop - tile.start].cpu().numpy()
 
     velocity = velocity_of_shift(shift)
     # dv/ds of v = c (10^(step s) - 1)
     error = error * STEP_KMS * doppler_factor(velocity)
-    found &= np.abs(velocity) <= templates.config.limit
+    measured &= np.abs(velocity) <= templates.config.limit
     return Velocity(
-        velocity=np.where(found, velocity, np.nan),
-        error=np.where(found, error, np.nan),
-        teff=np.where(found, prepared.labels[template, 0], np.nan),
+        velocity=np.where(measured, velocity, np.nan),
+        error=np.where(measured, error, np.nan),
+        teff=np.where(measured, prepared.labels[template, 0], np.nan),
         ccfmax=ccfmax,
-        quality=np.where(found, Quality.GOOD, Quality.NO_VELOCITY).astype(np.uint16),
+        quality=np.where(measured, Quality.GOOD, Quality.NO_VELOCITY).astype(np.uint16),
     )
-
-
-def _fill(tile: torch.Tensor) -> torch.Tensor:
-    """Pad a tile to its full height with its first row."""
-    missing = TILE - len(tile)
-    return torch.cat([tile, tile[:1].expand(missing, -1)]) if missing else tile.contiguous()
