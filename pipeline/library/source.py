@@ -109,7 +109,7 @@ def selected(entries: Sequence[Entry], select: Mapping[str, float]) -> tuple[lis
 
     Returns
     -------
-    kept, fixed
+    chosen, fixed
         The entries with the chosen values, and the value of each further label.
 
     Raises
