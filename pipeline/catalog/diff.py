@@ -12,14 +12,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from rich.console import Console
 
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog import catalog
-from twinlines.pipeline.cli import console
 from twinlines.pipeline.survey.folder import SUFFIX
-
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -79,33 +75,7 @@ class CatalogDiff:
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object."""
-        return {**vars(self), "crossings": [vars(one) for one in self.crossings]}
-
-    def show(self, where: Console) -> None:
-        """Print it for people."""
-        rows = f"{self.added} new, {self.gone} gone, {self.changed} changed by content, {self.recomputed} recomputed"
-        what = f"(penalty {self.penalty}, percentile {self.percentile}) that crossed {self.threshold}"
-        lines = [
-            f"{self.old} ({self.rows_old} rows) -> {self.new} ({self.rows_new} rows)",
-            f"rows: {rows}, {self.same} as they were",
-            *(f"{name}: {before} -> {after}" for name, (before, after) in self.recipe.items()),
-            f"candidates among the rows of both: {self.candidates_gained} gained, {self.candidates_lost} lost",
-            f"probabilities {what}: {len(self.crossings)}",
-        ]
-        for line in lines:
-            where.print(line, markup=False, highlight=False)
-        if self.crossings:
-            table: list[tuple[object, ...]] = [
-                (one.obsid, one.lmjm, one.arm, _text(one.before), _text(one.after), one.cause)
-                for one in self.crossings[:_SHOWN]
-            ]
-            where.print(console.table(("obsid", "lmjm", "arm", "before", "after", "cause"), table))
-        if len(self.crossings) > _SHOWN:
-            where.print(f"... and {len(self.crossings) - _SHOWN} more; --json has all")
-
-
-def _text(probability: float | None) -> str:
-    return "none" if probability is None else f"{probability:.3f}"
+        return {**vars(self), "crossings": [vars(crossing) for crossing in self.crossings]}
 
 
 def diff(

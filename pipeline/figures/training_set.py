@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
-from twinlines.pipeline.figures.demo import BLUE_COLOUR, RED_COLOUR, new_figure, save
+from twinlines.pipeline.figures.canvas import BLUE_COLOUR, RED_COLOUR, new_figure, save
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.schema import PAIRS, POPULATIONS
 from twinlines.pipeline.spectra.continuum import normalise

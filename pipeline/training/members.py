@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ from distributed import Client
 
 from twinlines.cluster.window import run_window
 from twinlines.cluster.workers import device
-from twinlines.models import checkpoint
+from twinlines.models import checkpoint, defaults
 from twinlines.models.network import NetworkConfig
 from twinlines.models.pairs import load_pairs
 from twinlines.models.training import TrainingConfig, train_member
 from twinlines.pipeline.arms import arm as named_arm
-from twinlines.pipeline.figures.learning import learning_curves
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import PAIRS
 from twinlines.pipeline.storage import stores
@@ -29,11 +28,11 @@ Metrics = dict[str, float]
 class WarmStart:
     """How a member learns its second and later penalties: briefly, from its own weights at the first."""
 
-    epochs: int = 1
+    epochs: int = defaults.WARM_EPOCHS
     """Most epochs at each such penalty."""
-    learning_rate: float = 3.0e-4
+    learning_rate: float = defaults.WARM_LEARNING_RATE
     """Adam's learning rate at the start."""
-    pairs: int = 0
+    pairs: int = defaults.EPOCH_PAIRS
     """Pairs shown in an epoch; 0: all."""
 
 
@@ -43,17 +42,17 @@ class Training:
 
     arms: Sequence[str] = ("B", "R")
     """Arms."""
-    penalties: Sequence[int] = (16,)
+    penalties: Sequence[int] = (defaults.PENALTY,)
     """Penalties; with a warm start, the first is trained from random weights and the others from the first."""
-    members: int = 5
+    members: int = defaults.MEMBERS
     """Members for each arm and penalty."""
-    epochs: int = 60
+    epochs: int = defaults.EPOCHS
     """Most epochs of a member."""
-    learning_rate: float = 1.0e-3
+    learning_rate: float = defaults.LEARNING_RATE
     """Adam's learning rate at the start."""
     seed: int = 0
     """Seed of the ensemble."""
-    schedule: str = "validation"
+    schedule: str = defaults.SCHEDULE
     """How the learning rate falls: see :attr:`twinlines.models.training.TrainingConfig.schedule`."""
     sizes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of :class:`~twinlines.models.network.NetworkConfig` that are not the default ones."""
@@ -88,11 +87,15 @@ class Training:
 
 
 def train(
-    client: Client, pairs: Path, out: Path, training: Training = Training(), *, progress: Progress = silent
+    client: Client,
+    pairs: Path,
+    out: Path,
+    training: Training = Training(),
+    *,
+    progress: Progress = silent,
+    member_finished: Callable[[], None] | None = None,
 ) -> dict[str, Metrics]:
     """Train an ensemble; metrics by the stem of the weights' file.
-
-    As members finish, the figure ``learning.png`` in ``out`` is drawn anew.
 
     Parameters
     ----------
@@ -107,6 +110,9 @@ def train(
         Which members, and how.
     progress
         Called with (stage, done, total) as members finish.
+    member_finished
+        Called on the client when members have finished and their weights and logs are in ``out``: what draws learning
+        curves, say, which a worker must not.
 
     Raises
     ------
@@ -127,7 +133,8 @@ def train(
     start_at = training.start_at and str(training.start_at.resolve())
     for _, future in run_window(client, train_chain, ((str(pairs), chain, str(out), start_at) for chain in chains)):
         metrics |= future.result()
-        learning_curves(out)
+        if member_finished is not None:
+            member_finished()
         progress("train", len(metrics), total)
     return metrics
 

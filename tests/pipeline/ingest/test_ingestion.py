@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from twinlines.pipeline.arms import NATIVE_PIXELS
+from twinlines.pipeline.cli.survey import show_ingestion
 from twinlines.pipeline.ingest import ingestion as ingesting
 from twinlines.pipeline.ingest import rows as ingest_rows
 from twinlines.pipeline.ingest.index import Index, Known, resolve
@@ -271,7 +272,7 @@ def test_bad_files_are_rows_of_the_report(client: Client, tmp_path: Path) -> Non
     kept = json.loads((tmp_path / "s" / "releases" / "r" / "report.json").read_text())
     assert kept == json.loads(json.dumps(report.to_json()))
     shown = io.StringIO()
-    report.show(Console(file=shown, width=300))
+    show_ingestion(report, Console(file=shown, width=300))
     assert "5 exposures, 5 of 13 files" in shown.getvalue()
     assert "truncated.fits.gz (truncated)" in shown.getvalue()
 
@@ -346,7 +347,7 @@ def test_files_on_which_the_reader_crashes_or_stalls_cost_themselves_alone(clien
     # What dies once only, by the hand of an operator perhaps, is not to blame.
     assert release_of(tmp_path / "s")["source_file"].values.tolist() == ["a.fits", "once.fits", "z.fits"]
     shown = io.StringIO()
-    report.show(Console(file=shown, width=300))
+    show_ingestion(report, Console(file=shown, width=300))
     assert "quarantined: 2 crashes the reader, 1 stalls the reader" in shown.getvalue()
 
 
@@ -462,7 +463,7 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 from distributed import Client, LocalCluster
-from twinlines.pipeline.ingest import ingest
+from twinlines.pipeline.ingest.ingestion import ingest
 from twinlines.pipeline.schema import EXPOSURES
 if __name__ == "__main__":
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
@@ -500,7 +501,7 @@ def test_a_report_with_any_name_can_be_printed() -> None:
     name = os.fsdecode(b"\xff.fits")
     report = IngestReport("r", None, "f", 1, 0, 0, 0, 0, 0, (), (Quarantined(name, "empty", f"{name}: nothing"),), ())
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    report.show(Console(file=out))
+    show_ingestion(report, Console(file=out))
     out.seek(0)
     assert r"\udcff.fits" in out.read()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,9 @@ import zarr
 from distributed import Client, LocalCluster
 from typer.testing import CliRunner
 
-from twinlines.models import checkpoint
+from twinlines.models import checkpoint, defaults
 from twinlines.models.network import PRESETS, Network, NetworkConfig
-from twinlines.models.training import TrainingError
+from twinlines.models.training import TrainingConfig, TrainingError
 from twinlines.pipeline.arms import ARMS
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.figures import learning
@@ -35,10 +37,19 @@ def store(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_later_penalties_start_at_the_first(client: Client, store: Path, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
+    finished: list[Path | None] = []
     training = Training(
         penalties=(16, 8, 32), members=2, epochs=2, schedule="linear", sizes=TINY, warm_start=WarmStart(1, 1e-4, 60)
     )
-    metrics = train(client, store, tmp_path, training, progress=lambda *step: told.append(step))
+    metrics = train(
+        client,
+        store,
+        tmp_path,
+        training,
+        progress=lambda *step: told.append(step),
+        member_finished=lambda: finished.append(learning.learning_curves(tmp_path)),
+    )
+    assert finished == [tmp_path / "learning.png"] * 4  # one task trains a member at all its penalties
     assert sorted(metrics) == sorted(f"{n}_p{p}_m{m}" for n in ARMS for p in (8, 16, 32) for m in (1, 2))
     assert told[0] == ("train", 0, 12)
     assert told[-1] == ("train", 12, 12)
@@ -59,6 +70,16 @@ def test_later_penalties_start_at_the_first(client: Client, store: Path, tmp_pat
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
     assert train(client, store, tmp_path, training) == metrics  # nothing is trained twice
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == before
+
+
+def test_workers_that_train_load_nothing_that_draws() -> None:
+    code = "import sys, twinlines.pipeline.training.members; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_settings_of_an_ensemble_and_of_a_member_have_the_same_defaults() -> None:
+    ((config,), *_) = Training().chains()
+    assert config == TrainingConfig("B", defaults.PENALTY, NetworkConfig(ARMS["B"].n_pixels))
 
 
 def test_without_a_warm_start_each_member_is_its_own_task() -> None:
