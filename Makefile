@@ -23,7 +23,7 @@ check: $(STAMP)
 	rm -rf $(SITE) build
 	$(BIN)/pip install --quiet --no-deps --target $(SITE) .
 	rm -rf build
-	MYPYPATH=$(SITE) $(BIN)/mypy -p twinlines.pipeline -p twinlines.models -p twinlines.cluster
+	MYPYPATH=$(SITE) $(BIN)/mypy -p twinlines
 
 bench: $(STAMP)
 	@for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,11 @@ def test_every_command_has_help_with_an_example(command: tuple[str, ...]) -> Non
 )
 def test_a_wrong_command_line_is_status_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(cli.app, arguments).exit_code == 2
+
+
+def test_the_version_is_said() -> None:
+    result = CliRunner().invoke(cli.app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"twinlines {version('twinlines')}\n")
 
 
 def test_from_files_to_a_table(tmp_path: Path, untrained_weights: Path) -> None:

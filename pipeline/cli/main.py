@@ -7,6 +7,8 @@ quarantined. Modules are imported within the commands, so that ``--help`` does n
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -23,7 +25,6 @@ from twinlines.pipeline.cli.training import training_app
 _STOPPED = 130
 
 app = typer.Typer(
-    help="Finds double-lined spectroscopic binaries in survey spectra.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -37,6 +38,21 @@ app.add_typer(library_app, name="library")
 app.add_typer(tracks_app, name="tracks")
 app.add_typer(training_app)
 app.add_typer(evaluation_app)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"twinlines {version('twinlines')}")
+        raise typer.Exit
+
+
+@app.callback()
+def whole(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Finds double-lined spectroscopic binaries in survey spectra."""
 
 
 def main() -> None:

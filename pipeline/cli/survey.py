@@ -79,7 +79,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Compute what is not yet done and publish the catalog. Killed, it goes on where it was."""
-    from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Parameters
+    from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
     from twinlines.pipeline.survey.compute import run as run_survey
 
     with connected(where) as client, console.progress() as progress:
@@ -87,7 +87,7 @@ def run(
             client,
             survey,
             weights=weights or SHIPPED_WEIGHTS,
-            parameters=Parameters(seed=seed, n_draws=draws, precision=precision.value),
+            parameters=InferenceParameters(seed=seed, n_draws=draws, precision=precision.value),
             release=release,
             progress=progress,
             ignore_plan=ignore_plan,

@@ -22,7 +22,7 @@ from twinlines.pipeline.ingest.ingestion import IngestReport, ingest
 from twinlines.pipeline.mock.comparison import Comparison, compare
 from twinlines.pipeline.mock.release import MockConfig, MockTruth, make_release
 from twinlines.pipeline.progress import Progress, silent
-from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Parameters
+from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
 from twinlines.pipeline.survey import compute
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.releases import STORE, SurveyError
@@ -90,7 +90,7 @@ def run_demo(
     seed: int = 1,
     weights: str | Path | None = None,
     config: MockConfig | None = None,
-    parameters: Parameters | None = None,
+    parameters: InferenceParameters | None = None,
     draw: Callable[[DemoResult], tuple[Path, ...]] | None = None,
     progress: Progress = silent,
 ) -> DemoResult:
@@ -153,7 +153,7 @@ def run_demo(
         client,
         folder / "survey",
         weights=weights,
-        parameters=parameters or Parameters(),
+        parameters=parameters or InferenceParameters(),
         shard_rows=max(_LEAST_SHARD, -(-ingested.rows // pieces)),
         progress=progress,
     )

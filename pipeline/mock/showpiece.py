@@ -16,7 +16,7 @@ from twinlines.pipeline.mock.comparison import Comparison
 from twinlines.pipeline.mock.stars import SB2
 from twinlines.pipeline.schema import EXPOSURES
 from twinlines.pipeline.spectra import preprocess
-from twinlines.pipeline.spectra.inference import observe
+from twinlines.pipeline.spectra.inference import ArmSpectra
 from twinlines.pipeline.storage import stores
 
 _EPOCHS = 5  # of the star whose spectra are shown
@@ -100,7 +100,7 @@ def _epochs(store: Path, data: dict[str, NDArray[Any]], rows: NDArray[np.int64])
         keys = list(zip(exposures["obsid"].values.tolist(), exposures["lmjm"].values.tolist(), strict=True))
         places = [keys.index((int(data["obsid"][row]), int(data["lmjm"][row]))) for row in rows]
         block = exposures.isel(exposure=places).load()
-    fluxes = {name: _rest_frame(name, block.isel(arm=index), data, rows) for index, name in enumerate(ARM_NAMES)}
+    fluxes = {name: _rest_frame(name, block, data, rows) for name in ARM_NAMES}
     shown = []
     for number, row in enumerate(rows.tolist()):
         label = f"BJD {data['bjdmid'][row]:.3f}, Δv {data['delta_v'][row]:+.0f} km/s, S/N {data['snr_B'][row]:.0f}"
@@ -122,5 +122,5 @@ def _rest_frame(
     name: ArmName, block: xr.Dataset, data: dict[str, NDArray[Any]], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Normalised spectra of one arm in the measured rest frame, (exposure, pixel)."""
-    rest = preprocess.to_rest_frame(ARMS[name], observe(name, block), data[f"rv_obs_{name}"][rows])
+    rest = preprocess.to_rest_frame(ARMS[name], ArmSpectra.of(name, block).observe(name), data[f"rv_obs_{name}"][rows])
     return np.asarray(rest.flux.numpy(), dtype=np.float32)

@@ -16,7 +16,7 @@ from twinlines.pipeline.figures.demo import write
 from twinlines.pipeline.mock.demo import DemoResult, prepare_folder, run_demo
 from twinlines.pipeline.mock.release import MockConfig
 from twinlines.pipeline.mock.stars import Mixture
-from twinlines.pipeline.spectra.inference import Parameters
+from twinlines.pipeline.spectra.inference import InferenceParameters
 
 SMALL = MockConfig(mixture=Mixture(sb2=0.5, sb1=0.0, giant=0.0), nights=(2, 2), exposures=(2, 2), median_snr=40.0)
 
@@ -31,7 +31,7 @@ def result(client: Client, untrained_weights: Path, tmp_path_factory: pytest.Tem
         seed=2,
         weights=untrained_weights,
         config=SMALL,
-        parameters=Parameters(n_draws=2),
+        parameters=InferenceParameters(n_draws=2),
         draw=write,
     )
 
