@@ -99,14 +99,15 @@ def diff(
     """
     before, after = _open(survey, old), _open(survey, new)
     rows_before, rows_after = _matched(before, after)
+    matched = ((before, rows_before), (after, rows_after))
     changed = before["content_hash"].values[rows_before] != after["content_hash"].values[rows_after]
     obsid, lmjm = after["obsid"].values, after["lmjm"].values
     one_run = before.attrs.get("run") == after.attrs.get("run")
     crossings: list[Crossing] = []
     for arm in ARM_NAMES:
         values = [
-            one.sb2.probability(arm, penalty=penalty, percentile=percentile).values[rows].astype(np.float64)
-            for one, rows in ((before, rows_before), (after, rows_after))
+            catalog_rows.sb2.probability(arm, penalty=penalty, percentile=percentile).values[rows].astype(np.float64)
+            for catalog_rows, rows in matched
         ]
         for row in np.flatnonzero((values[0] > threshold) != (values[1] > threshold)).tolist():
             place = rows_after[row]
@@ -120,10 +121,7 @@ def diff(
                     "data" if changed[row] else "run",
                 )
             )
-    chosen = [
-        _candidates(one, penalty, percentile, threshold)[rows]
-        for one, rows in ((before, rows_before), (after, rows_after))
-    ]
+    chosen = [_candidates(catalog_rows, penalty, percentile, threshold)[rows] for catalog_rows, rows in matched]
     both, differ = len(rows_before), int(np.sum(changed))
     return CatalogDiff(
         old=str(before.attrs.get("name", old)),
@@ -145,7 +143,7 @@ def diff(
         threshold=threshold,
         penalty=penalty,
         percentile=percentile,
-        crossings=tuple(sorted(crossings, key=lambda one: (one.obsid, one.lmjm, one.arm))),
+        crossings=tuple(sorted(crossings, key=lambda crossing: (crossing.obsid, crossing.lmjm, crossing.arm))),
     )
 
 
@@ -161,14 +159,14 @@ def _number(probability: float) -> float | None:
 
 def _matched(before: xr.Dataset, after: xr.Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the two catalogs that have one key, pair by pair."""
-    obsid = np.concatenate([one["obsid"].values for one in (before, after)])
-    lmjm = np.concatenate([one["lmjm"].values for one in (before, after)])
-    order = np.lexsort((lmjm, obsid))  # stable: the older one's row stands first
+    obsid = np.concatenate([rows["obsid"].values for rows in (before, after)])
+    lmjm = np.concatenate([rows["lmjm"].values for rows in (before, after)])
+    order = np.lexsort((lmjm, obsid))  # stable: the older catalog's row stands first
     same = (obsid[order][1:] == obsid[order][:-1]) & (lmjm[order][1:] == lmjm[order][:-1])
     place = np.flatnonzero(same)
     return order[place], order[place + 1] - before.sizes["exposure"]
 
 
-def _candidates(one: xr.Dataset, penalty: int, percentile: int, threshold: float) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = one.sb2.is_candidate(penalty=penalty, percentile=percentile, threshold=threshold)
-    return found
+def _candidates(rows: xr.Dataset, penalty: int, percentile: int, threshold: float) -> NDArray[np.bool_]:
+    candidates: NDArray[np.bool_] = rows.sb2.is_candidate(penalty=penalty, percentile=percentile, threshold=threshold)
+    return candidates

@@ -131,7 +131,7 @@ def show_ingestion(report: IngestReport, where: Console) -> None:
         lines.append(f"{report.duplicates} exposures are in several files with the same content; one each is kept")
     sections: list[tuple[str, list[str]]] = [
         ("quarantined", [f"{file.path} ({file.reason}): {file.message}" for file in report.quarantined]),
-        ("conflict", [f"{c.obsid}, {c.lmjm}: {c.kept} kept, {c.dropped} differs" for c in report.conflicts]),
+        ("conflict", [f"{row.obsid}, {row.lmjm}: {row.kept} kept, {row.dropped} differs" for row in report.conflicts]),
         ("warning", [f"{warning.path}: {warning.message}" for warning in report.warnings]),
     ]
     for title, entries in sections:

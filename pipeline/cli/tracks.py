@@ -14,7 +14,7 @@ from twinlines.pipeline.cli.options import QUARANTINED, JsonOption, OverwriteOpt
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from twinlines.pipeline.stars.mist_import import ImportReport
+    from twinlines.pipeline.stars.mist_import import TracksImportReport
     from twinlines.pipeline.stars.summary import TrackSummary
 
 tracks_app = typer.Typer(help="Stellar tracks: import and look at them.", no_args_is_help=True)
@@ -107,7 +107,7 @@ def show_summary(summary: TrackSummary, where: Console) -> None:
     console.say(where, lines)
 
 
-def show_import(report: ImportReport, where: Console) -> None:
+def show_import(report: TracksImportReport, where: Console) -> None:
     """Print what an import of tracks has made."""
     show_summary(report.covers, where)
     lines = [f"models: {models} ({number} tracks)" for models, number in report.models.items()]

@@ -206,10 +206,12 @@ def train(
     from twinlines.pipeline.training.members import train as run_training
 
     training = how.training()
+
+    def draw() -> None:
+        learning_curves(out)
+
     with connected(where) as client, console.progress() as progress:
-        metrics = run_training(
-            client, pairs, out, training, progress=progress, member_finished=lambda: learning_curves(out)
-        )
+        metrics = run_training(client, pairs, out, training, progress=progress, member_finished=draw)
     console.show(metrics, as_json, lambda screen: show_training(metrics, screen))
 
 

@@ -18,11 +18,11 @@ FIGURE = "learning.png"
 
 def read_logs(folder: Path) -> dict[tuple[str, int, int], list[Epoch]]:
     """Epochs by arm, penalty and member, of the logs ``<arm>_p<penalty>_m<member>.jsonl`` in a folder."""
-    found = {}
+    logs = {}
     for path in folder.glob("*_p*_m*.jsonl"):
         name, penalty, member = path.stem.split("_")
-        found[name, int(penalty[1:]), int(member[1:])] = read_log(path)
-    return dict(sorted(found.items()))
+        logs[name, int(penalty[1:]), int(member[1:])] = read_log(path)
+    return dict(sorted(logs.items()))
 
 
 def learning_curves(folder: Path) -> Path | None:

@@ -94,7 +94,7 @@ def _plain(value: float) -> str:
 
 def _draw_spectra(figure: SubFigure, library: Library, chosen: Sequence[tuple[str, NDArray[np.float64]]]) -> None:
     panels = figure.subplots(1, 2, sharey=True)
-    labels = np.array([one for _, one in chosen])
+    labels = np.array([node for _, node in chosen])
     for panel, name in zip(panels, ARM_NAMES, strict=True):
         arm = ARMS[name]
         flux = torch.from_numpy(library.flux(name, labels)).double()

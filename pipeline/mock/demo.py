@@ -69,7 +69,7 @@ class DemoResult:
                 "files": self.ingested.files_seen,
                 "exposures": self.ingested.rows,
                 "duplicate_exposures": self.ingested.duplicates,
-                "quarantined": [{"path": q.path, "reason": q.reason} for q in self.ingested.quarantined],
+                "quarantined": [{"path": file.path, "reason": file.reason} for file in self.ingested.quarantined],
             },
             "judged_exposures": int(self.comparison.judged.sum()),
             "lost_files": self.comparison.lost,
