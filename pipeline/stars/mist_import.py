@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.stars import mist_files, store
@@ -50,19 +49,6 @@ class TracksImportReport:
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-serialisable values."""
         return asdict(self)
-
-    def show(self, where: Console) -> None:
-        """Print the report for people."""
-        self.covers.show(where)
-        lines = [f"models: {models} ({number} tracks)" for models, number in self.models.items()]
-        lines.append(f"initial rotation v/v_crit: {', '.join(f'{value:g}' for value in self.rotation) or 'not stated'}")
-        if len(self.models) > 1 or len(self.rotation) > 1:
-            lines.append("attention: these tracks are of different models, and are interpolated as if they were of one")
-        if self.ages_moved:
-            lines.append(f"ages that did not rise, by less than one part in 1e9, and were moved: {self.ages_moved}")
-        lines += [f"left out: {error}" for error in self.left_out]
-        for line in [*lines, f"written: {self.file}"]:
-            where.print(line, markup=False)
 
 
 def import_tracks(
