@@ -31,7 +31,7 @@ from twinlines.pipeline.ingest.reader import read_one
 from twinlines.pipeline.mock.release import make_release
 from twinlines.pipeline.schema import EXPOSURES, FATAL, RESULTS
 from twinlines.pipeline.spectra import preprocess, velocity
-from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Inference, Parameters, observe
+from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, ArmSpectra, Inference, InferenceParameters
 from twinlines.pipeline.storage import stores
 
 BLOCK = 256
@@ -64,14 +64,14 @@ def read_files(folder: Path, keep: Path, clock: Clock) -> tuple[int, int]:
 
 def infer(store: Path, folder: Path, clock: Clock) -> int:
     """Do what a run's task does, stage by stage; returns the number of exposures."""
-    inference = Inference.load(SHIPPED_WEIGHTS, checkpoint.digest(SHIPPED_WEIGHTS), Parameters())
+    inference = Inference.load(SHIPPED_WEIGHTS, checkpoint.digest(SHIPPED_WEIGHTS), InferenceParameters())
     with stores.open_store(store, EXPOSURES) as dataset:
         block = clock("read a store", lambda: dataset.isel(exposure=slice(0, BLOCK)).load())
     keys = np.stack([block["obsid"].values, block["lmjm"].values.astype(np.int64)], axis=1)
     for index, name in enumerate(ARM_NAMES):
         good = np.flatnonzero(block["snr"].values[:, index] > inference.parameters.minimum_snr)
-        some = block.isel(arm=index, exposure=good)
-        seen = clock("preprocess", lambda name=name, some=some: observe(name, some))
+        some = ArmSpectra.of(name, block).take(good)
+        seen = clock("preprocess", lambda name=name, some=some: some.observe(name))
         found = clock(
             "velocity",
             lambda name=name, seen=seen: velocity.measure(

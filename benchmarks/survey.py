@@ -39,7 +39,7 @@ from twinlines.pipeline.ingest.ingestion import ingest
 from twinlines.pipeline.jobs.markers import fingerprint, now
 from twinlines.pipeline.mock.release import make_release
 from twinlines.pipeline.schema import EXPOSURES
-from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Parameters
+from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
 from twinlines.pipeline.storage import atomic, stores
 from twinlines.pipeline.survey.compute import RunReport, run
 from twinlines.pipeline.survey.releases import CHECKSUMS
@@ -84,7 +84,7 @@ def write_release(survey: Path, name: str, spectra: Path, numbers: NDArray[np.in
 def compute(
     client: Client, survey: Path, precision: str, *, seed: int = 0, shard_rows: int = EXPOSURES.shard_rows
 ) -> RunReport:
-    parameters = Parameters(seed=seed, precision=precision)
+    parameters = InferenceParameters(seed=seed, precision=precision)
     report = run(client, survey, weights=SHIPPED_WEIGHTS, parameters=parameters, shard_rows=shard_rows)
     assert report.complete, report.failed
     return report

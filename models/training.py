@@ -27,9 +27,10 @@ from twinlines.models.batches import Batch, batches
 from twinlines.models.checkpoint import Header
 from twinlines.models.evaluation import PAPER_FPR, logits_of, named_rates, tpr_at
 from twinlines.models.network import Network, NetworkConfig
-from twinlines.models.pairs import TEST, TRAIN, VALIDATION, PairArrays, Split
+from twinlines.models.pairs import PairArrays, Split
 from twinlines.models.precision import missing, resolve
-from twinlines.models.trainingstate import Epoch, Run, Settings, TrainingError, log, restore, store
+from twinlines.models.trainingstate import Epoch, Settings, TrainingError, TrainingRun, log, restore, store
+from twinlines.models.vocabulary import SURVEY_STREAMS, TEST, TRAIN, VALIDATION
 
 __all__ = ["Epoch", "TrainingConfig", "TrainingError", "penalised_cross_entropy", "train_member"]
 
@@ -227,7 +228,7 @@ def _rates(network: Network, arm: str, name: str, split: Split) -> dict[str, flo
     return {**named_rates(name, logits, split.label), **at_paper}
 
 
-def _epoch(run: Run, config: TrainingConfig, shown: Split, held_out: Split, device: torch.device) -> Epoch:
+def _epoch(run: TrainingRun, config: TrainingConfig, shown: Split, held_out: Split, device: torch.device) -> Epoch:
     """Show the training pairs of one epoch, then measure the validation loss and draw the consequences.
 
     Raises
@@ -271,7 +272,7 @@ def _epoch(run: Run, config: TrainingConfig, shown: Split, held_out: Split, devi
     return epoch
 
 
-def _rate(run: Run, config: TrainingConfig, epoch: int, index: int, steps: int) -> float:
+def _rate(run: TrainingRun, config: TrainingConfig, epoch: int, index: int, steps: int) -> float:
     """Learning rate of batch ``index``, from 0, of the ``steps`` batches of an epoch."""
     if config.schedule == "validation":
         return run.learning_rate
@@ -288,7 +289,7 @@ def _check(losses: list[Tensor], epoch: int, learning_rate: float, first: int = 
         )
 
 
-def _step(run: Run, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> Tensor:
+def _step(run: TrainingRun, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> Tensor:
     spectra = config.augmentation(batch.flux, batch.snr).flatten(0, 1)
     if resolve(config.precision, spectra.device) == "mixed":
         with torch.autocast(spectra.device.type, torch.bfloat16):
@@ -306,17 +307,17 @@ def _step(run: Run, config: TrainingConfig, batch: Batch, dropout: np.random.Gen
 
 def _seeds(config: TrainingConfig, epoch: int) -> tuple[int, int]:
     """Two seeds of an epoch; epoch 0 is the initialisation."""
-    entropy = [config.seed, ord(config.arm[0]), config.penalty, config.member, epoch]
+    entropy = [config.seed, SURVEY_STREAMS[config.arm], config.penalty, config.member, epoch]
     first, second = np.random.SeedSequence(entropy).generate_state(2)
     return int(first), int(second)
 
 
-def _start(config: TrainingConfig, device: str) -> Run:
+def _start(config: TrainingConfig, device: str) -> TrainingRun:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seeds(config, 0)[0])
         network = Network(config.network).to(device)
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, fused=True)
-    return Run(network, optimizer, {}, config.learning_rate, [])
+    return TrainingRun(network, optimizer, {}, config.learning_rate, [])
 
 
 def _parent(path: Path, config: TrainingConfig) -> Network:

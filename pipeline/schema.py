@@ -9,29 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntFlag
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
+from twinlines.models.vocabulary import KINDS, PERCENTILES, SPLITS
 from twinlines.pipeline.arms import ARM_NAMES, BLUE, NATIVE_PIXELS, RED
 
-PERCENTILES = (0, 16, 50, 84, 100)
-"""Percentiles of the ensemble's values that the catalog keeps (Zhang et al. 2022, section 4.1)."""
+if TYPE_CHECKING:
+    import xarray as xr
 
 CATALOG_PENALTIES = (8, 16, 32)
 """Penalties (Lambda) whose probabilities the catalog keeps (Zhang et al. 2022, Table 4)."""
 
 _COLOURS = {"B": "blue", "R": "red"}
 
-KINDS = ("single", "binary")
-"""The two spectra of a pair: the primary alone, and the sum of both stars."""
-
 POPULATIONS = ("table1", "cool_giant", "blend", "field")
 """Meaning of the codes 0, 1, 2, 3 of the pairs' variable ``population``."""
-
-SPLITS = ("train", "validation", "test")
-"""Meaning of the codes 0, 1, 2 of the pairs' variable ``split``."""
 
 MINIMUM_SNR = 5.0
 """An arm takes part where its header S/N is above this (strictly; Zhang et al. 2022, Table 4)."""
@@ -136,6 +131,8 @@ class Schema:
         SchemaError
             If a column is unknown or does not fit.
         """
+        import xarray as xr  # here: who only wants a name or a dtype, as the readers of files, starts without it
+
         unknown = sorted(set(columns) - set(self.variables))
         if unknown:
             raise SchemaError(f"{self.name}: no variable {unknown} in the schema; it has {sorted(self.variables)}")
@@ -260,7 +257,7 @@ PAIRS = Schema(
     variables={
         "draw": Variable(("pair",), "int64", "", "Serial number of the pair's draw, within its population"),
         "population": Variable(("pair",), "int8", "", "0 Table 1, 1 cool giant, 2 blend, 3 field"),
-        "split": Variable(("pair",), "int8", "", "0 train, 1 validation, 2 test"),
+        "split": Variable(("pair",), "int8", "", ", ".join(f"{code} {split}" for code, split in enumerate(SPLITS))),
         "label": Variable(("pair", "kind"), "int8", "", "1 where two stars are to be seen, 0 where one is"),
         "mass_ratio": Variable(("pair",), "float32", "", "q = m2 / m1"),
         "luminosity_ratio": Variable(("pair",), "float32", "", "Luminosity of the secondary over the primary's"),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
+from tests.places import ROOT
 from twinlines.pipeline.schema import CATALOG, FATAL, TABLE4, TRACKS, Quality
 from twinlines.pipeline.stars.tracks import TrackReason
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_catalog_s_page_lists_its_columns() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 ALLOWED = {"cluster": {"cluster"}, "models": {"models"}, "pipeline": {"pipeline", "models", "cluster"}}
 MODULES = sorted(path for package in ALLOWED for path in (ROOT / package).rglob("*.py"))
 

@@ -31,7 +31,7 @@ from twinlines.pipeline.mock.stars import SB2
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import EXPOSURES
 from twinlines.pipeline.spectra import preprocess
-from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Parameters, observe
+from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, ArmSpectra, InferenceParameters
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey import compute as survey_module
 from twinlines.pipeline.survey.folder import Survey
@@ -164,7 +164,7 @@ def run_demo(
     seed: int = 1,
     weights: str | Path | None = None,
     config: MockConfig | None = None,
-    parameters: Parameters | None = None,
+    parameters: InferenceParameters | None = None,
     progress: Progress | None = None,
 ) -> DemoResult:
     """Write a mock release, ingest it, compute its catalog, and compare that with the truth.
@@ -224,7 +224,7 @@ def run_demo(
         client,
         folder / "survey",
         weights=weights,
-        parameters=parameters or Parameters(),
+        parameters=parameters or InferenceParameters(),
         shard_rows=max(_LEAST_SHARD, -(-ingested.rows // pieces)),
         progress=told,
     )
@@ -332,7 +332,7 @@ def _epochs(survey: Path, data: dict[str, NDArray[Any]], rows: NDArray[np.int64]
         keys = list(zip(store["obsid"].values.tolist(), store["lmjm"].values.tolist(), strict=True))
         places = [keys.index((int(data["obsid"][row]), int(data["lmjm"][row]))) for row in rows]
         block = store.isel(exposure=places).load()
-    fluxes = {name: _rest_frame(name, block.isel(arm=index), data, rows) for index, name in enumerate(ARM_NAMES)}
+    fluxes = {name: _rest_frame(name, block, data, rows) for name in ARM_NAMES}
     shown = []
     for number, row in enumerate(rows.tolist()):
         label = f"BJD {data['bjdmid'][row]:.3f}, Δv {data['delta_v'][row]:+.0f} km/s, S/N {data['snr_B'][row]:.0f}"
@@ -354,5 +354,5 @@ def _rest_frame(
     name: Any, block: xr.Dataset, data: dict[str, NDArray[Any]], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Normalised spectra of one arm in the measured rest frame, (exposure, pixel)."""
-    rest = preprocess.to_rest_frame(ARMS[name], observe(name, block), data[f"rv_obs_{name}"][rows])
+    rest = preprocess.to_rest_frame(ARMS[name], ArmSpectra.of(name, block).observe(name), data[f"rv_obs_{name}"][rows])
     return np.asarray(rest.flux.numpy(), dtype=np.float32)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from twinlines.pipeline.library.source import Source
+    from twinlines.pipeline.library.source import SpectrumSource
 
 library_app = typer.Typer(help="Libraries of synthetic spectra.", no_args_is_help=True)
 
@@ -78,7 +78,7 @@ def import_grid(
     console.show(asdict(report), as_json, lines)
 
 
-def _source(path: Path, file_format: FormatName, config: Path | None) -> Source:
+def _source(path: Path, file_format: FormatName, config: Path | None) -> SpectrumSource:
     from twinlines.pipeline.library.ferre import FerreGrid
     from twinlines.pipeline.library.fits_folder import FolderConfig, SpectraFolder
 

@@ -174,10 +174,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Compute what is not yet done and publish the catalog. Killed, it goes on where it was."""
-    from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Parameters
+    from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
     from twinlines.pipeline.survey.compute import run as run_survey
 
-    parameters = Parameters(seed=seed, n_draws=draws, precision=precision.value)
+    parameters = InferenceParameters(seed=seed, n_draws=draws, precision=precision.value)
     with connected(cluster, workers, insecure) as client, console.progress() as progress:
         report = run_survey(
             client,

@@ -188,6 +188,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train an ensemble, one member a task. Killed, each member goes on after its last epoch."""
+    from twinlines.pipeline.figures.learning import learning_curves
     from twinlines.pipeline.training.config import read_sizes
     from twinlines.pipeline.training.members import Training, WarmStart
     from twinlines.pipeline.training.members import train as run_train
@@ -205,7 +206,9 @@ def train(
         start_at=start_at,
     )
     with connected(cluster, workers, insecure) as client, console.progress() as progress:
-        metrics = run_train(client, pairs, out, training, progress=progress)
+        metrics = run_train(
+            client, pairs, out, training, progress=progress, member_finished=lambda: learning_curves(out)
+        )
     columns = ("epochs", "best_epoch", "validation_loss", "test_tpr", "test_fpr", "test_tpr_at_fpr_0.001")
     rows: list[tuple[object, ...]] = [
         (name, *(round(one[column], 5) for column in columns)) for name, one in sorted(metrics.items())

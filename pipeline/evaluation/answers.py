@@ -1,7 +1,8 @@
 """What the tasks of an evaluation have answered, kept on the disk until the evaluation is whole.
 
-An answer counts only for what it was asked of: its file is named by a hash of the question and of everything that
-decides the answer (weights, pairs, library, numerics), so that nothing stale is ever taken for new.
+An answer counts only for what it was asked of: its key is a hash of the question and of everything that decides the
+answer (weights, pairs, library, numerics), so that nothing stale is ever taken for new. Files and markers lie as those
+of every job.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlines.pipeline.jobs.markers import Markers, fingerprint
 from twinlines.pipeline.storage import atomic
 
 Answer = Mapping[int, Mapping[str, NDArray[Any]]]
@@ -28,30 +29,37 @@ Answer = Mapping[int, Mapping[str, NDArray[Any]]]
 class Answers:
     """A folder of answers."""
 
-    folder: Path
-    """Where they are."""
+    markers: Markers
+    """Which are there."""
     decides: Mapping[str, Any]
     """What decides them beside the question, as JSON."""
 
-    def path(self, question: str) -> Path:
-        """File of the answer to a question."""
+    def open(self) -> None:
+        """Make the folder, or take it up again. The caller holds its lock."""
+        self.markers.open(("answers",))
+
+    def key(self, question: str) -> str:
+        """Key of the answer to a question."""
         text = json.dumps([question, dict(self.decides)], sort_keys=True, allow_nan=False)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def find(self, question: str) -> Answer | None:
-        """The answer to a question; None if there is none, or its file is damaged."""
-        found: dict[int, dict[str, NDArray[Any]]] = {}
-        try:
-            with np.load(io.BytesIO(self.path(question).read_bytes()), allow_pickle=False) as file:
-                for name in file.files:
-                    penalty, part = name.split(" ", 1)
-                    found.setdefault(int(penalty), {})[part] = file[name]
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+    def path(self, key: str) -> Path:
+        """File of an answer."""
+        return self.markers.folder / "answers" / f"{key}.npz"
+
+    def find(self, key: str) -> Answer | None:
+        """An answer; None if there is none, or its file is damaged."""
+        if not self.markers.finished(key, [self.path(key)], verify=True):
             return None
-        return found
+        answer: dict[int, dict[str, NDArray[Any]]] = {}
+        with np.load(io.BytesIO(self.path(key).read_bytes()), allow_pickle=False) as file:
+            for name in file.files:
+                penalty, part = name.split(" ", 1)
+                answer.setdefault(int(penalty), {})[part] = file[name]
+        return answer
 
-    def keep(self, question: str, answer: Answer) -> None:
-        """Keep an answer.
+    def keep(self, key: str, answer: Answer, **about: Any) -> None:
+        """Keep an answer, then its marker.
 
         Raises
         ------
@@ -63,4 +71,5 @@ class Answers:
             f"{penalty} {name}": values for penalty, parts in answer.items() for name, values in parts.items()
         }
         np.savez(data, **arrays)
-        atomic.write_bytes(self.path(question), data.getvalue())
+        atomic.write_bytes(self.path(key), data.getvalue())
+        self.markers.mark(key, len(arrays), fingerprint([self.path(key)]), **about)

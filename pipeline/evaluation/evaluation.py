@@ -24,6 +24,7 @@ from twinlines.models.ensemble import Ensemble
 from twinlines.models.evaluation import FIXED_FPR, called, count_rates, precision, rate, reliability, tpr_at
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.evaluation.answers import Answers
+from twinlines.pipeline.evaluation.questions import Question, Questions, compute, working_folder
 from twinlines.pipeline.evaluation.report import (
     PAPER,
     EvaluationReport,
@@ -38,7 +39,6 @@ from twinlines.pipeline.evaluation.report import (
     TwinCurves,
     reference,
 )
-from twinlines.pipeline.evaluation.run import Run, held, results
 from twinlines.pipeline.evaluation.tasks import (
     DRAWS,
     ENSEMBLE,
@@ -53,6 +53,7 @@ from twinlines.pipeline.evaluation.tasks import (
     load,
 )
 from twinlines.pipeline.evaluation.twins import FRAME_VSINI, ROTATIONS, TWINS
+from twinlines.pipeline.jobs.markers import Markers
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import PAIRS, POPULATIONS, SPLITS
@@ -157,21 +158,25 @@ def evaluate(
         If there is no ensemble of both arms in ``weights``.
     EvaluationError
         If the split is empty, the ensemble was trained on pairs that it would be judged on, or a task failed.
-    SurveyLockedError
+    LockedError
         If another evaluation uses the folder of answers.
+    JobError
+        If the cluster was lost, or a disk is full; answers that are kept stay.
     """
     pairs, weights = Path(pairs).resolve(), Path(weights).resolve()
     truth = _truth(pairs, options.split)
     digest = Ensemble.load(weights).digest  # so that wrong weights are one clear error before any worker starts
     library = options.library and options.library.resolve()
-    with held(answers), keeping(client, ENSEMBLE, load, weights, digest):
-        digests = _digests(client, pairs, progress)
+    with working_folder(answers) as folder, keeping(client, ENSEMBLE, load, weights, digest):
+        markers = Markers(folder)
+        digests = _digests(client, markers, pairs, progress)
         provenance = _provenance(digests, pairs, weights, options.split)
-        kept = None if answers is None else Answers(answers, _decides(digests, digest, pairs, library))
-        run = Run(client, str(pairs), progress, kept)
-        logits = _logits(run, truth)
-        rule = _rule(run, truth, options) if options.rule_pairs else ()
-        curves, frames, left_out = _twins(run, library, options) if options.twins else ((), (), {})
+        store = Answers(markers, _decides(digests, digest, pairs, library))
+        store.open()
+        questions = Questions(client, store, progress)
+        logits = _logits(questions, str(pairs), truth)
+        rule = _rule(questions, str(pairs), truth, options) if options.rule_pairs else ()
+        curves, frames, left_out = _twins(questions, library, options) if options.twins else ((), (), {})
     return EvaluationReport(
         pairs=str(pairs),
         split=options.split,
@@ -211,13 +216,18 @@ def _truth(pairs: Path, split: str) -> _Truth:
     return _Truth(rows, label, population, parameters)
 
 
-def _digests(client: Client, pairs: Path, progress: Progress) -> dict[ArmName, str]:
+def _digests(client: Client, markers: Markers, pairs: Path, progress: Progress) -> dict[ArmName, str]:
     """Digest of each arm's pairs."""
-    found: dict[ArmName, str] = {}
-    for task, digest in results(client, "digest", digest_of, [(name, str(pairs)) for name in ARM_NAMES]):
-        found[task[0]] = digest
-        progress("digest", len(found), len(ARM_NAMES))
-    return found
+    digests: dict[ArmName, str] = {}
+
+    def finished(question: Question, digest: str) -> None:
+        digests[question.subject] = digest
+        progress("digest", len(digests), len(ARM_NAMES))
+
+    markers.open()
+    tasks = [(Question("digest", name, f"digest-{name}"), digest_of, str(pairs)) for name in ARM_NAMES]
+    compute(client, markers, tasks, finished)
+    return digests
 
 
 def _decides(digests: Mapping[ArmName, str], weights: str, pairs: Path, library: Path | None) -> dict[str, Any]:
@@ -248,11 +258,11 @@ def _provenance(digests: Mapping[ArmName, str], pairs: Path, weights: Path, spli
     return tuple(found)
 
 
-def _logits(run: Run, truth: _Truth) -> Logits:
+def _logits(questions: Questions, pairs: str, truth: _Truth) -> Logits:
     """Logits of all pairs by every member: one task a block and arm, so that each spectrum is read once."""
-    blocks = [block for name in ARM_NAMES for block in _blocks(run.pairs, truth.rows, _LOGIT_BLOCK, (name,))]
+    blocks = [block for name in ARM_NAMES for block in _blocks(pairs, truth.rows, _LOGIT_BLOCK, (name,))]
     logits: Logits = {name: {} for name in ARM_NAMES}
-    for block, made in run("judge", judge_block, ((block,) for block in blocks)):
+    for block, made in questions.ask("judge", judge_block, ((block,) for block in blocks)):
         for penalty, parts in made.items():
             shape = len(parts["logits"]), len(truth.rows), 2
             logits[block.arms[0]].setdefault(penalty, np.empty(shape, np.float32))[:, block.place] = parts["logits"]
@@ -264,12 +274,12 @@ def _blocks(pairs: str, rows: NDArray[np.int64], size: int, arms: tuple[ArmName,
     return [Block(pairs, place, rows[place], arms) for place in places]
 
 
-def _rule(run: Run, truth: _Truth, options: Options) -> tuple[RuleRow, ...]:
+def _rule(questions: Questions, pairs: str, truth: _Truth, options: Options) -> tuple[RuleRow, ...]:
     """Rates of the catalog's rule on the first pairs."""
     rows = truth.rows[: options.rule_pairs]
-    tasks = ((block, options.seed) for block in _blocks(run.pairs, rows, _RULE_BLOCK, ARM_NAMES))
+    tasks = ((block, options.seed) for block in _blocks(pairs, rows, _RULE_BLOCK, ARM_NAMES))
     candidates: dict[int, NDArray[np.bool_]] = {}
-    for block, made in run("rule", candidates_of, tasks):
+    for block, made in questions.ask("rule", candidates_of, tasks):
         for penalty, parts in made.items():
             candidates.setdefault(penalty, np.zeros((len(rows), 2), np.bool_))[block.place] = parts["candidate"]
     found = {penalty: count_rates(values, truth.label[: len(rows)]) for penalty, values in sorted(candidates.items())}
@@ -277,20 +287,22 @@ def _rule(run: Run, truth: _Truth, options: Options) -> tuple[RuleRow, ...]:
 
 
 def _twins(
-    run: Run, library: Path | None, options: Options
+    questions: Questions, library: Path | None, options: Options
 ) -> tuple[tuple[TwinCurves, ...], tuple[FrameCurves, ...], dict[str, str]]:
     """Curves of Figure 5, those of the frame, and the stars that the library lacks, with the reason."""
     reasons = {twin.name: twin.outside(Library.load(library)) for twin in TWINS}
     shown = [twin for twin in TWINS if reasons[twin.name] is None]
     tasks = [TwinTask(twin, vsini, name) for twin in shown for vsini in options.rotations for name in ARM_NAMES]
-    made = dict(run("twins", judge_twin, ((task, library, options.twins, options.seed) for task in tasks)))
+    made = dict(questions.ask("twins", judge_twin, ((task, library, options.twins, options.seed) for task in tasks)))
     curves = [
         TwinCurves(task.twin.name, task.vsini, task.arm, penalty, _nested(parts["percentiles"]))
         for task in tasks
         for penalty, parts in made[task].items()
     ]
     still = [TwinTask(twin, FRAME_VSINI, name) for twin in shown for name in ARM_NAMES]
-    displaced = dict(run("frames", judge_frame, ((task, library, options.twins, options.seed) for task in still)))
+    displaced = dict(
+        questions.ask("frames", judge_frame, ((task, library, options.twins, options.seed) for task in still))
+    )
     frames = [
         FrameCurves(task.twin.name, task.arm, penalty, _rounded(parts["displaced"]), _rounded(parts["centred"]))
         for task in still

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import zarr
 from numpy.typing import NDArray
 
@@ -20,18 +19,19 @@ from twinlines.cluster.workers import device, kept
 from twinlines.models import evaluation
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.pairs import load_pairs
+from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARMS, ArmName
 from twinlines.pipeline.evaluation import twins
 from twinlines.pipeline.evaluation.answers import Answer
 from twinlines.pipeline.evaluation.twins import Twin
 from twinlines.pipeline.library.library import Library
-from twinlines.pipeline.spectra.inference import Parameters
+from twinlines.pipeline.spectra.inference import InferenceParameters
 from twinlines.pipeline.storage import stores
 
 ENSEMBLE = "evaluation"
 """Name under which workers keep the ensemble."""
 
-DRAWS = Parameters().n_draws
+DRAWS = InferenceParameters().n_draws
 """Noisy copies of each spectrum that the catalog's rule judges."""
 
 
@@ -108,14 +108,15 @@ def _flux(block: Block, name: ArmName) -> NDArray[np.float32]:
     return flux
 
 
+@one_thread()
 def judge_block(block: Block) -> Answer:
     """Logits of a block in its one arm, "logits" (member, pair, 2)."""
-    torch.set_num_threads(1)
     (name,) = block.arms
     logits = evaluation.judge(kept(ENSEMBLE), name, _flux(block, name))
     return {penalty: {"logits": values.reshape(len(values), -1, 2)} for penalty, values in logits.items()}
 
 
+@one_thread()
 def candidates_of(block: Block, seed: int) -> Answer:
     """Which spectra of a block are candidates, "candidate" (pair, 2).
 
@@ -123,7 +124,6 @@ def candidates_of(block: Block, seed: int) -> Answer:
     draws add noise to spectra that are noisy already; their sigma is sqrt(flux) / snr on flux over continuum, which is
     what synthesis added but for the continuum's departure from its median.
     """
-    torch.set_num_threads(1)
     ensemble: Ensemble = kept(ENSEMBLE)
     (snr,) = stores.read_columns(block.pairs, ["snr"]).values()
     ratio = np.repeat(snr[block.rows], 2)[:, None]
@@ -138,22 +138,22 @@ def candidates_of(block: Block, seed: int) -> Answer:
     return {penalty: {"candidate": blue[penalty] & red[penalty]} for penalty in blue.keys() & red.keys()}
 
 
+@one_thread()
 def judge_frame(task: TwinTask, library: Path | None, count: int, seed: int) -> Answer:
     """Curves of a star off rest, "displaced", and of twins about their mean, "centred", (velocity,) each.
 
     See :func:`twinlines.pipeline.evaluation.twins.displacement`.
     """
-    torch.set_num_threads(1)
     found = twins.displacement(kept(ENSEMBLE), Library.load(library), ARMS[task.arm], task.twin, count, seed)
     return {penalty: {"displaced": displaced, "centred": centred} for penalty, (displaced, centred) in found.items()}
 
 
+@one_thread()
 def judge_twin(task: TwinTask, library: Path | None, count: int, seed: int) -> Answer:
     """Curves of a twin binary, "percentiles" (separation, S/N, percentile).
 
     See :func:`twinlines.pipeline.evaluation.twins.probabilities`.
     """
-    torch.set_num_threads(1)
     found = twins.probabilities(
         kept(ENSEMBLE), Library.load(library), ARMS[task.arm], task.twin, task.vsini, count, seed
     )

@@ -104,7 +104,7 @@ class Header:
 
 
 class FerreGrid:
-    """A FERRE grid as a source of spectra (:class:`twinlines.pipeline.library.source.Source`).
+    """A FERRE grid as a source of spectra (:class:`twinlines.pipeline.library.source.SpectrumSource`).
 
     Raises
     ------

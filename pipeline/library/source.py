@@ -59,7 +59,7 @@ class Spectrum:
     """Resolving power lambda / FWHM, if the file states it."""
 
 
-class Source(Protocol):
+class SpectrumSource(Protocol):
     """A grid of synthetic spectra in somebody's format."""
 
     @property

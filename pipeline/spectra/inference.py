@@ -6,7 +6,8 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlines.models.ensemble import Ensemble, EnsembleError
+from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.schema import (
@@ -40,7 +42,7 @@ SHIPPED_WEIGHTS = Path(str(resources.files("twinlines.models"))) / "weights"
 
 
 @dataclass(frozen=True)
-class Parameters:
+class InferenceParameters:
     """What decides the results besides data, weights and code."""
 
     seed: int = 0
@@ -57,11 +59,42 @@ class Parameters:
         return {**asdict(self), "library": Library.load().digest}
 
 
-Columns = dict[str, NDArray[Any]]
+Columns = Mapping[str, NDArray[Any]]
+"""Arrays of one row a spectrum, by the names of :data:`twinlines.pipeline.schema.RESULTS`."""
 
 
 class WeightsChangedError(RuntimeError):
     """The weights on disk are not those that the run was planned with."""
+
+
+@dataclass(frozen=True)
+class ArmSpectra:
+    """One arm of some exposures, as stored; the number of pixels is the spectra's own."""
+
+    flux: NDArray[np.float32]
+    """(spectrum, pixel) counts."""
+    ivar: NDArray[np.float32]
+    """(spectrum, pixel) inverse variance of the flux."""
+    loglam: NDArray[np.float32] | NDArray[np.float64]
+    """(spectrum, pixel) log10 of vacuum wavelength in Angstrom."""
+    mask: NDArray[np.uint8]
+    """(spectrum, pixel) bits of the pixel mask; above 0 is bad."""
+    snr: NDArray[np.float32]
+    """(spectrum,) signal-to-noise ratio; NaN where the arm is absent."""
+
+    @classmethod
+    def of(cls, name: ArmName, block: xr.Dataset) -> ArmSpectra:
+        """One arm of rows of :data:`twinlines.pipeline.schema.EXPOSURES`."""
+        rows = block.isel(arm=ARM_NAMES.index(name))
+        return cls(*(rows[column.name].values for column in fields(cls)))
+
+    def take(self, rows: NDArray[np.int64]) -> ArmSpectra:
+        """The spectra at ``rows``."""
+        return ArmSpectra(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    def observe(self, name: ArmName) -> preprocess.Observed:
+        """Clean and normalise them in the observed frame."""
+        return preprocess.observe(ARMS[name], self.flux, self.ivar, self.loglam, self.mask)
 
 
 @dataclass(frozen=True)
@@ -72,11 +105,14 @@ class Inference:
     """The networks."""
     templates: Templates
     """Templates for the velocities."""
-    parameters: Parameters
+    parameters: InferenceParameters
     """Parameters of the run."""
 
     @classmethod
-    def load(cls, weights: str | Path, digest: str | None, parameters: Parameters, device: str = "cpu") -> Inference:
+    @one_thread()
+    def load(
+        cls, weights: str | Path, digest: str | None, parameters: InferenceParameters, device: str = "cpu"
+    ) -> Inference:
         """Load the ensemble in the folder ``weights`` and prepare the templates.
 
         The networks work on ``device``, "cpu" or "cuda"; all else is a core's work.
@@ -89,7 +125,6 @@ class Inference:
             If members take spectra of another length than their arm's, or the device is not there or has not the
             precision.
         """
-        torch.set_num_threads(1)
         ensemble = Ensemble.load(Path(weights), device=device, precision=parameters.precision)
         if ensemble.precision != parameters.precision:
             # The run's key promises it.
@@ -110,6 +145,7 @@ class Inference:
             )
         return cls(ensemble, Templates.build(Library.load()), parameters)
 
+    @one_thread()
     def __call__(self, block: xr.Dataset) -> xr.Dataset:
         """Compute the results of ``block``.
 
@@ -123,43 +159,47 @@ class Inference:
         xr.Dataset
             Rows of :data:`twinlines.pipeline.schema.RESULTS`, in the same order.
         """
-        rows = block.sizes["exposure"]
-        shared = [name for name in TABLE4 if name in block.variables]
-        columns: Columns = {name: block[name].values for name in [*shared, "content_hash"]}
+        shared = {name: block[name].values for name in [*TABLE4, "content_hash"] if name in block.variables}
         keys = np.stack([block["obsid"].values, block["lmjm"].values.astype(np.int64)], axis=1)
-        for index, name in enumerate(ARM_NAMES):
-            columns |= self._arm(name, block.isel(arm=index), keys)
-        return RESULTS.dataset(columns, rows)
+        blue, red = (self.arm(name, ArmSpectra.of(name, block), keys) for name in ARM_NAMES)
+        return RESULTS.dataset({**shared, **blue, **red}, block.sizes["exposure"])
 
-    def _arm(self, name: ArmName, block: xr.Dataset, keys: NDArray[np.int64]) -> Columns:
-        """Results of one arm of all rows."""
-        snr = block["snr"].values
-        columns: Columns = {"snr": snr, "specflag": snr > self.parameters.minimum_snr}
-        quality = np.where(np.isnan(snr), Quality.NO_ARM, np.where(columns["specflag"], Quality.GOOD, Quality.LOW_SNR))
-        quality = quality.astype(np.uint16)
-        # An arm without a usable spectrum has no good pixel, so that no cut on their number lets it through.
-        columns["npixbad"] = np.full(len(snr), ARMS[name].n_pixels, dtype=np.int32)
-        for column in ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax"):
-            columns[column] = np.full(len(snr), np.nan, dtype=np.float32)
+    @one_thread()
+    def arm(self, name: ArmName, spectra: ArmSpectra, keys: NDArray[np.int64]) -> Columns:
+        """Results of one arm of some exposures; of those below the least S/N, only why they have none.
+
+        Parameters
+        ----------
+        name
+            "B" or "R".
+        spectra
+            The arm's spectra.
+        keys
+            (spectrum, 2) obsid and lmjm, on which the noise depends.
+        """
+        rows, pixels = len(spectra.snr), ARMS[name].n_pixels
+        specflag = spectra.snr > self.parameters.minimum_snr
+        missing: dict[str, NDArray[Any]] = {
+            f"{column}_{name}": np.full(rows, np.nan, dtype=np.float32)
+            for column in ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax")
+        }
         for penalty in CATALOG_PENALTIES:
-            columns[f"pb_pct_{penalty}"] = np.full((len(snr), len(PERCENTILES)), np.nan, dtype=np.float32)
-        used = np.flatnonzero(columns["specflag"])
-        if len(used):
-            quality[used] |= self._spectra(name, block.isel(exposure=used), keys[used], used, columns)
-        result = {_table_name(column, name): values for column, values in columns.items()}
-        result[f"quality_{name}"] = quality
-        return result
+            missing[f"pb_pct_{name}_{penalty}"] = np.full((rows, len(PERCENTILES)), np.nan, dtype=np.float32)
+        # An arm without a usable spectrum has no good pixel, so that no cut on their number lets it through.
+        missing[f"npixbad_{name}"] = np.full(rows, pixels, dtype=np.int32)
+        missing[f"quality_{name}"] = np.where(np.isnan(spectra.snr), Quality.NO_ARM, Quality.LOW_SNR).astype(np.uint16)
+        used = np.flatnonzero(specflag)
+        judged = self._judged(name, spectra.take(used), keys[used]) if used.size else {}
+        return {
+            f"snr_{name}": spectra.snr,
+            f"specflag_{name}": specflag,
+            **missing,
+            **{column: _placed(values, used, missing[column]) for column, values in judged.items()},
+        }
 
-    def _spectra(
-        self,
-        name: ArmName,
-        block: xr.Dataset,
-        keys: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        columns: Columns,
-    ) -> NDArray[np.uint16]:
-        """Fill the ``rows`` of ``columns`` from the spectra in ``block``; returns their quality bits."""
-        observed = observe(name, block)
+    def _judged(self, name: ArmName, spectra: ArmSpectra, keys: NDArray[np.int64]) -> Columns:
+        """Velocities, probabilities and quality of spectra whose S/N is high enough."""
+        observed = spectra.observe(name)
         measured = velocity.measure(
             name,
             observed.wavelength,
@@ -171,34 +211,39 @@ class Inference:
         rest = preprocess.to_rest_frame(ARMS[name], observed, torch.from_numpy(measured.velocity))
         quality = rest.quality.numpy().astype(np.uint16) | measured.quality
         on_grid = (quality & FATAL) == 0
-        columns["rv_obs"][rows] = measured.velocity
-        columns["rv_obs_err"][rows] = measured.error
-        columns["rv_teff"][rows] = measured.teff
-        columns["ccfmax"][rows] = measured.ccfmax
-        columns["npixbad"][rows[on_grid]] = rest.n_bad.numpy()[on_grid]
-        if on_grid.any():
-            percentiles = self.ensemble.percentiles(
-                name,
-                rest.flux.numpy()[on_grid],
-                rest.sigma.numpy()[on_grid],
-                keys[on_grid],
-                seed=self.parameters.seed,
-                n_draws=self.parameters.n_draws,
-                percentiles=PERCENTILES,
-            )
-            for penalty, values in percentiles.items():
-                if penalty in CATALOG_PENALTIES:
-                    columns[f"pb_pct_{penalty}"][rows[on_grid]] = values
-        return quality
+        return {
+            f"rv_obs_{name}": measured.velocity.astype(np.float32),
+            f"rv_obs_err_{name}": measured.error.astype(np.float32),
+            f"rv_teff_{name}": measured.teff.astype(np.float32),
+            f"ccfmax_{name}": measured.ccfmax.astype(np.float32),
+            f"npixbad_{name}": np.where(on_grid, rest.n_bad.numpy(), np.int32(ARMS[name].n_pixels)),
+            f"quality_{name}": quality,
+            **(self._probabilities(name, rest, keys, np.flatnonzero(on_grid)) if on_grid.any() else {}),
+        }
+
+    def _probabilities(
+        self, name: ArmName, rest: preprocess.RestFrame, keys: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> Columns:
+        """Percentiles of the binary probability by penalty, (spectrum, percentile); NaN but at ``rows``."""
+        percentiles = self.ensemble.percentiles(
+            name,
+            rest.flux.numpy()[rows],
+            rest.sigma.numpy()[rows],
+            keys[rows],
+            seed=self.parameters.seed,
+            n_draws=self.parameters.n_draws,
+            percentiles=PERCENTILES,
+        )
+        none = np.full((len(keys), len(PERCENTILES)), np.nan, dtype=np.float32)
+        return {
+            f"pb_pct_{name}_{penalty}": _placed(values, rows, none)
+            for penalty, values in percentiles.items()
+            if penalty in CATALOG_PENALTIES
+        }
 
 
-def observe(name: ArmName, block: xr.Dataset) -> preprocess.Observed:
-    """Clean and normalise one arm of a block (rows of exposures, without the dimension ``arm``), observed frame."""
-    return preprocess.observe(ARMS[name], *(block[column].values for column in ("flux", "ivar", "loglam", "mask")))
-
-
-def _table_name(column: str, arm: str) -> str:
-    """Table 4's name of an arm's column: the arm stands before the penalty."""
-    if column.startswith("pb_pct_"):
-        return f"pb_pct_{arm}_{column.removeprefix('pb_pct_')}"
-    return f"{column}_{arm}"
+def _placed(values: NDArray[Any], rows: NDArray[np.int64], background: NDArray[Any]) -> NDArray[Any]:
+    """``background`` with ``values`` at ``rows``."""
+    placed = background.copy()
+    placed[rows] = values
+    return placed

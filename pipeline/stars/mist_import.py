@@ -31,7 +31,7 @@ _LISTED = 10  # errors that a message spells out
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class TracksImportReport:
     """What an import has made."""
 
     file: str
@@ -74,7 +74,7 @@ def import_tracks(
     skip_damaged: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
-) -> ImportReport:
+) -> TracksImportReport:
     """Read track files in MIST's ``.track.eep`` layout and write them as one store.
 
     Parameters
@@ -121,7 +121,7 @@ def import_tracks(
     ages_moved = sum(track.moved for track in tracks)
     attrs = {"models": dict(models), "left_out": len(errors), "ages_moved": ages_moved}
     store.write(out, columns, eep, attrs)
-    return ImportReport(str(out), dict(models), rotation, ages_moved, errors, summarise(Tracks.load(out)))
+    return TracksImportReport(str(out), dict(models), rotation, ages_moved, errors, summarise(Tracks.load(out)))
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

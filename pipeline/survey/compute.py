@@ -38,7 +38,10 @@ BLOCK_ROWS = EXPOSURES.chunk_rows
 
 
 class Parameters(Protocol):
-    """What decides results besides data, weights and code; :class:`twinlines.pipeline.spectra.inference.Parameters`."""
+    """What decides results besides data, weights and code.
+
+    A survey's are :class:`twinlines.pipeline.spectra.inference.InferenceParameters`.
+    """
 
     def to_json(self) -> dict[str, object]:
         """Make a dictionary for provenance and for the ledger's keys."""

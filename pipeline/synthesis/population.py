@@ -126,7 +126,7 @@ class Source:
             fresh = self.draw(numbers[lost], attempt)
             changed = {name: getattr(fresh, name) for name in self.condition}
             again = self._resolve(replace(population.draws.take(lost), **changed), tracks, library)
-            again.redraws[:] = attempt
+            again = replace(again, redraws=np.full_like(again.redraws, attempt))
             population = population.put(lost, again)
         return population
 
@@ -287,15 +287,12 @@ def _put(value: Any, rows: NDArray[np.int64], other: Any) -> Any:
     return type(value)(**parts)
 
 
-class _Fates:
-    """Collects fates: the first thing that fails decides."""
-
-    def __init__(self, draws: int) -> None:
-        self.codes = np.zeros(draws, dtype=np.int16)
-
-    def drop(self, reason: NDArray[np.int8], base: int) -> None:
-        lost = (self.codes == KEPT) & (reason != 0)
-        self.codes[lost] = base + reason[lost].astype(np.int16)
+def _fate(*reasons: tuple[int, NDArray[np.int8]]) -> NDArray[np.int16]:
+    """Fates of draws by the reasons against them, each with its base, in the order in which they count."""
+    fate = np.full(reasons[0][1].shape, KEPT, dtype=np.int16)
+    for base, reason in reasons:
+        fate = np.where((fate == KEPT) & (reason != 0), base + reason.astype(np.int16), fate)
+    return fate
 
 
 def resolve(draws: Draws, tracks: Tracks, library: Library) -> Population:
@@ -304,26 +301,22 @@ def resolve(draws: Draws, tracks: Tracks, library: Library) -> Population:
     A draw is dropped at the first of these that fails: primary on the tracks, secondary on the tracks at that age,
     primary inside the library, secondary inside the library.
     """
-    fates = _Fates(len(draws.number))
     primary = tracks.state(draws.mass1, draws.feh, draws.eep1, draws.alpha)
-    fates.drop(primary.reason, _PRIMARY_TRACK)
-    eep2, reason = tracks.eep_at_age(draws.mass2, draws.feh, primary.age, draws.alpha)
-    fates.drop(reason, _SECONDARY_TRACK)
+    eep2, at_age = tracks.eep_at_age(draws.mass2, draws.feh, primary.age, draws.alpha)
     secondary = tracks.state(draws.mass2, draws.feh, eep2, draws.alpha)
-    fates.drop(secondary.reason, _SECONDARY_TRACK)
+    fate = _fate((_PRIMARY_TRACK, primary.reason), (_SECONDARY_TRACK, at_age), (_SECONDARY_TRACK, secondary.reason))
     mine = draws.mass2, draws.feh, draws.alpha, eep2, np.ones(len(draws.number))
-    return _within(library, draws, primary, secondary, mine, fates)
+    return _within(library, draws, primary, secondary, mine, fate)
 
 
 def _resolve_alone(draws: Draws, tracks: Tracks, library: Library) -> Population:
     """States of single stars; there is no secondary."""
-    fates = _Fates(len(draws.number))
     primary = tracks.state(draws.mass1, draws.feh, draws.eep1, draws.alpha)
-    fates.drop(primary.reason, _PRIMARY_TRACK)
     nothing = np.full(len(draws.number), np.nan)
     columns = {item.name: nothing for item in fields(State) if item.name != "reason"}
     absent = State(**columns, reason=np.zeros(len(nothing), dtype=np.int8))
-    return _within(library, draws, primary, absent, (nothing,) * 5, fates, stars=1)
+    fate = _fate((_PRIMARY_TRACK, primary.reason))
+    return _within(library, draws, primary, absent, (nothing,) * 5, fate, stars=1)
 
 
 def _resolve_unrelated(draws: Draws, others: Draws, difference: Array, tracks: Tracks, library: Library) -> Population:
@@ -331,14 +324,12 @@ def _resolve_unrelated(draws: Draws, others: Draws, difference: Array, tracks: T
 
     Their distances are such that the second appears ``difference`` bolometric magnitudes fainter than the first.
     """
-    fates = _Fates(len(draws.number))
     primary = tracks.state(draws.mass1, draws.feh, draws.eep1, draws.alpha)
-    fates.drop(primary.reason, _PRIMARY_TRACK)
     secondary = tracks.state(others.mass1, others.feh, others.eep1, others.alpha)
-    fates.drop(secondary.reason, _SECONDARY_TRACK)
+    fate = _fate((_PRIMARY_TRACK, primary.reason), (_SECONDARY_TRACK, secondary.reason))
     dilution = 10.0 ** (-0.4 * difference) * primary.luminosity / secondary.luminosity
     theirs = others.mass1, others.feh, others.alpha, others.eep1, dilution
-    return _within(library, draws, primary, secondary, theirs, fates)
+    return _within(library, draws, primary, secondary, theirs, fate)
 
 
 def _within(
@@ -347,13 +338,13 @@ def _within(
     primary: State,
     secondary: State,
     second: tuple[Array, ...],
-    fates: _Fates,
+    fate: NDArray[np.int16],
     stars: int = 2,
 ) -> Population:
-    """Put together what was found, and drop what lies outside the library; ``second`` in the order of Population."""
+    """Put states together, and drop what lies outside the library; ``second`` in the order of Population's fields."""
     mass2, feh2, alpha2, eep2, dilution = second
     redraws = np.zeros(len(draws.number), dtype=np.int8)
-    population = Population(draws, primary, secondary, mass2, feh2, alpha2, eep2, dilution, fates.codes, redraws)
-    for star, base in ((1, _PRIMARY_LIBRARY), (2, _SECONDARY_LIBRARY))[:stars]:
-        fates.drop(library.outside(population.labels(star)), base)
-    return population
+    population = Population(draws, primary, secondary, mass2, feh2, alpha2, eep2, dilution, fate, redraws)
+    bases = ((1, _PRIMARY_LIBRARY), (2, _SECONDARY_LIBRARY))[:stars]
+    outside = _fate(*((base, library.outside(population.labels(star))) for star, base in bases))
+    return replace(population, fate=np.where(fate == KEPT, outside, fate))

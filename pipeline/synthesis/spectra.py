@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlines.models import noise
+from twinlines.models.vocabulary import SYNTHESIS_STREAMS
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, RED, STEP_KMS, Arm, pixel_shift
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra.broadening import broaden_and_shift
@@ -138,7 +139,7 @@ def add_noise(flux: Tensor, snr: Tensor, keys: NDArray[np.int64], arm: Arm, seed
     noisy, sigma : Tensor, shape (spectrum, pixel)
         The noisy flux, and the standard deviation of its noise.
     """
-    normal = noise.normal(keys, ARM_NAMES.index(arm.name), seed, n_draws=1, n_pixels=flux.shape[1])[:, 0]
+    normal = noise.normal(keys, SYNTHESIS_STREAMS[arm.name], seed, n_draws=1, n_pixels=flux.shape[1])[:, 0]
     return _expose(flux, snr, torch.from_numpy(normal))
 
 

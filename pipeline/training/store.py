@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import zarr
 from dask.utils import format_bytes
 from numpy.typing import NDArray
 
+from twinlines.models.threads import one_thread
 from twinlines.pipeline.jobs import engine
 from twinlines.pipeline.jobs.engine import Failure
 from twinlines.pipeline.jobs.locks import lock
@@ -303,6 +303,7 @@ def _compute(
     return engine.compute(client, markers, write_pairs, tasks, finished)
 
 
+@one_thread()
 def write_pairs(shard: Shard, training_set: TrainingSet, digest: str, schema: Schema, folder: str) -> int:
     """Synthesise a shard on a worker, write it and then its marker; returns its number of pairs.
 
@@ -311,7 +312,6 @@ def write_pairs(shard: Shard, training_set: TrainingSet, digest: str, schema: Sc
     SynthesisError
         If this worker would make other pairs than were asked for.
     """
-    torch.set_num_threads(1)
     if training_set.digest != digest:
         raise SynthesisError(
             f"this worker would make pairs of {training_set.provenance()}, which has not the digest {digest}; install "

@@ -14,7 +14,7 @@ from rich.console import Console
 from twinlines.pipeline.cli.demo import DemoResult, prepare_folder, run_demo
 from twinlines.pipeline.mock.release import MockConfig
 from twinlines.pipeline.mock.stars import Mixture
-from twinlines.pipeline.spectra.inference import Parameters
+from twinlines.pipeline.spectra.inference import InferenceParameters
 
 SMALL = MockConfig(mixture=Mixture(sb2=0.5, sb1=0.0, giant=0.0), nights=(2, 2), exposures=(2, 2), median_snr=40.0)
 
@@ -23,7 +23,13 @@ SMALL = MockConfig(mixture=Mixture(sb2=0.5, sb1=0.0, giant=0.0), nights=(2, 2), 
 def result(client: Client, untrained_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
     folder = tmp_path_factory.mktemp("demo")
     return run_demo(
-        client, folder, stars=4, seed=2, weights=untrained_weights, config=SMALL, parameters=Parameters(n_draws=2)
+        client,
+        folder,
+        stars=4,
+        seed=2,
+        weights=untrained_weights,
+        config=SMALL,
+        parameters=InferenceParameters(n_draws=2),
     )
 
 

@@ -20,11 +20,13 @@ from twinlines.models import checkpoint, evaluation
 from twinlines.models.checkpoint import CheckpointError
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.network import Network
-from twinlines.models.pairs import TEST, PairArrays, load_pairs
+from twinlines.models.pairs import PairArrays, load_pairs
+from twinlines.models.vocabulary import TEST
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, BLUE
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.evaluation import evaluation as job
-from twinlines.pipeline.evaluation import run, twins
+from twinlines.pipeline.evaluation import twins
+from twinlines.pipeline.evaluation.answers import Answer, Answers
 from twinlines.pipeline.evaluation.evaluation import EvaluationError, Options, evaluate
 from twinlines.pipeline.evaluation.report import PAPER, EvaluationReport, TableRow, reference
 from twinlines.pipeline.evaluation.twins import RATIOS, SEPARATIONS, TWINS, Twin
@@ -201,18 +203,17 @@ def test_killed_it_goes_on_and_nothing_stale_is_taken_for_new(
 
     with pytest.raises(KeyboardInterrupt):
         evaluate(client, store, weights, OPTIONS, answers=answers, progress=kill)
-    kept = sorted(answers.glob("*.npz"))
-    assert len(kept) == 2 + 1 + 3  # blocks of both arms, one of the rule, twins
-    kept[0].write_bytes(kept[0].read_bytes()[:100])  # a damaged one is asked for again
+    stored = sorted(answers.glob("answers/*.npz"))
+    assert len(stored) == 2 + 1 + 3  # blocks of both arms, one of the rule, twins
+    stored[0].write_bytes(stored[0].read_bytes()[:100])  # a damaged one is asked for again
     asked: list[str] = []
 
-    def counted(client: Client, stage: str, *rest: Any) -> Any:
-        for one in results(client, stage, *rest):
-            asked.append(stage)
-            yield one
+    def counted(self: Answers, key: str, answer: Answer, **about: Any) -> None:
+        asked.append(about["stage"])
+        keep(self, key, answer, **about)
 
-    results = run.results
-    monkeypatch.setattr(run, "results", counted)
+    keep = Answers.keep
+    monkeypatch.setattr(Answers, "keep", counted)
     resumed = evaluate(client, store, weights, OPTIONS, answers=answers)
     assert resumed.to_json() == report.to_json()
     whole = 2 + 1 + 2 * len(TWINS) + 2 * len(TWINS)

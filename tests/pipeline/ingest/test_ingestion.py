@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tests.places import SHARED
 from twinlines.pipeline.arms import NATIVE_PIXELS
 from twinlines.pipeline.ingest import ingestion as ingesting
 from twinlines.pipeline.ingest import rows as ingest_rows
@@ -38,9 +39,9 @@ from twinlines.pipeline.lamost.exposures import MrsFile
 from twinlines.pipeline.schema import EXPOSURES
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey.folder import Survey
+from twinlines.pipeline.survey.releases import SurveyError
 from twinlines.pipeline.testing.exposures import random_arm, random_file, with_arm
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 needs_real = pytest.mark.skipif(not (SHARED / "lamost").is_dir(), reason="the real LAMOST files are not here")
 
 SMALL = replace(EXPOSURES, chunk_rows=2, shard_rows=4)
@@ -308,7 +309,7 @@ def test_no_usable_row_leaves_a_report(client: Client, tmp_path: Path) -> None:
 def test_refusals_before_any_work(client: Client, tmp_path: Path) -> None:
     write(tmp_path / "in" / "x.fits", random_file(0, 1))
     (tmp_path / "bare").mkdir()
-    with pytest.raises(IngestError, match="'a/b' cannot name"):
+    with pytest.raises(SurveyError, match="'a/b' cannot name"):
         ingest(client, tmp_path / "in", tmp_path / "s", "a/b")
     with pytest.raises(IngestError, match="files_per_task is 0"):
         ingest(client, tmp_path / "in", tmp_path / "s", "r", files_per_task=0)
@@ -342,7 +343,7 @@ def test_files_on_which_the_reader_crashes_or_stalls_cost_themselves_alone(clien
     said = {one.path: one.message for one in report.quarantined}
     assert "2 times (SIGSEGV" in said["segfault.fits"]
     assert "not read after 2 s, 2 times" in said["stall.fits"]
-    assert "ZeroDivisionError: nobody thought of this (testing_reader.py" in said["stumble.fits"]
+    assert "ZeroDivisionError: nobody thought of this (reader.py" in said["stumble.fits"]
     # What dies once only, by the hand of an operator perhaps, is not to blame.
     assert release_of(tmp_path / "s")["source_file"].values.tolist() == ["a.fits", "once.fits", "z.fits"]
     shown = io.StringIO()
@@ -462,7 +463,7 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 from distributed import Client, LocalCluster
-from twinlines.pipeline.ingest import ingest
+from twinlines.pipeline.ingest.ingestion import ingest
 from twinlines.pipeline.schema import EXPOSURES
 if __name__ == "__main__":
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:

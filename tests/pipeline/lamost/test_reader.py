@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.places import SHARED
 from twinlines.pipeline.arms import ARM_NAMES, BLUE, NATIVE_PIXELS, RED
 from twinlines.pipeline.lamost import layout as lamost_layout
 from twinlines.pipeline.lamost import reader, times
@@ -21,7 +22,6 @@ from twinlines.pipeline.lamost.exposures import ArmExposure, MrsFile
 from twinlines.pipeline.lamost.reader import LamostError, Reason
 from twinlines.pipeline.testing.exposures import random_arm, random_file, with_arm
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 REAL = sorted((SHARED / "lamost").glob("*.fits*")) if SHARED.is_dir() else []
 needs_real = pytest.mark.skipif(not REAL, reason="the real LAMOST files are not here")
 LAYOUTS: tuple[Literal["rows", "vectors"], ...] = ("rows", "vectors")

@@ -18,6 +18,7 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 from typer.testing import CliRunner
 
+from tests.places import SHARED
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, BLUE, RED, STEP_KMS, Arm, air_to_vacuum
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.figures.library import nodes_and_spectra, typical_nodes
@@ -25,14 +26,13 @@ from twinlines.pipeline.library import components as librarycomponents
 from twinlines.pipeline.library import importing
 from twinlines.pipeline.library.ferre import FerreGrid
 from twinlines.pipeline.library.fits_folder import FolderConfig, SpectraFolder
-from twinlines.pipeline.library.importing import Choices, ImportReport, import_library
+from twinlines.pipeline.library.importing import Choices, LibraryImportReport, import_library
 from twinlines.pipeline.library.library import Library, Outside, OutsideLibraryError
 from twinlines.pipeline.library.source import LibraryImportError
 from twinlines.pipeline.spectra.continuum import normalise
 from twinlines.pipeline.testing.libraries import AXES, flux, write_ferre, write_folder
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "library"
-SUN = next(SHARED.glob("FERRE*.fits"), None) if SHARED.exists() else None
+SUN = next((SHARED / "library").glob("FERRE*.fits"), None) if (SHARED / "library").exists() else None
 VACUUM = Choices("vacuum")
 NODES = list(itertools.product(*AXES.values()))
 FEW = {"TEFF": (5000.0, 6000.0), "LOGG": (4.0,), "METALS": (-0.5, 0.0)}
@@ -44,7 +44,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_ferre(tmp_path_factory.mktemp("grid") / "grid.dat", missing=[5])
 
 
-def imported(path: Path, out: Path, choices: Choices = VACUUM) -> tuple[Library, ImportReport]:
+def imported(path: Path, out: Path, choices: Choices = VACUUM) -> tuple[Library, LibraryImportReport]:
     report = import_library(FerreGrid(path), out, choices)
     assert not list(out.parent.glob(".*")), "no scratch file is left"
     return Library.load(out), report

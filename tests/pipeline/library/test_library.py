@@ -1,17 +1,15 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.places import ROOT, SHARED
 from twinlines.pipeline.arms import ARMS, BLUE, RED
 from twinlines.pipeline.library import packing
 from twinlines.pipeline.library.library import Library, Outside, OutsideLibraryError
 from twinlines.pipeline.library.packing import pack
 from twinlines.pipeline.storage import hashed_npz
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 GRID = SHARED / "library" / "default_grid.npz"
 
 labels_inside = st.tuples(st.floats(4000, 8000), st.floats(2, 5), st.floats(-2, 0.5), st.floats(-0.5, 0.7))
@@ -47,7 +45,7 @@ def test_the_packaged_library_is_the_one_described(library):
     np.testing.assert_allclose(library.feh, [-2, -1.5, -1, -0.5, 0, 0.5])
     np.testing.assert_allclose(library.alpha, [-0.5, 0, 0.4, 0.7])
     assert len(library.digest) == 32
-    path = Path(packing.__file__).parent / "data" / "library.npz"
+    path = ROOT / "pipeline" / "data" / "library.npz"
     assert path.stat().st_size < 12e6
     assert hashed_npz.read(path, packing.KIND, packing.VERSION).attrs["relative_error"]["max"] < 3e-3
 
@@ -66,7 +64,9 @@ def test_all_nodes_are_inside_and_finite(library):
 @pytest.mark.skipif(not GRID.exists(), reason="the uncompressed grid is not in ../shared")
 def test_fluxes_at_the_nodes_are_those_of_the_grid(library):
     with np.load(GRID) as grid:
-        rows = np.arange(0, 2016, 7)
+        # Up to 4250 K the grid at hand is of a later edition, with molecules that the packaged one lacks.
+        rows = np.flatnonzero(grid["labels"][:, 0] > 4250.0)[::7]
+        assert rows.size > 200
         for name, colour in (("B", "blue"), ("R", "red")):
             lnflux = grid[f"lnflux_offset_{colour}"][rows, None]
             lnflux = lnflux + float(grid["lnflux_scale"]) * grid[f"lnflux_code_{colour}"][rows]

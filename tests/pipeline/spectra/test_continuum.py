@@ -10,12 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import preprocess as reference
+from tests.places import SHARED
 from twinlines.pipeline.arms import BLUE, RED, arm
 from twinlines.pipeline.spectra.continuum import MINIMUM_PIXELS, TILE, continuum, normalise
 from twinlines.pipeline.spectra.despike import despike
-
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "lamost"
 
 
 def spectra(rows: int, pixels: int = 3996, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,7 +39,7 @@ def real_exposures(path: Path) -> list[tuple[str, float, np.ndarray, np.ndarray,
     return exposures
 
 
-FILES = sorted(SHARED.glob("med-*")) or [None]
+FILES = sorted((SHARED / "lamost").glob("med-*")) or [None]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name[4:9] if path else "none")

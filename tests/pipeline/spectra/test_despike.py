@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -19,7 +17,6 @@ from twinlines.pipeline.spectra.despike import (
     running_median,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 SEED = 5
 
 

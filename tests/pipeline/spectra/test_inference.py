@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.places import SHARED
 from twinlines.models import checkpoint, precision
 from twinlines.models.ensemble import EnsembleError
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.precision import has_bfloat16
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
 from twinlines.pipeline.lamost import reader
-from twinlines.pipeline.mock.release import Defects, MockConfig, make_release
+from twinlines.pipeline.mock.release import MockConfig, MockDefects, make_release
 from twinlines.pipeline.schema import EXPOSURES, RESULTS, Quality
-from twinlines.pipeline.spectra.inference import Inference, Parameters, WeightsChangedError
+from twinlines.pipeline.spectra.inference import Inference, InferenceParameters, WeightsChangedError
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 ROWS = 9
 
 
 @pytest.fixture(scope="module")
 def inference(untrained_weights: Path) -> Inference:
-    return Inference.load(untrained_weights, checkpoint.digest(untrained_weights), Parameters(n_draws=3))
+    return Inference.load(untrained_weights, checkpoint.digest(untrained_weights), InferenceParameters(n_draws=3))
 
 
 def exposures(files: list[reader.MrsFile]) -> xr.Dataset:
@@ -46,7 +46,7 @@ def exposures(files: list[reader.MrsFile]) -> xr.Dataset:
 @pytest.fixture(scope="module")
 def block(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     folder = tmp_path_factory.mktemp("mock") / "fits"
-    none = Defects(**dict.fromkeys(Defects.__dataclass_fields__, 0))
+    none = MockDefects(**dict.fromkeys(MockDefects.__dataclass_fields__, 0))
     config = replace(MockConfig(), defects=none, nights=(2, 2), exposures=(2, 2), median_snr=30.0)
     make_release(folder, stars=3, seed=4, config=config)
     files = [reader.read(path) for path in sorted(folder.rglob("med-*.fits.gz"))]
@@ -142,7 +142,7 @@ def test_pixels_that_miss_the_grid_are_flagged(inference: Inference, block: xr.D
 def test_a_precision_is_what_was_asked_for_or_an_error(
     untrained_weights: Path, inference: Inference, block: xr.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest, mixed = checkpoint.digest(untrained_weights), Parameters(n_draws=3, precision="mixed")
+    digest, mixed = checkpoint.digest(untrained_weights), InferenceParameters(n_draws=3, precision="mixed")
     assert mixed.to_json() != inference.parameters.to_json()
     if has_bfloat16("cpu"):
         found, exact = Inference.load(untrained_weights, digest, mixed)(block), inference(block)
@@ -160,7 +160,7 @@ def test_no_rows(inference: Inference, block: xr.Dataset) -> None:
 
 def test_changed_weights_are_refused(untrained_weights: Path) -> None:
     with pytest.raises(WeightsChangedError, match="planned with 0123"):
-        Inference.load(untrained_weights, "0123", Parameters())
+        Inference.load(untrained_weights, "0123", InferenceParameters())
 
 
 def test_weights_of_another_arm_s_length_are_refused(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_weights_of_another_arm_s_length_are_refused(tmp_path: Path) -> None:
         network = Network(NetworkConfig(ARMS["B"].n_pixels))
         checkpoint.save(tmp_path / f"{header.stem}.safetensors", network, header)
     with pytest.raises(EnsembleError, match="for arm R take 3347 pixels; the arm has 3509"):
-        Inference.load(tmp_path, None, Parameters())
+        Inference.load(tmp_path, None, InferenceParameters())
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content.replace(b"strided-lenet-1", b"transformer-999"))
     with pytest.raises(checkpoint.CheckpointError, match=r"transformer-999(?s:.)*strided-lenet-1"):
-        Inference.load(tmp_path, None, Parameters())
+        Inference.load(tmp_path, None, InferenceParameters())
 
 
 def test_the_survey_s_own_spectra(inference: Inference) -> None:

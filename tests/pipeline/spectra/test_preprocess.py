@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
 import fitsio
 import numpy as np
@@ -9,12 +8,11 @@ import pytest
 import torch
 
 from benchmarks import preprocess as reference
+from tests.places import SHARED
 from twinlines.pipeline.arms import BLUE, RED, Arm
 from twinlines.pipeline.schema import Quality
 from twinlines.pipeline.spectra.preprocess import CUSHION, Observed, RestFrame, _power_of_ten, observe, to_rest_frame
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "lamost"
 COLUMNS = ("flux", "ivar", "loglam", "mask")
 
 
@@ -23,7 +21,7 @@ def stored(arm: Arm, rows: int, seed: int = 2) -> dict[str, np.ndarray]:
 
 
 def real(date: str, arm: Arm) -> dict[str, np.ndarray]:
-    paths = sorted(SHARED.glob(f"med-{date}-*"))
+    paths = sorted((SHARED / "lamost").glob(f"med-{date}-*"))
     if not paths:
         pytest.skip("the real files in ../shared/lamost are absent")
     with fitsio.FITS(str(paths[0])) as file:

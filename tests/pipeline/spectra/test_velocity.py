@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
 import fitsio
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from tests.places import SHARED
 from twinlines.pipeline.arms import ARM_NAMES, ArmName, arm, doppler_factor, pixel_shift, velocity_of_shift
 from twinlines.pipeline.library.library import Library, OutsideLibraryError
 from twinlines.pipeline.schema import Quality
@@ -20,7 +20,6 @@ from twinlines.pipeline.spectra import continuum, preprocess, velocity
 from twinlines.pipeline.spectra.broadening import broaden_and_shift
 from twinlines.pipeline.spectra.templates import STRIDE, ArmTemplates, Templates, VelocityConfig
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 SUNLIKE = (5800.0, 4.4, 0.0, 0.0)
 K_DWARF = (4700.0, 4.6, 0.1, 0.0)
 PIXELS = {"B": (4894.0, 5397.0, 0.124, 0.100), "R": (6270.0, 6850.0, 0.145, 0.116)}

@@ -12,18 +12,18 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from tests.places import SHARED
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.figures.tracks import diagram
 from twinlines.pipeline.schema import TRACKS
 from twinlines.pipeline.stars import store as trackstore
 from twinlines.pipeline.stars.mist_files import TrackFileError
-from twinlines.pipeline.stars.mist_import import ImportReport, import_tracks
+from twinlines.pipeline.stars.mist_import import TracksImportReport, import_tracks
 from twinlines.pipeline.stars.summary import Composition, summarise
 from twinlines.pipeline.stars.tracks import MAXIMUM_AGE, RGB_TIP, TrackReason, Tracks
 from twinlines.pipeline.storage.stores import StoreError, open_store
 from twinlines.pipeline.testing.tracks import track_name, track_text, truth, write_archive
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "tracks"
 MADE_UP = {-0.5: {0.6: 300, 1.0: 605, 2.0: 605}, 0.25: {0.8: 605, 1.0: 605, 1.5: 605, 2.0: 500}}
 """Last EEP by [Fe/H] and mass."""
 
@@ -39,7 +39,7 @@ def sources(tmp_path: Path) -> list[Path]:
     return [folder, write_archive(tmp_path / "p0.25.txz", members)]
 
 
-def shown(report: ImportReport) -> str:
+def shown(report: TracksImportReport) -> str:
     where = Console(file=io.StringIO(), width=160)
     report.show(where)
     return where.file.getvalue()  # type: ignore[attr-defined, no-any-return]
@@ -242,13 +242,14 @@ def test_a_diagram_shows_the_nearest_composition(sources: list[Path], tmp_path: 
 
 # Real tracks
 
-needs_tracks = pytest.mark.skipif(not SHARED.exists(), reason="the PARSEC and MIST tracks are not in ../shared")
+ARCHIVES = SHARED / "tracks"
+needs_tracks = pytest.mark.skipif(not ARCHIVES.exists(), reason="the PARSEC and MIST tracks are not in ../shared")
 
 
 @pytest.fixture(scope="module")
 def parsec(tmp_path_factory: pytest.TempPathFactory) -> Tracks:
     """All fifteen metallicities of PARSEC."""
-    archives = sorted(SHARED.glob("PARSEC*.txz"))
+    archives = sorted(ARCHIVES.glob("PARSEC*.txz"))
     assert len(archives) == 15
     report = import_tracks(archives, tmp_path_factory.mktemp("parsec") / "parsec.zarr.zip")
     assert report.left_out == []
@@ -260,7 +261,7 @@ def test_all_shared_tracks_are_read(parsec: Tracks, tmp_path: Path) -> None:
     assert parsec.mass.size == 670
     assert (parsec.mesh.feh[0], parsec.mesh.feh[-1]) == (-2.19, 0.70)
     assert (parsec.mesh.mass[0], parsec.mesh.mass[-1]) == (0.1, 2.2)
-    report = import_tracks([SHARED], tmp_path / "all.zarr.zip")
+    report = import_tracks([ARCHIVES], tmp_path / "all.zarr.zip")
     assert sum(report.models.values()) == 744
     assert report.models["MIST version number  = 1.0"] == 74
     assert report.rotation == [0.0, 0.4]

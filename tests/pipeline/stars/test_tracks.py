@@ -2,13 +2,13 @@ import dataclasses
 import functools
 import tarfile
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.places import ROOT, SHARED
 from twinlines.pipeline.schema import EXPOSURES, TRACKS, SchemaError
 from twinlines.pipeline.stars import store
 from twinlines.pipeline.stars import tracks as module
@@ -19,7 +19,6 @@ from twinlines.pipeline.synthesis import population
 from twinlines.pipeline.synthesis.population import Uniform
 from twinlines.pipeline.testing.tracks import truth
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 PARSEC = SHARED / "tracks" / "PARSEC_v1.2S_feh_m0.02_afe_p0.0_vvcrit0.0_EEPS.txz"
 
 
@@ -58,7 +57,7 @@ def test_the_packaged_table_is_the_one_described(tracks):
     assert {ZAMS, TAMS, RGB_TIP} <= set(tracks.eep.tolist())
     assert (tracks.eep[0], tracks.eep[-1]) == (ZAMS, RGB_TIP)
     assert len(tracks.digest) == 32
-    assert (Path(module.__file__).parent / "data" / "tracks.zarr.zip").stat().st_size < 2e6
+    assert (ROOT / "pipeline" / "data" / "tracks.zarr.zip").stat().st_size < 2e6
     # Every star above 0.9 Msun whose main sequence is shorter than the universe's age is stored up to the tip.
     assert np.isfinite(tracks.log_age[tracks.mass >= 1.0]).all()
 

@@ -165,12 +165,12 @@ import sys
 from pathlib import Path
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
-from twinlines.pipeline import survey
-from twinlines.pipeline.testing_survey import ToyInference, ToyParameters
+from twinlines.pipeline.survey import compute
+from twinlines.pipeline.testing.survey import ToyInference, ToyParameters
 
 if __name__ == "__main__":
     with launch(Local(n_workers=1)) as client:
-        survey.run(client, Path(sys.argv[1]), weights=Path(sys.argv[2]), parameters=ToyParameters(pause=0.5),
+        compute.run(client, Path(sys.argv[1]), weights=Path(sys.argv[2]), parameters=ToyParameters(pause=0.5),
                    shard_rows=int(sys.argv[3]), loader=ToyInference.load)
 """
 
@@ -411,7 +411,7 @@ def test_status_tells_the_time_that_is_left(client: Client, folder: Path, weight
     found = surveystatus.status(folder)
     assert (found.rows_left, found.seconds_left) == (20, pytest.approx(20 * 5.0 / 20 / 2))
     (failure,) = found.failures
-    assert failure["shard"] == "rows 20 to 40 of dr1"
+    assert failure.piece == "rows 20 to 40 of dr1"
     shown = io.StringIO()
     show_status(found, Console(file=shown, width=300))
     assert "to do: 20 exposures; time left with as many workers: 2 s" in shown.getvalue()

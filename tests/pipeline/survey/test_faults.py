@@ -26,7 +26,6 @@ from distributed import Client
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Address, Local
 from twinlines.pipeline.ingest.ingestion import ingest
-from twinlines.pipeline.ingest.tasks import IngestError
 from twinlines.pipeline.jobs import markers
 from twinlines.pipeline.jobs.engine import JobError
 from twinlines.pipeline.lamost import reader
@@ -210,7 +209,7 @@ def test_a_full_disk_does_not_spoil_an_ingestion(client: Client, small_disk: Pat
         if stage == "write" and not filler.exists():
             _fill(filler)
 
-    with pytest.raises(IngestError, match=r"No space left.*free some space"):
+    with pytest.raises(JobError, match=r"No space left.*free some space"):
         ingest(client, tmp_path, small_disk / "s", "r", progress=fill)
     filler.unlink()
     assert ingest(client, tmp_path, small_disk / "s", "r").rows == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,17 @@ def test_later_penalties_start_at_the_first(client: Client, store: Path, tmp_pat
     training = Training(
         penalties=(16, 8, 32), members=2, epochs=2, schedule="linear", sizes=TINY, warm_start=WarmStart(1, 1e-4, 60)
     )
-    metrics = train(client, store, tmp_path, training, progress=lambda *step: told.append(step))
+    ends: list[int] = []
+    metrics = train(
+        client,
+        store,
+        tmp_path,
+        training,
+        progress=lambda *step: told.append(step),
+        member_finished=lambda: ends.append(len(learning.read_logs(tmp_path))),
+    )
+    assert len(ends) == 4  # chains
+    assert ends[-1] == 12
     assert sorted(metrics) == sorted(f"{n}_p{p}_m{m}" for n in ARMS for p in (8, 16, 32) for m in (1, 2))
     assert told[0] == ("train", 0, 12)
     assert told[-1] == ("train", 12, 12)
@@ -55,7 +66,6 @@ def test_later_penalties_start_at_the_first(client: Client, store: Path, tmp_pat
     assert [len(logs["B", penalty, 1]) for penalty in (8, 16, 32)] == [1, 2, 1]
     figure = learning.draw(logs)
     assert len(figure.axes) == 4
-    assert (tmp_path / "learning.png").stat().st_size > 10_000
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
     assert train(client, store, tmp_path, training) == metrics  # nothing is trained twice
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == before
@@ -74,8 +84,35 @@ def test_errors_reach_the_client(client: Client, store: Path, tmp_path: Path) ->
     with pytest.raises(TrainingError, match="schedule is 'odd'"):
         train(client, store, tmp_path, Training(schedule="odd"))
     (tmp_path / "B_p16_m1.safetensors").write_bytes(b"cut")
-    with pytest.raises(checkpoint.CheckpointError, match="B_p16_m1"):
+    with pytest.raises(TrainingError, match=r"no other was asked for: B_p16_m1: CheckpointError: .*B_p16_m1"):
         train(client, store, tmp_path, Training(arms=("B",), members=1, epochs=1, sizes=TINY))
+
+
+def test_a_member_that_fails_does_not_end_the_others(client: Client, store: Path, tmp_path: Path) -> None:
+    training = Training(arms=("B",), members=3, epochs=1, sizes=TINY)
+    (tmp_path / "B_p16_m2.safetensors").write_bytes(b"cut")
+    with pytest.raises(TrainingError, match=r"1 of 3 tasks failed, the other 2 are trained: B_p16_m2: CheckpointError"):
+        train(client, store, tmp_path, training)
+    trained = {path.name: path.read_bytes() for path in tmp_path.glob("B_p16_m[13].safetensors")}
+    assert len(trained) == 2
+    (failure,) = (tmp_path / ".training/failed").glob("*.json")
+    assert json.loads(failure.read_text())["members"] == ["B_p16_m2"]
+    (tmp_path / "B_p16_m2.safetensors").unlink()
+    told: list[tuple[str, int, int]] = []
+    assert len(train(client, store, tmp_path, training, progress=lambda *step: told.append(step))) == 3
+    assert told[0] == ("train", 2, 3)  # those that are done have markers
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("B_p16_m[13].safetensors")} == trained
+    assert not failure.exists()
+
+
+def test_weights_without_markers_are_taken_as_they_are(client: Client, store: Path, tmp_path: Path) -> None:
+    """An ensemble of a version that wrote no markers is not trained again."""
+    training = Training(arms=("B",), members=1, epochs=1, sizes=TINY)
+    metrics = train(client, store, tmp_path, training)
+    weights = (tmp_path / "B_p16_m1.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / ".training")
+    assert train(client, store, tmp_path, training) == metrics
+    assert (tmp_path / "B_p16_m1.safetensors").read_bytes() == weights
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -101,7 +138,7 @@ def test_sizes_come_from_a_file_or_a_name(tmp_path: Path) -> None:
     assert read_sizes(str(path)) == {"filters": (4, 8), "kernels": (8, 8), "strides": (4, 2), "dropout": 0.1}
     for text, said in (
         ("filter = [4]", r"there is no 'filter' \(did you mean 'filters'\?\)"),
-        ("filters = 4", r"sizes\.toml: filters is 4; write it as a list of numbers above 0, such as \[16, 32, 64\]"),
+        ("filters = 4", r"sizes\.toml: filters is 4; give a list of numbers above 0, such as \[16, 32\]"),
         ("dense = [0]", "dense is "),
         ("filters = [", "cannot be read as TOML"),
     ):
@@ -121,6 +158,7 @@ def test_from_the_command_line(client: Client, store: Path, tmp_path: Path) -> N
     address = client.scheduler_info()["address"]
     done = CliRunner().invoke(main.app, [*map(str, arguments), *map(str, options), "--cluster", address])
     assert done.exit_code == 0, done.output
+    assert (tmp_path / "W/learning.png").stat().st_size > 10_000
     assert sorted(json.loads(done.stdout)) == ["B_p2_m1", "B_p4_m1"]
     network, header = checkpoint.load(tmp_path / "W/B_p4_m1.safetensors")
     assert network.config.filters == (4,)

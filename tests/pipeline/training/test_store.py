@@ -154,8 +154,8 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
-from twinlines.pipeline.trainingstore import synthesize
-from test_trainingstore import ROWS, SMALL
+from twinlines.pipeline.training.store import synthesize
+from test_store import ROWS, SMALL
 if __name__ == "__main__":
     with launch(Local(n_workers=1)) as client:
         synthesize(client, SMALL, Path({out!r}), shard_rows=ROWS)
