@@ -55,6 +55,7 @@ templates_path = [str(Path(__file__).parent / "_templates")]
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
+add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 napoleon_google_docstring = False
@@ -71,10 +72,12 @@ html_title = f"Twinlines {release}"
 html_show_sourcelink = False
 html_theme_options = {
     "description": "Double-lined binaries in survey spectra",
-    "page_width": "1180px",
+    "page_width": "1240px",
     "sidebar_width": "240px",
     "body_max_width": "none",
     "fixed_sidebar": True,
+    "font_size": "15px",
+    "code_font_size": "0.8em",
     "font_family": "system-ui, sans-serif",
     "head_font_family": "system-ui, sans-serif",
 }
