@@ -71,7 +71,7 @@ def component(arm: Arm, library: Library, stars: Stars, *, whole: bool = False) 
     arm, library, stars
         Which arm of which stars.
     whole
-        Return the whole library grid, whose ends mean nothing (see :func:`broaden_and_shift`), not the arm's.
+        Return the whole library grid, whose ends mean nothing (see :func:`.broaden_and_shift`), not the arm's.
 
     Returns
     -------
