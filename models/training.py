@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from twinlines.models import checkpoint, kernels
+from twinlines.models import checkpoint, defaults, kernels
 from twinlines.models.augmentation import Augmentation
 from twinlines.models.batches import Batch, batches
 from twinlines.models.checkpoint import Header
@@ -35,9 +35,6 @@ from twinlines.models.vocabulary import SURVEY_STREAMS, TEST, TRAIN, VALIDATION
 __all__ = ["Epoch", "TrainingConfig", "TrainingError", "penalised_cross_entropy", "train_member"]
 
 logger = logging.getLogger(__name__)
-
-SCHEDULES = ("validation", "linear")
-"""Ways in which the learning rate falls."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +53,19 @@ class TrainingConfig:
     """Seed of the ensemble."""
     batch_pairs: int = 128
     """Pairs in a batch, which holds both spectra of each."""
-    max_epochs: int = 60
+    max_epochs: int = defaults.EPOCHS
     """Epochs after which the run ends in any case."""
-    learning_rate: float = 1.0e-3
+    learning_rate: float = defaults.LEARNING_RATE
     """Adam's learning rate at the start (the paper's)."""
     divisor: float = 5.0
     """What the learning rate is divided by after an epoch whose validation loss is above the previous epoch's (the
     paper's)."""
     minimum_learning_rate: float = 1.0e-6
     """Learning rate below which it is not divided further."""
-    schedule: str = "validation"
+    schedule: str = defaults.SCHEDULE
     """How the learning rate falls: "validation", divided after epochs whose validation loss has risen, as in the paper;
     "linear", from ``learning_rate`` to zero, batch by batch, over ``max_epochs``."""
-    epoch_pairs: int = 0
+    epoch_pairs: int = defaults.EPOCH_PAIRS
     """Training pairs shown in an epoch, a fresh random choice each; 0: all."""
     patience: int = 10
     """Consecutive epochs without a new lowest validation loss after which the run stops. The paper stops "if the loss
@@ -80,8 +77,8 @@ class TrainingConfig:
     """"mixed": bfloat16 in the training steps where the CPU or GPU has it; losses and rates are always float32."""
 
     def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise TrainingError(f"schedule is {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        if self.schedule not in defaults.SCHEDULES:
+            raise TrainingError(f"schedule is {self.schedule!r}; choose one of {', '.join(defaults.SCHEDULES)}")
         for name, least in (("epoch_pairs", 0), ("batch_pairs", 1), ("max_epochs", 1)):
             if (value := getattr(self, name)) < least:
                 raise TrainingError(f"{name} is {value}; give {least} or more")

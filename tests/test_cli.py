@@ -17,6 +17,7 @@ from twinlines.models import checkpoint
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.pipeline.arms import ARMS
 from twinlines.pipeline.cli import main as cli
+from twinlines.pipeline.cli.options import QUARANTINED
 from twinlines.pipeline.lamost import reader
 from twinlines.pipeline.storage.stores import StoreError
 from twinlines.pipeline.survey import status as surveystatus
@@ -67,7 +68,7 @@ def test_from_files_to_a_table(tmp_path: Path, untrained_weights: Path) -> None:
     (fits / "broken.fits").write_text("SIMPLE as that")
 
     ingested = twinlines("ingest", fits, "--survey", survey, "--release", "dr7", "--workers", "1", "--json")
-    assert ingested.returncode == cli.QUARANTINED, ingested.stderr
+    assert ingested.returncode == QUARANTINED, ingested.stderr
     assert json.loads(ingested.stdout)["rows"] == 4
     assert "broken.fits" in ingested.stdout
 

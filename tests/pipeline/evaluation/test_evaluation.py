@@ -24,6 +24,7 @@ from twinlines.models.pairs import PairArrays, load_pairs
 from twinlines.models.vocabulary import TEST
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, BLUE
 from twinlines.pipeline.cli import main
+from twinlines.pipeline.cli.evaluation import write
 from twinlines.pipeline.evaluation import evaluation as job
 from twinlines.pipeline.evaluation import twins
 from twinlines.pipeline.evaluation.answers import Answer, Answers
@@ -264,7 +265,7 @@ def test_two_evaluations_on_one_scheduler_use_their_own_weights(
 
 
 def test_files_and_figures_are_written(report: EvaluationReport, tmp_path: Path) -> None:
-    paths = evaluationfigures.write(report, tmp_path / "new")
+    paths = write(report, tmp_path / "new")
     assert {path.name for path in paths} == {
         *("evaluation.json", "table3.csv", "evaluation.txt", "figure4.png", "figure6.png", "reliability.png"),
         *("figure5_B.png", "figure5_R.png"),
