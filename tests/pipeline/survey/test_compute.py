@@ -283,7 +283,7 @@ def test_weights_that_a_worker_cannot_load_end_the_run_at_once(client: Client, f
     def load(weights: str, digest: str, parameters: object, device: str) -> Callable[[xr.Dataset], xr.Dataset]:
         raise ValueError(f"{weights} changed")
 
-    with pytest.raises(WorkerError, match=r"cannot load inference-.* changed"):
+    with pytest.raises(WorkerError, match=r"cannot load the inference .* changed"):
         _run(client, folder, weights, loader=load)
 
 
