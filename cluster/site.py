@@ -95,7 +95,7 @@ def read(path: Path) -> Profile:
 def _build(name: str, options: Mapping[str, object], where: str, base: Path) -> Profile:
     kind = KINDS[name]
     written = {key.replace("-", "_"): value for key, value in options.items()}
-    readers = settings.readers_of(kind, _READERS | {"Path": partial(_path, base=base)})
+    readers = settings.readers_of(kind, {**_READERS, "Path": partial(_path, base=base)})
     values = settings.read_table(written, readers, where, ProfileError)
     for item in fields(kind):
         if isinstance(item.default, Path):  # relative to its own place, not to the site's

@@ -104,6 +104,14 @@ class Ensemble:
         }
         return cls(members, pixels, checkpoint.digest(folder), used, device)
 
+    def __repr__(self) -> str:
+        arms = "; ".join(
+            f"{arm} {'+'.join(str(len(group)) for group in groups.values())} members at penalties "
+            f"{', '.join(map(str, groups))}"
+            for arm, groups in self.members.items()
+        )
+        return f"<Ensemble: {arms}\n {self.precision} on {self.device}; digest {self.digest[:12]}>"
+
     def penalties(self, arm: str) -> tuple[int, ...]:
         """Penalties of an arm's members, ascending."""
         return tuple(self._of(arm))

@@ -56,6 +56,11 @@ def open(survey: str | Path, name: str | None = None, *, release: str | None = N
     ------
     CatalogError
         If the survey or the catalog does not exist, naming those that do.
+
+    Examples
+    --------
+    >>> import twinlines as tw
+    >>> tw.open_catalog("S").sb2.candidates(penalty=16, percentile=0, threshold=0.5)  # doctest: +SKIP
     """
     place = Survey(Path(survey))
     if not place.path.is_dir():

@@ -1,1 +1,5 @@
 """Everything that draws."""
+
+from twinlines.pipeline import lazy
+
+__getattr__, __dir__ = lazy.attach(__name__, __file__)

@@ -114,7 +114,7 @@ def probability_by_separation(
         "single", "giant", "SB1" or "SB2", shape (exposure,). Stars without a visible companion stand in a strip of
         their own, spread sideways so that they can be told apart.
     separation
-        |v2 - v1| in km/s, shape (exposure,); NaN without a visible companion.
+        ``|v2 - v1|`` in km/s, shape (exposure,); NaN without a visible companion.
     snr, probability
         Signal-to-noise ratio and median probability by arm, shape (exposure,); NaN is not drawn.
     threshold

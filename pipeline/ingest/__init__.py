@@ -1,1 +1,5 @@
 """From a folder of FITS files to an immutable release."""
+
+from twinlines.pipeline import lazy
+
+__getattr__, __dir__ = lazy.attach(__name__, __file__)

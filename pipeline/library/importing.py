@@ -140,15 +140,15 @@ def _pack(
 ) -> LibraryImportReport:
     compressed = compress(rows, components, progress)
     axes, index = place_nodes(labels)
-    kept, error = compressed.reduced.scale.size, compressed.relative_error
-    if kept > components:
-        notes["warnings"].append(f"{kept} components kept, since {components} left more than {TOLERABLE:g}")
+    count, error = compressed.reduced.scale.size, compressed.relative_error
+    if count > components:
+        notes["warnings"].append(f"{count} components kept, since {components} left more than {TOLERABLE:g}")
     if error["percentile_99.9"] > TOLERABLE:
         notes["warnings"].append(
-            f"{kept} components leave a relative error of {error['percentile_99.9']:g} at the 99.9th percentile, more "
+            f"{count} components leave a relative error of {error['percentile_99.9']:g} at the 99.9th percentile, more "
             f"than {TOLERABLE:g}: the spectra differ in more ways than a library can keep"
         )
-    notes |= {"nodes": labels.shape[0], "components": kept, "relative_error": error}
+    notes |= {"nodes": labels.shape[0], "components": count, "relative_error": error}
     digest = write(out, axes, index, compressed.mean, compressed.reduced, notes)
     return LibraryImportReport(
         library=str(out),
@@ -188,8 +188,8 @@ class _Reader:
     def _prepared(self, entry: Entry, spectrum: Spectrum) -> Resampler:
         resolution = self._resolving(entry, spectrum)
         same = len(self._segments) == len(spectrum.segments) and all(
-            one is other or np.array_equal(one, other)
-            for one, other in zip(self._segments, spectrum.segments, strict=True)
+            earlier is segment or np.array_equal(earlier, segment)
+            for earlier, segment in zip(self._segments, spectrum.segments, strict=True)
         )
         if self._resampler is None or not same:
             in_air = self._choices.wavelengths == "air"

@@ -107,6 +107,16 @@ class Library:
             return _read(Path(path))  # says what is wrong
         return _cached(Path(path).resolve(), status.st_mtime_ns, status.st_size)
 
+    def __repr__(self) -> str:
+        limits = ", ".join(
+            f"{_NAMES[name]} {axis[0]:g} to {axis[-1]:g}{_UNITS[name]}"
+            for name, axis in zip(_NAMES, self.axes, strict=True)
+        )
+        return (
+            f"<Library: {len(self.coefficients)} nodes, {limits}\n"
+            f" {self.coefficients.shape[1]} components, arms {', '.join(self.mean)}; digest {self.digest[:12]}>"
+        )
+
     @property
     def axes(self) -> tuple[NDArray[np.float64], ...]:
         """The four axes in the order of the labels: Teff, logg, [Fe/H], [alpha/Fe]."""

@@ -164,6 +164,12 @@ def make_release(
         If the folder is there and not empty.
     MockError
         If there is no star, or there are fewer files than defects asked for.
+
+    Examples
+    --------
+    >>> import twinlines as tw
+    >>> truth = tw.mock_release("fits", stars=30, seed=1)  # doctest: +SKIP
+    >>> truth.exposures["kind", "v1", "v2"]  # doctest: +SKIP
     """
     out, config = Path(out), config or MockConfig()
     if stars < 1:

@@ -143,7 +143,7 @@ class Inference:
                 f"the weights in {weights} have the digest {ensemble.digest}, but the run was planned with {digest}; "
                 "weights must not change during a run: start the run again"
             )
-        return cls(ensemble, Templates.build(Library.load()), parameters)
+        return cls(ensemble, Templates.default(), parameters)
 
     @one_thread()
     def __call__(self, block: xr.Dataset) -> xr.Dataset:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
+from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARM_NAMES, Arm, arm, pixel_shift
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra import continuum
@@ -113,6 +115,11 @@ class Templates:
     """Prepared templates by arm name."""
 
     @classmethod
+    def default(cls) -> Templates:
+        """Templates of the library that ships, on the CPU; prepared once in a process, on one thread, then shared."""
+        return _default()
+
+    @classmethod
     def build(
         cls, library: Library, config: VelocityConfig | None = None, device: torch.device | str = "cpu"
     ) -> Templates:
@@ -135,6 +142,12 @@ class Templates:
         config = config or VelocityConfig()
         labels = np.array(config.templates, dtype=np.float64)
         return cls(config, {name: _prepare(library, arm(name), labels, config, device) for name in ARM_NAMES})
+
+
+@lru_cache(maxsize=1)
+@one_thread()
+def _default() -> Templates:
+    return Templates.build(Library.load())
 
 
 def _prepare(
@@ -169,14 +182,14 @@ def _prepare(
     spectra = spectra * taper
     norm = spectra.norm(dim=1, keepdim=True)
     left, singular, right = torch.linalg.svd(spectra / norm, full_matrices=False)  # so that all are equally exact
-    kept = min(config.components, len(singular))
+    components = min(config.components, len(singular))
 
     # A multiple of 32 keeps the rows of every array aligned; what a spectrograph of R = 7500 leaves beyond a quarter of
     # the sampling frequency is 2e-6 of the amplitude.
     size = 32 * next_fast_len(-(-spectra.shape[1] // 32))
     band = size // (2 * STRIDE)
     transform = torch.fft.rfft(spectra, n=size)[:, :band]
-    basis = torch.fft.rfft(right[:kept], n=size)[:, :band].conj().resolve_conj()
+    basis = torch.fft.rfft(right[:components], n=size)[:, :band].conj().resolve_conj()
     return ArmTemplates(
         arm=which,
         labels=labels,
@@ -186,7 +199,7 @@ def _prepare(
         rotating=torch.from_numpy(labels[:, 4] > 0.0).to(device),
         transform=transform.contiguous().to(device),
         basis=basis.to(torch.complex64).contiguous().to(device),
-        weights=(norm * left[:, :kept] * singular[:kept]).to(torch.float32).contiguous().to(device),
+        weights=(norm * left[:, :components] * singular[:components]).to(torch.float32).contiguous().to(device),
         log_variance=variance.log().to(device),
         scale=variance[:, ::STRIDE].rsqrt().to(torch.float32).to(device),
     )

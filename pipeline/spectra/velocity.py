@@ -10,6 +10,7 @@ from the noise of the native pixels. This module knows arrays and templates; no 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,12 +21,9 @@ from numpy.typing import NDArray
 from twinlines.pipeline.arms import STEP_KMS, arm, doppler_factor, velocity_of_shift
 from twinlines.pipeline.schema import Quality
 from twinlines.pipeline.spectra.templates import STRIDE, ArmTemplates, Templates, VelocityConfig
+from twinlines.pipeline.spectra.tiles import filled, tiles
 
-__all__ = ["Templates", "Velocity", "VelocityConfig", "measure"]
-
-TILE = 64
-"""Spectra that are computed together; a shorter batch is padded, so that every operation always has the same shape and
-a spectrum's result does not depend on its companions."""
+__all__ = ["Correlation", "Templates", "Velocity", "VelocityConfig", "correlate", "measure"]
 
 NEWTON_STEPS = 4
 """Newton steps from the best shift tried to the correlation's maximum; the last moves a clear peak by < 1e-6 px."""
@@ -45,6 +43,18 @@ class Velocity:
     """(spectrum,) maximum of the correlation; kept where the peak is refused."""
     quality: NDArray[np.uint16]
     """(spectrum,) :class:`~twinlines.pipeline.schema.Quality` bits: GOOD or NO_VELOCITY."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Cross-correlation functions of a batch of spectra of one arm, each with its best template."""
+
+    velocity: NDArray[np.float64]
+    """(shift,) velocities tried, km/s, ascending: one for each pixel of the grid by which the template is shifted."""
+    coefficient: NDArray[np.float32]
+    """(spectrum, shift) Pearson's coefficient; NaN where too little of the spectrum is usable."""
+    labels: NDArray[np.float64]
+    """(spectrum, 5) the template's Teff in K, logg, [Fe/H], [alpha/Fe] and vsini in km/s; NaN likewise."""
 
 
 class _Gridded(NamedTuple):
@@ -196,28 +206,52 @@ def _error(
     return (native * sigma).square().sum(1).sqrt() / -peak.curvature
 
 
-def _measure_tile(
+class _Tile(NamedTuple):
+    """A tile of spectra, ready for correlation."""
+
+    gridded: _Gridded
+    transform: torch.Tensor  # (spectrum, frequency) complex128, low frequencies only
+    sigma: torch.Tensor  # (spectrum, native pixel), zero where a pixel is not used
+
+
+def _prepare(
     prepared: ArmTemplates,
     config: VelocityConfig,
     wavelength: torch.Tensor,
     flux: torch.Tensor,
     sigma: torch.Tensor,
     bad: torch.Tensor,
-) -> tuple[torch.Tensor, ...]:
-    """Shift and its error in pixels, best template, correlation, and whether there is a velocity; one full tile."""
+) -> _Tile:
     lowest, highest = config.valid_flux
     good = ~bad & torch.isfinite(sigma) & torch.isfinite(wavelength) & (flux > lowest) & (flux < highest)
     gridded = _to_grid(prepared, torch.nan_to_num(wavelength), flux, good, config.minimum_pixels)
     after = prepared.size - prepared.pad - prepared.arm.n_pixels
     transform = torch.fft.rfft(torch.nn.functional.pad(gridded.flux, (prepared.pad, after)))
     transform = transform[:, : prepared.transform.shape[1]].contiguous()
-    template, lag = _search(prepared, transform, config.rotation_gain)
-    peak = _climb(prepared, transform, template, lag)
-    ccfmax = torch.where(gridded.usable, peak.height / gridded.flux.square().sum(1).sqrt(), torch.nan)
-    error = _error(prepared, gridded, torch.where(good, sigma, 0.0), template, peak)
-    found = (lag.abs() < prepared.lags) & (ccfmax >= config.minimum_peak) & (peak.curvature < 0)
-    found &= torch.isfinite(peak.shift) & torch.isfinite(error)
-    return peak.shift, error, template, ccfmax, found
+    return _Tile(gridded, transform, torch.where(good, sigma, 0.0))
+
+
+def _measure_tile(prepared: ArmTemplates, config: VelocityConfig, tile: _Tile) -> tuple[torch.Tensor, ...]:
+    """Shift and its error in pixels, best template, correlation, and whether there is a velocity; one full tile."""
+    template, lag = _search(prepared, tile.transform, config.rotation_gain)
+    peak = _climb(prepared, tile.transform, template, lag)
+    norm = tile.gridded.flux.square().sum(1).sqrt()
+    ccfmax = torch.where(tile.gridded.usable, peak.height / norm, torch.nan)
+    error = _error(prepared, tile.gridded, tile.sigma, template, peak)
+    significant = (lag.abs() < prepared.lags) & (ccfmax >= config.minimum_peak) & (peak.curvature < 0)
+    significant &= torch.isfinite(peak.shift) & torch.isfinite(error)
+    return peak.shift, error, template, ccfmax, significant
+
+
+def _correlate_tile(prepared: ArmTemplates, config: VelocityConfig, tile: _Tile) -> tuple[torch.Tensor, ...]:
+    """Pearson's coefficient with the best template at every shift, and that template; one full tile."""
+    template, _ = _search(prepared, tile.transform, config.rotation_gain)
+    product = torch.fft.irfft(tile.transform * prepared.transform[template].conj(), n=prepared.size)
+    product = torch.cat([product[:, -prepared.lags :], product[:, : prepared.lags + 1]], 1)
+    norm = tile.gridded.flux.square().sum(1, keepdim=True).sqrt()
+    coefficient = product * torch.exp(-0.5 * prepared.log_variance[template]) / norm
+    usable = tile.gridded.usable
+    return torch.where(usable[:, None], coefficient, torch.nan), torch.where(usable, template, -1)
 
 
 def measure(
@@ -261,7 +295,63 @@ def measure(
     ValueError
         If the shapes do not fit, or there is no such arm.
     """
+    rows = len(wavelength)
+    shift, error, ccfmax = (np.full(rows, np.nan) for _ in range(3))
+    template, significant = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=bool)
     prepared = templates.arms[arm(name).name]
+    for some, tile in _tiles(prepared, templates.config, wavelength, normalised, sigma, bad):
+        outputs = _measure_tile(prepared, templates.config, tile)
+        for column, values in zip((shift, error, template, ccfmax, significant), outputs, strict=True):
+            column[some] = values[: some.stop - some.start].cpu().numpy()
+
+    velocity = velocity_of_shift(shift)
+    # dv/ds of v = c (10^(step s) - 1)
+    error = error * STEP_KMS * doppler_factor(velocity)
+    significant &= np.abs(velocity) <= templates.config.limit
+    return Velocity(
+        velocity=np.where(significant, velocity, np.nan),
+        error=np.where(significant, error, np.nan),
+        teff=np.where(significant, prepared.labels[template, 0], np.nan),
+        ccfmax=ccfmax,
+        quality=np.where(significant, Quality.GOOD, Quality.NO_VELOCITY).astype(np.uint16),
+    )
+
+
+def correlate(
+    name: str,
+    wavelength: torch.Tensor,
+    normalised: torch.Tensor,
+    sigma: torch.Tensor,
+    templates: Templates,
+    bad: torch.Tensor | None = None,
+) -> Correlation:
+    """Correlate each spectrum of one arm with its best template, at every shift that :func:`measure` tries.
+
+    Parameters, and errors, are those of :func:`measure`.
+    """
+    prepared = templates.arms[arm(name).name]
+    coefficient = np.full((len(wavelength), 2 * prepared.lags + 1), np.nan, dtype=np.float32)
+    template = np.full(len(wavelength), -1)
+    for some, tile in _tiles(prepared, templates.config, wavelength, normalised, sigma, bad):
+        outputs = _correlate_tile(prepared, templates.config, tile)
+        for column, values in zip((coefficient, template), outputs, strict=True):
+            column[some] = values[: some.stop - some.start].cpu().numpy()
+    return Correlation(
+        velocity=velocity_of_shift(np.arange(-prepared.lags, prepared.lags + 1.0)),
+        coefficient=coefficient,
+        labels=np.where((template >= 0)[:, None], prepared.labels[template], np.nan),
+    )
+
+
+def _tiles(
+    prepared: ArmTemplates,
+    config: VelocityConfig,
+    wavelength: torch.Tensor,
+    normalised: torch.Tensor,
+    sigma: torch.Tensor,
+    bad: torch.Tensor | None,
+) -> Iterator[tuple[slice, _Tile]]:
+    """Spectra in full tiles, with the rows that each stands for."""
     if wavelength.ndim != 2 or wavelength.shape[1] < 2:
         raise ValueError(
             f"wavelength has shape {tuple(wavelength.shape)}; expected (spectrum, pixel), 2 pixels or more"
@@ -270,39 +360,7 @@ def measure(
     for what, array in (("normalised", normalised), ("sigma", sigma), ("bad", bad)):
         if array.shape != wavelength.shape:
             raise ValueError(f"{what} has shape {tuple(array.shape)}, wavelength has {tuple(wavelength.shape)}")
-    device = prepared.transform.device
-    rows = wavelength.shape[0]
-    shift, error, ccfmax = (np.full(rows, np.nan) for _ in range(3))
-    template, found = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=bool)
-    for start in range(0, rows, TILE):
-        tile = slice(start, min(start + TILE, rows))
-        inputs = [
-            _fill(array[tile].to(device, dtype))
-            for array, dtype in (
-                (wavelength, torch.float64),
-                (normalised, torch.float64),
-                (sigma, torch.float64),
-                (bad, torch.bool),
-            )
-        ]
-        outputs = _measure_tile(prepared, templates.config, *inputs)
-        for column, values in zip((shift, error, template, ccfmax, found), outputs, strict=True):
-            column[tile] = values[: tile.stop - tile.start].cpu().numpy()
-
-    velocity = velocity_of_shift(shift)
-    # dv/ds of v = c (10^(step s) - 1)
-    error = error * STEP_KMS * doppler_factor(velocity)
-    found &= np.abs(velocity) <= templates.config.limit
-    return Velocity(
-        velocity=np.where(found, velocity, np.nan),
-        error=np.where(found, error, np.nan),
-        teff=np.where(found, prepared.labels[template, 0], np.nan),
-        ccfmax=ccfmax,
-        quality=np.where(found, Quality.GOOD, Quality.NO_VELOCITY).astype(np.uint16),
-    )
-
-
-def _fill(tile: torch.Tensor) -> torch.Tensor:
-    """Pad a tile to its full height with its first row."""
-    missing = TILE - len(tile)
-    return torch.cat([tile, tile[:1].expand(missing, -1)]) if missing else tile.contiguous()
+    kinds = (wavelength, torch.float64), (normalised, torch.float64), (sigma, torch.float64), (bad, torch.bool)
+    for tile in tiles(len(wavelength)):
+        columns = [filled(array[tile].to(prepared.transform.device, dtype)) for array, dtype in kinds]
+        yield tile, _prepare(prepared, config, *columns)

@@ -127,12 +127,12 @@ def _read(
     errors: list[str] = []
     for done, path in enumerate(paths):
         progress("track files", done, len(paths))
-        for one in mist_files.read(path):
-            if isinstance(one, TrackFileError):
-                errors.append(str(one))
-            elif one.mass <= maximum_mass:
+        for track in mist_files.read(path):
+            if isinstance(track, TrackFileError):
+                errors.append(str(track))
+            elif track.mass <= maximum_mass:
                 # A copy, so that what is cut off does not stay in memory.
-                tracks.append(replace(one, table=one.table[:last_eep].copy()))
+                tracks.append(replace(track, table=track.table[:last_eep].copy()))
     progress("track files", len(paths), len(paths))
     return tracks, errors
 
@@ -144,10 +144,10 @@ def _star(track: TrackFile) -> tuple[float, float, float]:
 
 def _refuse_duplicates(tracks: Sequence[TrackFile]) -> None:
     twins = [
-        f"{one.source} and {two.source}: both {one.mass:g} Msun, [Fe/H] {one.feh:g}, [alpha/Fe] {one.alpha:g} "
-        f"(v/v_crit {one.rotation:g} and {two.rotation:g})"
-        for one, two in itertools.pairwise(tracks)
-        if _star(one) == _star(two)
+        f"{first.source} and {second.source}: both {first.mass:g} Msun, [Fe/H] {first.feh:g}, "
+        f"[alpha/Fe] {first.alpha:g} (v/v_crit {first.rotation:g} and {second.rotation:g})"
+        for first, second in itertools.pairwise(tracks)
+        if _star(first) == _star(second)
     ]
     if twins:
         raise TrackFileError(

@@ -136,6 +136,15 @@ class Tracks:
         status = path.stat()
         return _load(path.resolve(), status.st_mtime_ns, status.st_size)
 
+    def __repr__(self) -> str:
+        compositions = np.unique(np.stack([self.feh, self.alpha]), axis=1).shape[1]
+        return (
+            f"<Tracks: {self.mass.size} tracks, {self.mass.min():g} to {self.mass.max():g} Msun, "
+            f"EEP {self.eep[0]:g} to {self.eep[-1]:g}\n"
+            f" {compositions} compositions, [Fe/H] {self.feh.min():g} to {self.feh.max():g}, "
+            f"[alpha/Fe] {self.alpha.min():g} to {self.alpha.max():g}; digest {self.digest[:12]}>"
+        )
+
     def label(self, track: int) -> str:
         """Mass and composition of a track, for people."""
         alpha = f", [alpha/Fe] {self.alpha[track]:g}" if self.alpha[track] else ""

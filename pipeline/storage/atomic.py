@@ -11,7 +11,7 @@ __all__ = ["naming", "sync_folder", "write_bytes", "write_json"]
 
 
 def write_json(path: Path, obj: object) -> None:
-    """Write ``obj`` as JSON (keys in their order, indented, UTF-8) with :func:`write_bytes`.
+    """Write ``obj`` as JSON (keys in their order, indented, UTF-8) with :func:`~twinlines.models.atomic.write_bytes`.
 
     Raises
     ------

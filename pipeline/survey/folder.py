@@ -76,7 +76,10 @@ class Survey:
     def __repr__(self) -> str:
         if not self.path.is_dir():
             return f"<Survey {self.path}: no such folder>"
-        known = [f"{release.name} ({release.rows} exposures)" for release in self.releases]
+        try:
+            known = [f"{release.name} ({release.rows} exposures)" for release in self.releases]
+        except SurveyError as error:  # whoever looks at it wants to see what is wrong, not a traceback
+            return f"<Survey {self.path}: {error}>"
         return (
             f"<Survey {self.path}: {len(known)} releases{': ' if known else ''}{', '.join(known)}\n"
             f" {len(self.runs)} runs, {len(self.catalogs)} catalogs; current: "

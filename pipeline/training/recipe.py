@@ -205,7 +205,7 @@ def _first_kept(source: Source, wanted: int, tracks: Tracks, library: Library, t
 
 
 def splits(start: int, stop: int, seed: int) -> NDArray[np.int8]:
-    """Split of the pairs from ``start`` to ``stop``: codes of :data:`twinlines.pipeline.schema.SPLITS`.
+    """Split of the pairs from ``start`` to ``stop``: codes of :data:`twinlines.models.vocabulary.SPLITS`.
 
     Of every :data:`PERIOD` pairs, 20 are for the test and 17 for validation, in an order that depends on the seed and
     the period alone: the paper's proportions, exactly, and a pair's split does not change when the set grows.

@@ -71,7 +71,8 @@ class Shard:
         return f"pairs {self.start} to {self.stop}"
 
 
-def _shards(selection: Selection, digest: str, rows: int) -> list[Shard]:
+def shards_of(selection: Selection, digest: str, rows: int) -> list[Shard]:
+    """Cut the pairs of a set with this digest into shards of so many rows."""
     shards = []
     for start in range(0, len(selection.number), rows):
         part = slice(start, start + rows)
@@ -176,7 +177,7 @@ def synthesize(
         markers, store = Markers(folder), folder / STORE
         markers.start({"digest": digest, "shard_rows": shard_rows, "provenance": training_set.provenance()})
         selection = select(training_set, progress)
-        shards = _shards(selection, digest, shard_rows)
+        shards = shards_of(selection, digest, shard_rows)
         missing = [one for one in shards if not _is_done(markers, schema, one)]
         _require_space(folder, sum(len(one.number) for one in missing))
         _template(store, schema, training_set, selection)
@@ -318,14 +319,14 @@ def write_pairs(shard: Shard, training_set: TrainingSet, digest: str, schema: Sc
             "the same version of twinlines, and put the same tracks and library, where it runs"
         )
     markers, store = Markers(Path(folder)), Path(folder) / STORE
-    stores.write_shard(store, schema, shard.start, schema.dataset(_columns(shard, training_set), len(shard.number)))
+    stores.write_shard(store, schema, shard.start, schema.dataset(columns_of(shard, training_set), len(shard.number)))
     files = stores.shard_files(store, schema, shard.start)
     stores.sync(files)
     markers.mark(shard.key, len(shard.number), fingerprint(files), **shard.about)
     return len(shard.number)
 
 
-def _columns(shard: Shard, training_set: TrainingSet) -> dict[str, NDArray[Any]]:
+def columns_of(shard: Shard, training_set: TrainingSet) -> dict[str, NDArray[Any]]:
     """Synthesise the pairs of a shard, population by population."""
     tracks, library = Tracks.load(training_set.tracks), Library.load(training_set.library)
     columns: dict[str, NDArray[Any]] = {"split": splits(shard.start, shard.stop, training_set.seed)}

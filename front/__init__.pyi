@@ -1,0 +1,30 @@
+from twinlines import plot as plot
+from twinlines._loading import load_ensemble as load_ensemble
+from twinlines._loading import load_library as load_library
+from twinlines._loading import load_tracks as load_tracks
+from twinlines._version import __version__ as __version__
+from twinlines.pipeline.catalog.catalog import open as open_catalog
+from twinlines.pipeline.lamost.dataset import read_lamost as read_lamost
+from twinlines.pipeline.mock.release import make_release as mock_release
+from twinlines.pipeline.spectra.judging import ccf as ccf
+from twinlines.pipeline.spectra.judging import judge as judge
+from twinlines.pipeline.spectra.judging import judge_arrays as judge_arrays
+from twinlines.pipeline.spectra.quality import explain as explain
+from twinlines.pipeline.training.sample import synthesize as synthesize
+
+# Names that are others here are re-exported only if they are listed.
+__all__ = [
+    "__version__",
+    "ccf",
+    "explain",
+    "judge",
+    "judge_arrays",
+    "load_ensemble",
+    "load_library",
+    "load_tracks",
+    "mock_release",
+    "open_catalog",
+    "plot",
+    "read_lamost",
+    "synthesize",
+]

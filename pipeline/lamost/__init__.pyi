@@ -1,0 +1,11 @@
+from twinlines.pipeline.lamost.exposures import ArmExposure as ArmExposure
+from twinlines.pipeline.lamost.exposures import Exposure as Exposure
+from twinlines.pipeline.lamost.exposures import LamostError as LamostError
+from twinlines.pipeline.lamost.exposures import MrsFile as MrsFile
+from twinlines.pipeline.lamost.exposures import Reason as Reason
+from twinlines.pipeline.lamost.exposures import file_name as file_name
+from twinlines.pipeline.lamost.exposures import mid_exposure_bjd as mid_exposure_bjd
+from twinlines.pipeline.lamost.exposures import mid_exposure_utc as mid_exposure_utc
+from twinlines.pipeline.lamost.reader import fold_mask as fold_mask
+from twinlines.pipeline.lamost.reader import read as read
+from twinlines.pipeline.lamost.writer import write as write

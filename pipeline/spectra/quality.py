@@ -1,0 +1,73 @@
+"""Quality bits in words."""
+
+from __future__ import annotations
+
+from typing import overload
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from twinlines.pipeline.schema import MAXIMUM_BAD_PIXELS, MINIMUM_SNR, Quality
+
+_WORDS = {
+    Quality.NO_ARM: "no spectrum of this arm",
+    Quality.LOW_SNR: f"S/N of {MINIMUM_SNR:g} or less",
+    Quality.BAD_PIXELS: f"{MAXIMUM_BAD_PIXELS} or more bad pixels",
+    Quality.DESPIKE_FAILED: "too many spikes to repair",
+    Quality.NO_CONTINUUM: "no continuum",
+    Quality.NO_VELOCITY: "no velocity",
+    Quality.OFF_GRID: "does not cover the arm's wavelengths at rest",
+}
+
+
+@overload
+def explain(quality: int) -> str: ...
+@overload
+def explain(quality: NDArray[np.integer]) -> NDArray[np.str_]: ...
+@overload
+def explain(quality: xr.DataArray) -> xr.DataArray: ...
+
+
+def explain(quality: int | NDArray[np.integer] | xr.DataArray) -> str | NDArray[np.str_] | xr.DataArray:
+    """Say in words what quality bits mean.
+
+    Parameters
+    ----------
+    quality
+        Bits of :class:`twinlines.pipeline.schema.Quality`: a number, an array, or a column such as ``quality_B``.
+
+    Returns
+    -------
+    str, array or DataArray
+        "good", or what is the matter, several things joined by "; ". Of the shape of ``quality``.
+
+    Raises
+    ------
+    ValueError
+        If there is a bit that has no meaning.
+
+    Examples
+    --------
+    >>> import twinlines as tw
+    >>> tw.explain(34)
+    'S/N of 5 or less; no velocity'
+    """
+    if isinstance(quality, xr.DataArray):
+        words = xr.DataArray(explain(quality.values), quality.coords, quality.dims, quality.name)
+        return words.assign_attrs(long_name=quality.attrs.get("long_name", "Quality"))
+    values = np.asarray(quality)
+    codes, places = np.unique(values, return_inverse=True)
+    words_of = np.array([_explain(int(code)) for code in codes], dtype=np.str_)
+    if not isinstance(quality, np.ndarray):
+        return str(words_of[0])
+    return words_of[places.reshape(values.shape)] if values.size else np.empty(values.shape, dtype=np.str_)
+
+
+def _explain(code: int) -> str:
+    unknown = code & ~sum(_WORDS)
+    if code < 0 or unknown:
+        raise ValueError(
+            f"{code} has bits without a meaning; a quality is a sum of some of {[int(bit) for bit in _WORDS]}"
+        )
+    return "; ".join(words for bit, words in _WORDS.items() if code & bit) or "good"
