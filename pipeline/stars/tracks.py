@@ -140,7 +140,8 @@ class Tracks:
         compositions = np.unique(np.stack([self.feh, self.alpha]), axis=1).shape[1]
         return (
             f"<Tracks: {self.mass.size} tracks, {self.mass.min():g} to {self.mass.max():g} Msun, "
-            f"EEP {self.eep[0]:g} to {self.eep[-1]:g}\n {compositions} compositions, [Fe/H] {self.feh.min():g} to {self.feh.max():g}, "
+            f"EEP {self.eep[0]:g} to {self.eep[-1]:g}\n"
+            f" {compositions} compositions, [Fe/H] {self.feh.min():g} to {self.feh.max():g}, "
             f"[alpha/Fe] {self.alpha.min():g} to {self.alpha.max():g}; digest {self.digest[:12]}>"
         )
 
