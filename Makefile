@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SITE := .build/site
 
-.PHONY: demo test slow check bench clean
+.PHONY: demo test slow check docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/twinlines demo --out demo
@@ -23,7 +23,12 @@ check: $(STAMP)
 	rm -rf $(SITE) build
 	$(BIN)/pip install --quiet --no-deps --target $(SITE) .
 	rm -rf build
-	MYPYPATH=$(SITE) $(BIN)/mypy -p twinlines.pipeline -p twinlines.models -p twinlines.cluster
+	MYPYPATH=$(SITE) $(BIN)/mypy -p twinlines
+
+# Pages and the reference, from docstrings; a warning is an error. Start at .build/docs/docs/index.html.
+docs: $(STAMP)
+	rm -rf docs/api .build/docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning -c docs . .build/docs
 
 bench: $(STAMP)
 	@for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
@@ -32,8 +37,8 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Twinlines needs Python 3.11 or newer; say which: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable ".[test]"
+	$(BIN)/pip install --quiet --editable ".[test,docs]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) .build build demo *.egg-info
+	rm -rf $(VENV) .build build demo docs/api *.egg-info

@@ -28,7 +28,7 @@ from twinlines.cluster.profiles import Local
 from twinlines.models import checkpoint
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.evaluation import PAPER_FPR, judge, rate, tpr_at
-from twinlines.models.folded import FoldedNetwork
+from twinlines.models.inference_member import InferenceMember
 from twinlines.models.network import PRESETS, NetworkConfig
 from twinlines.models.pairs import load_pairs
 from twinlines.models.training import TrainingConfig, train_member
@@ -97,7 +97,7 @@ def measure(options: argparse.Namespace, out: Path) -> None:
         metrics = train_member(
             pairs, config, out / name, progress=lambda epoch, name=name: print(name, epoch, flush=True)
         )  # type: ignore[misc]
-        networks[name] = FoldedNetwork(checkpoint.load(out / name / "B_p16_m1.safetensors")[0], "float32", "cpu")
+        networks[name] = InferenceMember(checkpoint.load(out / name / "B_p16_m1.safetensors")[0], "float32", "cpu")
         value[name] = {
             "mflop": networks[name].operations / 1e6,
             "megabytes": (out / name / "B_p16_m1.safetensors").stat().st_size / 1e6,

@@ -21,11 +21,11 @@ from twinlines.models import training
 from twinlines.models.batches import Batch
 from twinlines.models.network import NetworkConfig
 from twinlines.models.training import TrainingConfig
-from twinlines.models.trainingstate import Run
+from twinlines.models.trainingstate import TrainingRun
 from twinlines.pipeline.arms import BLUE
 
 
-def literal(run: Run, config: TrainingConfig, batch: Batch) -> None:
+def literal(run: TrainingRun, config: TrainingConfig, batch: Batch) -> None:
     """One step as one would write it: modules, autograd, the loss of equation 7."""
     logits = run.network(config.augmentation(batch.flux, batch.snr).flatten(0, 1))
     loss = training.penalised_cross_entropy(logits, batch.label.flatten(), config.penalty)

@@ -78,19 +78,53 @@ def versions() -> dict[str, str]:
             found[package] = version(package).partition("+")[0]
         except PackageNotFoundError:
             found[package] = "missing"
-    found["twinlines' code"] = _code()
+    found["twinlines' code"] = code_digest(_folders())
     return found
 
 
-def _code() -> str:
-    """Digest of the code: two checkouts of one version differ."""
+HOUSES = ("twinlines", "twinlines.cluster", "twinlines.models", "twinlines.pipeline")
+"""The packages that Twinlines is made of: an editable install has each in a folder that lies outside its parent's."""
+
+
+def code_digest(folders: Mapping[str, Path]) -> str:
+    """Digest of all modules below ``folders``, at any depth.
+
+    Equal code has an equal digest, however it is installed: a module goes in by its name and its bytes, and what else
+    lies beside it does not.
+
+    Parameters
+    ----------
+    folders : mapping of str to Path
+        The folder of each package, by the package's name. One may lie within another.
+
+    Returns
+    -------
+    str
+        12 hexadecimal digits.
+    """
+    # By name: a module of a package that lies within another is there once.
+    modules = {name: path for package, folder in folders.items() for name, path in _modules(package, folder)}
     digest = hashlib.sha256()
-    for package in ("cluster", "models", "pipeline"):
-        spec = find_spec(f"twinlines.{package}")
-        for folder in (spec and spec.submodule_search_locations) or ():
-            for path in sorted(Path(folder).glob("*.py")):
-                digest.update(path.name.encode() + path.read_bytes())
+    for name, path in sorted(modules.items()):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:12]
+
+
+def _modules(package: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Modules of a package and of those within it, by name; folders without an ``__init__.py`` are no packages."""
+    for path in folder.iterdir():
+        if path.suffix == ".py":
+            yield f"{package}.{path.stem}", path
+        elif (path / "__init__.py").is_file():
+            yield from _modules(f"{package}.{path.name}", path)
+
+
+def _folders() -> dict[str, Path]:
+    """The folders of this process's :data:`HOUSES`."""
+    specs = {house: find_spec(house) for house in HOUSES}
+    return {
+        house: Path(folder) for house, spec in specs.items() if spec for folder in spec.submodule_search_locations or ()
+    }
 
 
 def describe(probe: Probe | None = None) -> Report:

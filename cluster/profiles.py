@@ -37,8 +37,8 @@ class Configured:
     """Dask's configuration while this cluster is in use, over its files and variables; dotted keys."""
 
     def __str__(self) -> str:
-        given = [(one, getattr(self, one.name)) for one in fields(self) if one.name != "dask"]
-        options = [f"{one.name}={value}" for one, value in given if value != one.default]
+        values = [(item, getattr(self, item.name)) for item in fields(self) if item.name != "dask"]
+        options = [f"{item.name}={value}" for item, value in values if value != item.default]
         return self.name + (":" + ",".join(options) if options else "")
 
     def _at_least(self, least: int, *names: str) -> None:

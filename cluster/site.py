@@ -1,27 +1,26 @@
 """Reads a profile as it is typed, ``slurm:jobs=4``, or from the one YAML file that describes a site.
 
-Keys are the fields of :mod:`twinlines.cluster.profiles`; ``-`` and ``_`` are the same. A key that does not exist is an
-error with the nearest that does: a misspelt limit must not pass for a default.
+Keys are the fields of :mod:`twinlines.cluster.profiles`; ``-`` and ``_`` are the same.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, replace
-from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import dask
 import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
-from twinlines.cluster import jobqueue
+from twinlines.cluster import jobqueue, settings
 from twinlines.cluster.errors import ProfileError
 from twinlines.cluster.profiles import KINDS, Address, Here, Profile, SchedulerFile
+from twinlines.cluster.settings import Reader, Unfit, did_you_mean
 
 AVAILABLE = ("local", "cuda", "slurm", "ssh", "tcp://HOST:PORT", "tls://HOST:PORT", "SCHEDULER.json", "SITE.yaml")
 """What a user may type for a cluster."""
@@ -89,99 +88,75 @@ def read(path: Path) -> Profile:
     options = {str(key): value for key, value in content.items()}
     name = options.pop("profile", None)
     if name not in KINDS:
-        raise ProfileError(f"{path}: profile is {name!r}; it is one of {', '.join(KINDS)}{_guess(str(name), KINDS)}")
+        raise ProfileError(f"{path}: profile is {name!r}; it is one of {', '.join(KINDS)}{did_you_mean(name, KINDS)}")
     return _build(str(name), options, f"{path}:", path.parent)
 
 
 def _build(name: str, options: Mapping[str, object], where: str, base: Path) -> Profile:
     kind = KINDS[name]
-    known = {one.name: one for one in fields(kind)}
-    # A path that nobody gave is relative to its own place, "~" included.
-    values: dict[str, Any] = {
-        one.name: _path(str(one.default), Path.cwd()) for one in known.values() if isinstance(one.default, Path)
-    }
-    for key, value in options.items():
-        field = key.replace("-", "_")
-        if field not in known:
-            there = sorted(known)
-            raise ProfileError(
-                f"{where} no option is called {key!r}{_guess(field, there)}; the options are {', '.join(there)}"
-            )
-        if value is None:  # a YAML key without a value
-            continue
-        kinds = str(known[field].type).removesuffix(" | None")
-        try:
-            values[field] = _READERS[kinds](value, base)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ProfileError(f"{where} {field} is {value!r}; {error.args[0]}") from None
+    written = {key.replace("-", "_"): value for key, value in options.items()}
+    readers = settings.readers_of(kind, {**_READERS, "Path": partial(_path, base=base)})
+    values = settings.read_table(written, readers, where, ProfileError)
+    for item in fields(kind):
+        if isinstance(item.default, Path):  # relative to its own place, not to the site's
+            values.setdefault(item.name, _path(str(item.default), where, base=Path.cwd()))
     try:
         return kind(**values)
     except ProfileError as error:
         raise ProfileError(f"{where} {error}") from None
 
 
-def _guess(word: str, known: Mapping[str, object] | list[str]) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def _integer(value: object, _: Path) -> int:
+def _integer(value: object, _: str) -> int:
     if isinstance(value, int | str) and not isinstance(value, bool):
         with suppress(ValueError):
             return int(value)
-    raise ValueError("give a whole number")
+    raise Unfit("give a whole number")
 
 
-def _boolean(value: object, _: Path) -> bool:
+def _boolean(value: object, _: str) -> bool:
     words = {"true": True, "yes": True, "false": False, "no": False}
     word = str(value).lower()
     if word not in words:
-        raise ValueError("give true or false")
+        raise Unfit("give true or false")
     return words[word]
 
 
-def _text(value: object, _: Path) -> str:
-    if not isinstance(value, str):
-        raise ValueError("give text; put it in quotes")  # noqa: TRY004 (an error of the file, not of the code)
-    return value
-
-
-def _texts(value: object, base: Path) -> tuple[str, ...]:
+def _texts(value: object, where: str) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list):
-        raise ValueError("give a list")  # noqa: TRY004
-    return tuple(_text(one, base) for one in value)
+        raise Unfit("give a list")
+    return tuple(settings.text(item, where) for item in value)
 
 
-def _size(value: object, _: Path) -> int:
+def _size(value: object, _: str) -> int:
     try:
         return int(parse_bytes(str(value)))
     except ValueError:
-        raise ValueError("give a size such as 4GiB") from None
+        raise Unfit("give a size such as 4GiB") from None
 
 
-def _duration(value: object, _: Path) -> float:
+def _duration(value: object, _: str) -> float:
     try:
         return float(parse_timedelta(str(value)))
     except (ValueError, KeyError, TypeError):
-        raise ValueError("give a time such as '10 minutes'") from None
+        raise Unfit("give a time such as '10 minutes'") from None
 
 
-def _walltime(value: object, _: Path) -> str:
+def _walltime(value: object, _: str) -> str:
     if not isinstance(value, str):
         # YAML 1.1 reads 4:00:00 as 14400, which SLURM would take for minutes.
-        raise ValueError("put the walltime in quotes, as in walltime: '4:00:00'")  # noqa: TRY004
+        raise Unfit("put the walltime in quotes, as in walltime: '4:00:00'")
     return value
 
 
-def _path(value: object, base: Path) -> Path:
-    return base.absolute() / Path(os.path.expandvars(_text(value, base))).expanduser()
+def _path(value: object, where: str, *, base: Path) -> Path:
+    return base.absolute() / Path(os.path.expandvars(settings.text(value, where))).expanduser()
 
 
-def _configuration(value: object, _: Path) -> Mapping[str, object]:
+def _configuration(value: object, _: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
-        raise ValueError("give keys of dask's configuration")  # noqa: TRY004
+        raise Unfit("give keys of dask's configuration")
     flat = dict(_flatten(value))
     # Their defaults are known once they are imported.
     importlib.import_module("distributed")
@@ -191,7 +166,7 @@ def _configuration(value: object, _: Path) -> Mapping[str, object]:
     for key in flat:
         known = dask.config.get(key, default=MISSING) is not MISSING
         if not known and not key.startswith(_OPEN_SECTIONS):
-            raise ValueError(f"dask has no configuration {key!r}{_guess(key, there)}")
+            raise Unfit(f"dask has no configuration {key!r}{did_you_mean(key, there)}")
     return flat
 
 
@@ -203,15 +178,14 @@ def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[s
             yield f"{prefix}{key}", value
 
 
-_READERS: Mapping[str, Callable[[object, Path], object]] = {
+_READERS: Mapping[str, Reader] = {
     "int": _integer,
     "bool": _boolean,
-    "str": _text,
+    "str": settings.text,
     "tuple[str, ...]": _texts,
     "Size": _size,
     "Duration": _duration,
     "Walltime": _walltime,
-    "Path": _path,
     "Mapping[str, object]": _configuration,
 }
-"""How a value is read, by the annotation of its field."""
+"""How a value is read, by the annotation of its field; a path is read with the folder that it is relative to."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
+from twinlines.models import atomic
 from twinlines.models.network import ARCHITECTURE, Network, NetworkConfig
 
 SCHEMA_VERSION = 1
@@ -78,16 +78,6 @@ def stem(arm: str, penalty: int, member: int) -> str:
     return f"{arm}_p{penalty}_m{member}"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that a reader, or a crash, finds the old file or the new one, whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
 def pack(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
     """Tensors and a JSON header as the content of a safetensors file; equal input gives equal bytes."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -134,7 +124,7 @@ def save(path: Path, network: Network, header: Header) -> None:
         name: tensor.half() if tensor.ndim > 1 and tensor.is_floating_point() else tensor
         for name, tensor in network.state_dict().items()
     }
-    write_atomically(Path(path), pack(rounded, content))
+    atomic.write_bytes(Path(path), pack(rounded, content))
 
 
 def load(path: Path) -> tuple[Network, Header]:
@@ -163,11 +153,11 @@ def load(path: Path) -> tuple[Network, Header]:
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its header does not describe a network ({error})") from error
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
+    stored = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(expected.keys() | stored.keys()):
+        if expected.get(name) != stored.get(name):
             raise CheckpointError(
-                f"{path}: tensor {name} has shape {found.get(name, 'missing')}; its header asks for "
+                f"{path}: tensor {name} has shape {stored.get(name, 'missing')}; its header asks for "
                 f"{expected.get(name, 'no such tensor')}"
             )
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):

@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 from twinlines.models import checkpoint
 from twinlines.models.checkpoint import CheckpointError
-from twinlines.models.folded import FoldedNetwork
+from twinlines.models.inference_member import InferenceMember
 from twinlines.models.precision import PrecisionName, missing, resolve
 from twinlines.models.tile import DeviceTile, HostTile
-
-PERCENTILES = (0, 16, 50, 84, 100)
-"""Percentiles of the values that the paper keeps (section 4.1)."""
+from twinlines.models.vocabulary import PERCENTILES, SURVEY_STREAMS
 
 
 class EnsembleError(ValueError):
@@ -36,7 +34,7 @@ class EnsembleError(ValueError):
 class Ensemble:
     """The members of all arms and penalties, ready to judge spectra."""
 
-    members: dict[str, dict[int, tuple[FoldedNetwork, ...]]]
+    members: dict[str, dict[int, tuple[InferenceMember, ...]]]
     """Members by arm and penalty, in the order of their numbers."""
     pixels: dict[str, int]
     """Pixels of a spectrum, by arm."""
@@ -84,7 +82,7 @@ class Ensemble:
             raise EnsembleError(wrong)
         folder = Path(folder)
         used = resolve(precision, device, emulate=emulate)
-        found: dict[str, dict[int, dict[int, FoldedNetwork]]] = {}
+        loaded: dict[str, dict[int, dict[int, InferenceMember]]] = {}
         pixels: dict[str, int] = {}
         for path in checkpoint.members(folder):
             network, header = checkpoint.load(path)
@@ -95,14 +93,14 @@ class Ensemble:
                 raise CheckpointError(
                     f"{path} takes {network.config.n_pixels} pixels, other members of arm {header.arm} take {wanted}"
                 )
-            group = found.setdefault(header.arm, {}).setdefault(header.penalty, {})
-            group[header.member] = FoldedNetwork(network, used, device)
-        lacking = [arm for arm in arms if arm not in found]
+            group = loaded.setdefault(header.arm, {}).setdefault(header.penalty, {})
+            group[header.member] = InferenceMember(network, used, device)
+        lacking = [arm for arm in arms if arm not in loaded]
         if lacking:
-            raise CheckpointError(f"{folder} has no member for arm {', '.join(lacking)}; it has {sorted(found)}")
+            raise CheckpointError(f"{folder} has no member for arm {', '.join(lacking)}; it has {sorted(loaded)}")
         members = {
             arm: {penalty: tuple(group[m] for m in sorted(group)) for penalty, group in sorted(penalties.items())}
-            for arm, penalties in found.items()
+            for arm, penalties in loaded.items()
         }
         return cls(members, pixels, checkpoint.digest(folder), used, device)
 
@@ -165,10 +163,10 @@ class Ensemble:
         with torch.inference_mode():
             for start in range(0, len(rows), tile.spectra):
                 some = rows[start : start + tile.spectra]
-                found = tile(flux[some], sigma[some], keys[some], seed).transpose(1, 2, 0)
+                values = tile(flux[some], sigma[some], keys[some], seed).transpose(1, 2, 0)
                 first = 0
                 for penalty, group in groups.items():
-                    out[penalty][some] = found[:, :, first : first + len(group)]
+                    out[penalty][some] = values[:, :, first : first + len(group)]
                     first += len(group)
         return {penalty: each.reshape(len(flux), n_draws * each.shape[2]) for penalty, each in out.items()}
 
@@ -196,7 +194,7 @@ class Ensemble:
             for penalty, each in values.items()
         }
 
-    def _of(self, arm: str) -> dict[int, tuple[FoldedNetwork, ...]]:
+    def _of(self, arm: str) -> dict[int, tuple[InferenceMember, ...]]:
         if arm not in self.members:
             raise EnsembleError(f"the ensemble has no member for arm {arm!r}; it has {sorted(self.members)}")
         return self.members[arm]
@@ -220,7 +218,9 @@ class Ensemble:
         members = [member for group in self._of(arm).values() for member in group]
         if torch.device(self.device).type == "cpu":
             # Made for the call: threads may share an ensemble, but no buffer.
-            return HostTile(members, ord(arm[0]), self.pixels[arm], n_draws)
+            return HostTile(members, SURVEY_STREAMS[arm], self.pixels[arm], n_draws)
         if (arm, n_draws) not in self._device_tiles:
-            self._device_tiles[arm, n_draws] = DeviceTile(members, ord(arm[0]), self.pixels[arm], n_draws, self.device)
+            self._device_tiles[arm, n_draws] = DeviceTile(
+                members, SURVEY_STREAMS[arm], self.pixels[arm], n_draws, self.device
+            )
         return self._device_tiles[arm, n_draws]

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from twinlines.models.ensemble import Ensemble, EnsembleError
 from twinlines.models.network import Network
-from twinlines.models.pairs import TEST, PairArrays
+from twinlines.models.pairs import PairArrays
+from twinlines.models.vocabulary import TEST
 
 FIXED_FPR = 1.0e-3
 """False positive rate at which ``tpr_at_fpr_0.001`` is measured: about the paper's at penalty 16 (Table 3)."""
@@ -113,8 +114,8 @@ def evaluate(network: Network, pairs: PairArrays, split: int = TEST, threshold: 
     PairsError
         If there are no such pairs.
     """
-    found = pairs.read(split)
-    return rates(logits_of(network, found.flux), found.label, threshold)
+    shown = pairs.read(split)
+    return rates(logits_of(network, shown.flux), shown.label, threshold)
 
 
 def named_rates(split: str, logits: Tensor, label: NDArray[np.float32]) -> dict[str, float]:
@@ -146,7 +147,9 @@ class Rate:
 def rate(count: float, trials: int, level: float = LEVEL) -> Rate:
     """Make a rate from counts, with the score interval of Wilson (1927, J. Am. Stat. Assoc. 22, 209).
 
-    Without successes the upper end is z^2 / (trials + z^2): 3.84 / trials where the trials are many.
+    Without successes the upper end is z^2 / (trials + z^2): 3.84 / trials where the trials are many. A mean over
+    members has no whole count, which SciPy's interval asks for and astropy's makes by rounding down; so this one is
+    ours, and the tests hold it against SciPy's to 1e-12 where counts are whole.
 
     Raises
     ------

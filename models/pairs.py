@@ -12,9 +12,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-TRAIN, VALIDATION, TEST = 0, 1, 2
-SPLITS = ("train", "validation", "test")
-"""Meaning of the codes 0, 1, 2 of ``split``."""
+from twinlines.models.vocabulary import SPLITS
 
 _BLOCK = 2048
 # Far beyond any flux, and within float16.

@@ -24,7 +24,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from twinlines.models import philox
-from twinlines.models.folded import FoldedNetwork
+from twinlines.models.inference_member import InferenceMember
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.noise import normal
 from twinlines.models.precision import PrecisionName
@@ -37,7 +37,7 @@ _ACTIVATION_BYTES = 9 << 19
 _DEVICE_ROWS = 1280
 
 
-def tile_size(members: Sequence[FoldedNetwork], n_draws: int) -> int:
+def tile_size(members: Sequence[InferenceMember], n_draws: int) -> int:
     """Spectra in a tile on a CPU: as many as the cache holds, or one where a spectrum's place would change its bits."""
     widest = max(member.activation for member in members)
     spectra = max(1, min(_MOST_SPECTRA, _ACTIVATION_BYTES // (widest * n_draws)))
@@ -54,7 +54,7 @@ def _places_are_alike(config: NetworkConfig, precision: PrecisionName, spectra: 
     """
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
-        member = FoldedNetwork(Network(config).eval(), precision, "cpu")
+        member = InferenceMember(Network(config).eval(), precision, "cpu")
         logits = member((0.3 * torch.randn(n_draws, config.n_pixels)).repeat(spectra, 1)).view(spectra, n_draws)
     return bool((logits == logits[0]).all())
 
@@ -62,7 +62,7 @@ def _places_are_alike(config: NetworkConfig, precision: PrecisionName, spectra: 
 class HostTile:
     """Tiles on a CPU. Its buffers live as long as it does; one serves one thread."""
 
-    def __init__(self, members: Sequence[FoldedNetwork], arm: int, n_pixels: int, n_draws: int) -> None:
+    def __init__(self, members: Sequence[InferenceMember], arm: int, n_pixels: int, n_draws: int) -> None:
         self.members = members
         self.arm = arm
         self.n_draws = n_draws
@@ -96,7 +96,7 @@ class DeviceTile:
 
     def __init__(
         self,
-        members: Sequence[FoldedNetwork],
+        members: Sequence[InferenceMember],
         arm: int,
         n_pixels: int,
         n_draws: int,
@@ -119,8 +119,8 @@ class DeviceTile:
         self, flux: NDArray[np.float32], sigma: NDArray[np.float32], keys: NDArray[np.int64], seed: int
     ) -> NDArray[np.float32]:
         """Probabilities (member, spectrum, draw) float32 of up to :attr:`spectra` spectra, (spectrum, pixel) each."""
-        for static, given in ((self._flux, flux), (self._sigma, sigma), (self._keys, keys)):
-            static[: len(given)].copy_(torch.from_numpy(np.ascontiguousarray(given)))
+        for static, array in ((self._flux, flux), (self._sigma, sigma), (self._keys, keys)):
+            static[: len(array)].copy_(torch.from_numpy(np.ascontiguousarray(array)))
         self._seed.fill_(philox.signed(seed))
         if self._graph is None:
             self._out = self._compute()

@@ -21,22 +21,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from twinlines.models import checkpoint, kernels
+from twinlines.models import checkpoint, defaults, kernels
 from twinlines.models.augmentation import Augmentation
 from twinlines.models.batches import Batch, batches
 from twinlines.models.checkpoint import Header
 from twinlines.models.evaluation import PAPER_FPR, logits_of, named_rates, tpr_at
 from twinlines.models.network import Network, NetworkConfig
-from twinlines.models.pairs import TEST, TRAIN, VALIDATION, PairArrays, Split
+from twinlines.models.pairs import PairArrays, Split
 from twinlines.models.precision import missing, resolve
-from twinlines.models.trainingstate import Epoch, Run, Settings, TrainingError, log, restore, store
+from twinlines.models.trainingstate import Epoch, Settings, TrainingError, TrainingRun, log, restore, store
+from twinlines.models.vocabulary import SURVEY_STREAMS, TEST, TRAIN, VALIDATION
 
 __all__ = ["Epoch", "TrainingConfig", "TrainingError", "penalised_cross_entropy", "train_member"]
 
 logger = logging.getLogger(__name__)
-
-SCHEDULES = ("validation", "linear")
-"""Ways in which the learning rate falls."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +53,19 @@ class TrainingConfig:
     """Seed of the ensemble."""
     batch_pairs: int = 128
     """Pairs in a batch, which holds both spectra of each."""
-    max_epochs: int = 60
+    max_epochs: int = defaults.EPOCHS
     """Epochs after which the run ends in any case."""
-    learning_rate: float = 1.0e-3
+    learning_rate: float = defaults.LEARNING_RATE
     """Adam's learning rate at the start (the paper's)."""
     divisor: float = 5.0
     """What the learning rate is divided by after an epoch whose validation loss is above the previous epoch's (the
     paper's)."""
     minimum_learning_rate: float = 1.0e-6
     """Learning rate below which it is not divided further."""
-    schedule: str = "validation"
+    schedule: str = defaults.SCHEDULE
     """How the learning rate falls: "validation", divided after epochs whose validation loss has risen, as in the paper;
     "linear", from ``learning_rate`` to zero, batch by batch, over ``max_epochs``."""
-    epoch_pairs: int = 0
+    epoch_pairs: int = defaults.EPOCH_PAIRS
     """Training pairs shown in an epoch, a fresh random choice each; 0: all."""
     patience: int = 10
     """Consecutive epochs without a new lowest validation loss after which the run stops. The paper stops "if the loss
@@ -79,8 +77,8 @@ class TrainingConfig:
     """"mixed": bfloat16 in the training steps where the CPU or GPU has it; losses and rates are always float32."""
 
     def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise TrainingError(f"schedule is {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        if self.schedule not in defaults.SCHEDULES:
+            raise TrainingError(f"schedule is {self.schedule!r}; choose one of {', '.join(defaults.SCHEDULES)}")
         for name, least in (("epoch_pairs", 0), ("batch_pairs", 1), ("max_epochs", 1)):
             if (value := getattr(self, name)) < least:
                 raise TrainingError(f"{name} is {value}; give {least} or more")
@@ -227,7 +225,7 @@ def _rates(network: Network, arm: str, name: str, split: Split) -> dict[str, flo
     return {**named_rates(name, logits, split.label), **at_paper}
 
 
-def _epoch(run: Run, config: TrainingConfig, shown: Split, held_out: Split, device: torch.device) -> Epoch:
+def _epoch(run: TrainingRun, config: TrainingConfig, shown: Split, held_out: Split, device: torch.device) -> Epoch:
     """Show the training pairs of one epoch, then measure the validation loss and draw the consequences.
 
     Raises
@@ -271,7 +269,7 @@ def _epoch(run: Run, config: TrainingConfig, shown: Split, held_out: Split, devi
     return epoch
 
 
-def _rate(run: Run, config: TrainingConfig, epoch: int, index: int, steps: int) -> float:
+def _rate(run: TrainingRun, config: TrainingConfig, epoch: int, index: int, steps: int) -> float:
     """Learning rate of batch ``index``, from 0, of the ``steps`` batches of an epoch."""
     if config.schedule == "validation":
         return run.learning_rate
@@ -288,7 +286,7 @@ def _check(losses: list[Tensor], epoch: int, learning_rate: float, first: int = 
         )
 
 
-def _step(run: Run, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> Tensor:
+def _step(run: TrainingRun, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> Tensor:
     spectra = config.augmentation(batch.flux, batch.snr).flatten(0, 1)
     if resolve(config.precision, spectra.device) == "mixed":
         with torch.autocast(spectra.device.type, torch.bfloat16):
@@ -306,17 +304,17 @@ def _step(run: Run, config: TrainingConfig, batch: Batch, dropout: np.random.Gen
 
 def _seeds(config: TrainingConfig, epoch: int) -> tuple[int, int]:
     """Two seeds of an epoch; epoch 0 is the initialisation."""
-    entropy = [config.seed, ord(config.arm[0]), config.penalty, config.member, epoch]
+    entropy = [config.seed, SURVEY_STREAMS[config.arm], config.penalty, config.member, epoch]
     first, second = np.random.SeedSequence(entropy).generate_state(2)
     return int(first), int(second)
 
 
-def _start(config: TrainingConfig, device: str) -> Run:
+def _start(config: TrainingConfig, device: str) -> TrainingRun:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seeds(config, 0)[0])
         network = Network(config.network).to(device)
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, fused=True)
-    return Run(network, optimizer, {}, config.learning_rate, [])
+    return TrainingRun(network, optimizer, {}, config.learning_rate, [])
 
 
 def _parent(path: Path, config: TrainingConfig) -> Network:

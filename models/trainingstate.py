@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from twinlines.models import checkpoint
+from twinlines.models import atomic, checkpoint
 from twinlines.models.network import Network
 
 _STATE_VERSION = 1
@@ -40,7 +40,7 @@ class Epoch:
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """What an epoch changes; all of it goes into the state file."""
 
     network: Network
@@ -78,14 +78,14 @@ class Settings:
 
     def difference(self, other: Settings) -> str:
         """The first setting that differs, with both values; empty if none does."""
-        mine, theirs = ({**one.training, "pairs": one.pairs, "parent": one.parent} for one in (self, other))
+        mine, theirs = ({**run.training, "pairs": run.pairs, "parent": run.parent} for run in (self, other))
         names = [name for name in mine if name not in theirs or mine[name] != theirs[name]]
         if not names:
             return ""
         return f"{names[0]} = {theirs.get(names[0])!r}, asked for is {mine[names[0]]!r}"
 
 
-def store(run: Run, path: Path, settings: Settings) -> None:
+def store(run: TrainingRun, path: Path, settings: Settings) -> None:
     """Write a run's state, atomically."""
     tensors = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in run.best.items()}
@@ -97,10 +97,10 @@ def store(run: Run, path: Path, settings: Settings) -> None:
         "learning_rate": run.learning_rate,
         "history": [asdict(epoch) for epoch in run.history],
     }
-    checkpoint.write_atomically(path, checkpoint.pack(tensors, header))
+    atomic.write_bytes(path, checkpoint.pack(tensors, header))
 
 
-def restore(run: Run, path: Path, settings: Settings) -> None:
+def restore(run: TrainingRun, path: Path, settings: Settings) -> None:
     """Read a run's state into ``run``.
 
     A run may be asked to last longer, unless its learning rate falls linearly over its length, or to go on at a lower
@@ -123,8 +123,8 @@ def restore(run: Run, path: Path, settings: Settings) -> None:
     changed = {"learning_rate": lower}
     if settings.training["schedule"] != "linear":
         changed["max_epochs"] = settings.training["max_epochs"]
-    found = Settings({**theirs, **changed}, header["settings"]["pairs"], header["settings"].get("parent"))
-    if differs := settings.difference(found):
+    stored = Settings({**theirs, **changed}, header["settings"]["pairs"], header["settings"].get("parent"))
+    if differs := settings.difference(stored):
         raise TrainingError(f"{path} is of a run with {differs}; finish that run or remove it")
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "adam": {}}
     for name, tensor in tensors.items():
@@ -144,7 +144,7 @@ def restore(run: Run, path: Path, settings: Settings) -> None:
 def log(path: Path, history: list[Epoch]) -> None:
     """Write the log: one JSON line an epoch."""
     lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history)
-    checkpoint.write_atomically(path, lines.encode())
+    atomic.write_bytes(path, lines.encode())
 
 
 def read_log(path: Path) -> list[Epoch]:

@@ -9,29 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntFlag
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
+from twinlines.models.vocabulary import KINDS, PERCENTILES, SPLITS
 from twinlines.pipeline.arms import ARM_NAMES, BLUE, NATIVE_PIXELS, RED
 
-PERCENTILES = (0, 16, 50, 84, 100)
-"""Percentiles of the ensemble's values that the catalog keeps (Zhang et al. 2022, section 4.1)."""
+if TYPE_CHECKING:
+    import xarray as xr
 
 CATALOG_PENALTIES = (8, 16, 32)
 """Penalties (Lambda) whose probabilities the catalog keeps (Zhang et al. 2022, Table 4)."""
 
 _COLOURS = {"B": "blue", "R": "red"}
 
-KINDS = ("single", "binary")
-"""The two spectra of a pair: the primary alone, and the sum of both stars."""
-
 POPULATIONS = ("table1", "cool_giant", "blend", "field")
 """Meaning of the codes 0, 1, 2, 3 of the pairs' variable ``population``."""
-
-SPLITS = ("train", "validation", "test")
-"""Meaning of the codes 0, 1, 2 of the pairs' variable ``split``."""
 
 MINIMUM_SNR = 5.0
 """An arm takes part where its header S/N is above this (strictly; Zhang et al. 2022, Table 4)."""
@@ -136,6 +131,8 @@ class Schema:
         SchemaError
             If a column is unknown or does not fit.
         """
+        import xarray as xr  # here: who only wants a name or a dtype, as the readers of files, starts without it
+
         unknown = sorted(set(columns) - set(self.variables))
         if unknown:
             raise SchemaError(f"{self.name}: no variable {unknown} in the schema; it has {sorted(self.variables)}")
@@ -146,9 +143,7 @@ class Schema:
                 values = variable.empty(self.shape(name, rows))
             else:
                 values = np.asarray(values, dtype=object if variable.dtype == "str" else variable.dtype)
-            data[name] = xr.Variable(
-                variable.dims, values, {"units": variable.units, "long_name": variable.long_name}, fastpath=False
-            )
+            data[name] = xr.Variable(variable.dims, values, {"units": variable.units, "long_name": variable.long_name})
         coords = {dim: list(labels) for dim, labels in self.coords.items()}
         dataset = xr.Dataset(data, coords, {"schema": self.name, "schema_version": self.version, **attrs})
         self.validate(dataset)
@@ -162,10 +157,10 @@ class Schema:
         SchemaError
             Naming the store's kind, the first variable that differs, what it is and what it should be.
         """
-        found = dataset.attrs.get("schema"), dataset.attrs.get("schema_version")
-        if found != (self.name, self.version):
+        kind, version = dataset.attrs.get("schema"), dataset.attrs.get("schema_version")
+        if (kind, version) != (self.name, self.version):
             raise SchemaError(
-                f"this store holds {found[0]!r} version {found[1]!r}, not {self.name!r} version {self.version}; "
+                f"this store holds {kind!r} version {version!r}, not {self.name!r} version {self.version}; "
                 "it is another kind of store, or was written by another version of Twinlines"
             )
         for name, variable in self.variables.items():
@@ -180,11 +175,9 @@ class Schema:
             elif stored.dtype != np.dtype(variable.dtype):
                 raise SchemaError(f"{self.name}: {name!r} has dtype {stored.dtype}, expected {variable.dtype}")
             for attribute in ("units", "long_name"):
-                if stored.attrs.get(attribute) != getattr(variable, attribute):
-                    raise SchemaError(
-                        f"{self.name}: {name!r} has {attribute} {stored.attrs.get(attribute)!r}, "
-                        f"expected {getattr(variable, attribute)!r}"
-                    )
+                is_stored, expected = stored.attrs.get(attribute), getattr(variable, attribute)
+                if is_stored != expected:
+                    raise SchemaError(f"{self.name}: {name!r} has {attribute} {is_stored!r}, expected {expected!r}")
         for dim, size in self.sizes.items():
             if dim in dataset.sizes and dataset.sizes[dim] != size:
                 raise SchemaError(f"{self.name}: dimension {dim!r} has {dataset.sizes[dim]} entries, expected {size}")
@@ -260,7 +253,7 @@ PAIRS = Schema(
     variables={
         "draw": Variable(("pair",), "int64", "", "Serial number of the pair's draw, within its population"),
         "population": Variable(("pair",), "int8", "", "0 Table 1, 1 cool giant, 2 blend, 3 field"),
-        "split": Variable(("pair",), "int8", "", "0 train, 1 validation, 2 test"),
+        "split": Variable(("pair",), "int8", "", ", ".join(f"{code} {split}" for code, split in enumerate(SPLITS))),
         "label": Variable(("pair", "kind"), "int8", "", "1 where two stars are to be seen, 0 where one is"),
         "mass_ratio": Variable(("pair",), "float32", "", "q = m2 / m1"),
         "luminosity_ratio": Variable(("pair",), "float32", "", "Luminosity of the secondary over the primary's"),
@@ -304,40 +297,39 @@ DRAWS = Schema(
 
 def _arm_results(arm: str, colour: str) -> dict[str, Variable]:
     """Columns 12-17 and 24-28 (blue), or 18-23 and 29-33 (red), of the paper's Table 4."""
-    one = ("exposure",)
+    row = ("exposure",)
     return {
-        f"rv_obs_{arm}": Variable(one, "float32", "km s-1", f"Radial velocity measured from the {colour} arm"),
-        f"rv_obs_err_{arm}": Variable(one, "float32", "km s-1", f"Error of the measured velocity, {colour} arm"),
-        f"rv_abs_{arm}": Variable(one, "float32", "km s-1", f"Velocity on the Gaia scale, {colour} arm"),
+        f"rv_obs_{arm}": Variable(row, "float32", "km s-1", f"Radial velocity measured from the {colour} arm"),
+        f"rv_obs_err_{arm}": Variable(row, "float32", "km s-1", f"Error of the measured velocity, {colour} arm"),
+        f"rv_abs_{arm}": Variable(row, "float32", "km s-1", f"Velocity on the Gaia scale, {colour} arm"),
         f"rv_abs_err_{arm}": Variable(
-            one, "float32", "km s-1", f"Total error of the velocity on the Gaia scale, {colour} arm"
+            row, "float32", "km s-1", f"Total error of the velocity on the Gaia scale, {colour} arm"
         ),
-        f"rv_teff_{arm}": Variable(one, "float32", "K", f"Effective temperature of the best template, {colour} arm"),
-        f"ccfmax_{arm}": Variable(one, "float32", "", f"Maximum of the cross-correlation function, {colour} arm"),
+        f"rv_teff_{arm}": Variable(row, "float32", "K", f"Effective temperature of the best template, {colour} arm"),
+        f"ccfmax_{arm}": Variable(row, "float32", "", f"Maximum of the cross-correlation function, {colour} arm"),
         **{
             f"pb_pct_{arm}_{penalty}": Variable(
                 ("exposure", "percentile"), "float32", "", f"Binary probability, penalty {penalty}, {colour} arm"
             )
             for penalty in CATALOG_PENALTIES
         },
-        f"specflag_{arm}": Variable(one, "bool", "", f"True for a good spectrum (S/N > 5), {colour} arm"),
-        f"npixbad_{arm}": Variable(one, "int32", "", f"Masked or repaired pixels on the grid, {colour} arm"),
+        f"specflag_{arm}": Variable(row, "bool", "", f"True for a good spectrum (S/N > 5), {colour} arm"),
+        f"npixbad_{arm}": Variable(row, "int32", "", f"Masked or repaired pixels on the grid, {colour} arm"),
     }
 
 
 def _table4() -> dict[str, Variable]:
     """The 34 columns of the paper's Table 4, in its order."""
-    blue, red = (_arm_results(arm, colour) for arm, colour in _COLOURS.items())
-    velocities = [name for name in blue if name.startswith(("rv_", "ccfmax"))]
+    of_arms: dict[str, Variable] = {}
+    for arm, colour in _COLOURS.items():
+        of_arms |= _arm_results(arm, colour)
     columns = {
         **_METADATA,
         "snr_B": Variable(("exposure",), "float32", "", "Signal-to-noise ratio of the blue arm"),
         "snr_R": Variable(("exposure",), "float32", "", "Signal-to-noise ratio of the red arm"),
+        **{name: variable for name, variable in of_arms.items() if name.startswith(("rv_", "ccfmax"))},
     }
-    columns |= {name: blue[name] for name in velocities}
-    columns |= {name[:-1] + "R": red[name[:-1] + "R"] for name in velocities}
-    columns |= {name: variable for name, variable in blue.items() if name not in columns}
-    columns |= {name: variable for name, variable in red.items() if name not in columns}
+    columns |= {name: variable for name, variable in of_arms.items() if name not in columns}
     columns["bprp0"] = Variable(("exposure",), "float32", "mag", "Intrinsic colour (G_BP - G_RP)_0")
     return columns
 
@@ -402,5 +394,4 @@ TRACKS = Schema(
     },
     shard_rows=256,
 )
-"""Evolutionary tracks, sorted by ([Fe/H], [alpha/Fe], mass). Every store has EEPs of its own, the coordinate ``eep``:
-:meth:`Schema.labelled` gives the schema of one."""
+"""Tracks by rising ([Fe/H], [alpha/Fe], mass). Each store has EEPs of its own, which :meth:`Schema.labelled` names."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from twinlines.models import checkpoint
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.pipeline.arms import ARMS
 from twinlines.pipeline.cli import main as cli
+from twinlines.pipeline.cli.options import QUARANTINED
 from twinlines.pipeline.lamost import reader
 from twinlines.pipeline.storage.stores import StoreError
 from twinlines.pipeline.survey import status as surveystatus
@@ -52,6 +54,11 @@ def test_a_wrong_command_line_is_status_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(cli.app, arguments).exit_code == 2
 
 
+def test_the_version_is_said() -> None:
+    result = CliRunner().invoke(cli.app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"twinlines {version('twinlines')}\n")
+
+
 def test_from_files_to_a_table(tmp_path: Path, untrained_weights: Path) -> None:
     fits, survey, table = tmp_path / "fits", tmp_path / "survey", tmp_path / "catalog.fits"
     fits.mkdir()
@@ -61,7 +68,7 @@ def test_from_files_to_a_table(tmp_path: Path, untrained_weights: Path) -> None:
     (fits / "broken.fits").write_text("SIMPLE as that")
 
     ingested = twinlines("ingest", fits, "--survey", survey, "--release", "dr7", "--workers", "1", "--json")
-    assert ingested.returncode == cli.QUARANTINED, ingested.stderr
+    assert ingested.returncode == QUARANTINED, ingested.stderr
     assert json.loads(ingested.stdout)["rows"] == 4
     assert "broken.fits" in ingested.stdout
 

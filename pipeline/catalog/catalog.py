@@ -9,26 +9,19 @@ A catalog is an xarray Dataset; the questions are methods of its accessor ``sb2`
 
 from __future__ import annotations
 
-import gzip
-import os
-import tempfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 import astropy.units as u
 import cdshealpix
-import fitsio
 import numpy as np
 import xarray as xr
 from astropy.coordinates import SkyCoord
-from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.schema import CATALOG, CATALOG_PENALTIES, MAXIMUM_BAD_PIXELS, PERCENTILES, TABLE4
+from twinlines.pipeline.catalog.export import ExportError, export
+from twinlines.pipeline.schema import CATALOG, CATALOG_PENALTIES, MAXIMUM_BAD_PIXELS, PERCENTILES
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.publication import HEALPIX_ORDER
@@ -40,8 +33,6 @@ SOURCE_RADIUS = 3.0
 """Exposures within this angle are of one source, arcsec: about the fibre's diameter."""
 
 _WIDE = 5.0 * u.deg  # Wider cones look at every row: cdshealpix misses cells of very wide ones (seen at 139 degrees).
-_EXPORT_ROWS = 65536
-_FITS_BLOCK = 2880
 
 
 class CatalogError(RuntimeError):
@@ -196,36 +187,17 @@ class SB2:
     def export(self, path: str | Path, *, overwrite: bool = False) -> int:
         """Write the rows as a FITS table with the 34 columns of Table 4, and return their number.
 
-        Names, order, formats and units are the paper's; text columns are as wide as their longest entry. Rows are
-        streamed, so a catalog of any size needs the memory of one block.
+        See :func:`twinlines.pipeline.catalog.export.export`.
 
         Raises
         ------
         CatalogError
-            If ``path`` exists and ``overwrite`` is not set, or is not named ``.fits`` or ``.fits.gz``, or its folder
-            does not exist.
+            If the table cannot be written there.
         """
-        path = Path(path)
-        if not path.name.endswith((".fits", ".fits.gz")):
-            raise CatalogError(f"{path} is not named .fits or .fits.gz, and FITS is the format of the export")
-        if path.exists() and not overwrite:
-            raise CatalogError(f"{path} exists already; choose another name or allow it to be overwritten")
-        if not path.parent.is_dir():
-            raise CatalogError(f"there is no folder {path.parent} to write {path.name} in; make it first")
-        rows = self._catalog.sizes["exposure"]
-        widths = {name: self._width(name) for name, variable in TABLE4.items() if variable.dtype == "str"}
-        with _partial(path) as partial:
-            with fitsio.FITS(partial, "rw") as fits:
-                for start in range(0, max(rows, 1), _EXPORT_ROWS):
-                    block = self._catalog.isel(exposure=slice(start, start + _EXPORT_ROWS)).load()
-                    records = _records(block, widths)
-                    if start == 0:
-                        units = [variable.units for variable in TABLE4.values()]
-                        fits.write(records, extname="TWINLINES", units=units, header=self._header())
-                    else:
-                        fits[1].append(records)
-            _check_whole(path, Path(partial))
-        return rows
+        try:
+            return export(self._catalog, Path(path), overwrite=overwrite)
+        except ExportError as error:
+            raise CatalogError(str(error)) from error
 
     def _near(self, ra: float, dec: float, angle: u.Quantity) -> NDArray[np.int64]:
         """Rows in the HEALPix cells that cover a cone: all within it, and some beside."""
@@ -242,80 +214,8 @@ class SB2:
     def _rows(self, rows: NDArray[np.int64]) -> xr.Dataset:
         return self._catalog.isel(exposure=rows).load()
 
-    def _width(self, name: str) -> int:
-        return max(1, max((len(text) for text in self._catalog[name].values.tolist()), default=1))
-
-    def _header(self) -> list[dict[str, object]]:
-        attrs = self._catalog.attrs
-        cards = (
-            ("RELEASE", attrs.get("releases", [])[-1:], "newest release"),
-            ("RUN", [attrs["run"]] if "run" in attrs else [], "key of weights, parameters and numerics"),
-            ("WEIGHTS", [attrs["weights_digest"]] if "weights_digest" in attrs else [], "digest of the ensemble"),
-        )
-        return [
-            {"name": key, "value": str(value)[:68], "comment": comment}
-            for key, values, comment in cards
-            for value in values
-        ]
-
-
-def _check_whole(path: Path, written: Path) -> None:
-    """Refuse a file that is shorter than its headers say: cfitsio keeps a full disk to itself."""
-    last = b""
-    with suppress(OSError, EOFError), gzip.open(written) if written.suffix == ".gz" else written.open("rb") as file:
-        Header.fromfile(file)
-        table = Header.fromfile(file)
-        size = table["NAXIS1"] * table["NAXIS2"]
-        file.seek(file.tell() + -(-size // _FITS_BLOCK) * _FITS_BLOCK - 1)
-        last = file.read(1)
-    if not last:
-        raise CatalogError(f"{path} could not be written wholly; make room on the disk and export again")
-
-
-@contextmanager
-def _partial(path: Path) -> Iterator[str]:
-    """Name of a file to write instead of ``path``, which it becomes in the end; of letters that mean nothing.
-
-    cfitsio takes brackets and parentheses in a name for its own syntax and writes another file: it is given a link to
-    the folder, and a name of ours.
-    """
-    suffix = ".fits.gz" if path.name.endswith(".gz") else ".fits"
-    partial = path.with_name(f".partial-{zlib.crc32(os.fsencode(path.name)):08x}{suffix}")
-    partial.unlink(missing_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix="twinlines-") as scratch:
-            there = Path(scratch) / "there"
-            there.symlink_to(path.parent.resolve(), target_is_directory=True)
-            yield str(there / partial.name)
-        partial.replace(path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            said = str(error).splitlines()[0]  # further lines name the link
-            raise CatalogError(f"{path} cannot be written ({said}); make room or choose another place") from error
-        raise
-
 
 def _covering_order(radius: float) -> int:
     """HEALPix order whose cells are somewhat smaller than ``radius`` (radians), so that few of them cover the cone."""
     side = np.sqrt(np.pi / 3.0)  # of a base cell, radians
     return int(np.clip(np.ceil(np.log2(side / radius)) + 2, 0, HEALPIX_ORDER))
-
-
-def _records(block: xr.Dataset, widths: dict[str, int]) -> NDArray[np.void]:
-    """Rows as a structured array in Table 4's names, order and formats."""
-    fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = []
-    for name, variable in TABLE4.items():
-        if variable.dtype == "str":
-            fields.append((name, f"S{widths[name]}"))
-        elif len(variable.dims) == 1:
-            fields.append((name, np.dtype(variable.dtype).str))
-        else:
-            fields.append((name, np.dtype(variable.dtype).str, block[name].shape[1:]))
-    records = np.empty(block.sizes["exposure"], dtype=fields)
-    for name, variable in TABLE4.items():
-        values = block[name].values
-        if variable.dtype == "str":
-            values = np.array([text.encode("ascii", "replace") for text in values.tolist()], dtype=f"S{widths[name]}")
-        records[name] = values
-    return records

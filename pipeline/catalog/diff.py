@@ -12,14 +12,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from rich.console import Console
 
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog import catalog
-from twinlines.pipeline.cli import console
 from twinlines.pipeline.survey.folder import SUFFIX
-
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -79,33 +75,7 @@ class CatalogDiff:
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object."""
-        return {**vars(self), "crossings": [vars(one) for one in self.crossings]}
-
-    def show(self, where: Console) -> None:
-        """Print it for people."""
-        rows = f"{self.added} new, {self.gone} gone, {self.changed} changed by content, {self.recomputed} recomputed"
-        what = f"(penalty {self.penalty}, percentile {self.percentile}) that crossed {self.threshold}"
-        lines = [
-            f"{self.old} ({self.rows_old} rows) -> {self.new} ({self.rows_new} rows)",
-            f"rows: {rows}, {self.same} as they were",
-            *(f"{name}: {before} -> {after}" for name, (before, after) in self.recipe.items()),
-            f"candidates among the rows of both: {self.candidates_gained} gained, {self.candidates_lost} lost",
-            f"probabilities {what}: {len(self.crossings)}",
-        ]
-        for line in lines:
-            where.print(line, markup=False, highlight=False)
-        if self.crossings:
-            table: list[tuple[object, ...]] = [
-                (one.obsid, one.lmjm, one.arm, _text(one.before), _text(one.after), one.cause)
-                for one in self.crossings[:_SHOWN]
-            ]
-            where.print(console.table(("obsid", "lmjm", "arm", "before", "after", "cause"), table))
-        if len(self.crossings) > _SHOWN:
-            where.print(f"... and {len(self.crossings) - _SHOWN} more; --json has all")
-
-
-def _text(probability: float | None) -> str:
-    return "none" if probability is None else f"{probability:.3f}"
+        return {**vars(self), "crossings": [vars(crossing) for crossing in self.crossings]}
 
 
 def diff(
@@ -129,14 +99,15 @@ def diff(
     """
     before, after = _open(survey, old), _open(survey, new)
     rows_before, rows_after = _matched(before, after)
+    matched = ((before, rows_before), (after, rows_after))
     changed = before["content_hash"].values[rows_before] != after["content_hash"].values[rows_after]
     obsid, lmjm = after["obsid"].values, after["lmjm"].values
     one_run = before.attrs.get("run") == after.attrs.get("run")
     crossings: list[Crossing] = []
     for arm in ARM_NAMES:
         values = [
-            one.sb2.probability(arm, penalty=penalty, percentile=percentile).values[rows].astype(np.float64)
-            for one, rows in ((before, rows_before), (after, rows_after))
+            catalog_rows.sb2.probability(arm, penalty=penalty, percentile=percentile).values[rows].astype(np.float64)
+            for catalog_rows, rows in matched
         ]
         for row in np.flatnonzero((values[0] > threshold) != (values[1] > threshold)).tolist():
             place = rows_after[row]
@@ -150,10 +121,7 @@ def diff(
                     "data" if changed[row] else "run",
                 )
             )
-    chosen = [
-        _candidates(one, penalty, percentile, threshold)[rows]
-        for one, rows in ((before, rows_before), (after, rows_after))
-    ]
+    chosen = [_candidates(catalog_rows, penalty, percentile, threshold)[rows] for catalog_rows, rows in matched]
     both, differ = len(rows_before), int(np.sum(changed))
     return CatalogDiff(
         old=str(before.attrs.get("name", old)),
@@ -175,7 +143,7 @@ def diff(
         threshold=threshold,
         penalty=penalty,
         percentile=percentile,
-        crossings=tuple(sorted(crossings, key=lambda one: (one.obsid, one.lmjm, one.arm))),
+        crossings=tuple(sorted(crossings, key=lambda crossing: (crossing.obsid, crossing.lmjm, crossing.arm))),
     )
 
 
@@ -191,14 +159,14 @@ def _number(probability: float) -> float | None:
 
 def _matched(before: xr.Dataset, after: xr.Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the two catalogs that have one key, pair by pair."""
-    obsid = np.concatenate([one["obsid"].values for one in (before, after)])
-    lmjm = np.concatenate([one["lmjm"].values for one in (before, after)])
-    order = np.lexsort((lmjm, obsid))  # stable: the older one's row stands first
+    obsid = np.concatenate([rows["obsid"].values for rows in (before, after)])
+    lmjm = np.concatenate([rows["lmjm"].values for rows in (before, after)])
+    order = np.lexsort((lmjm, obsid))  # stable: the older catalog's row stands first
     same = (obsid[order][1:] == obsid[order][:-1]) & (lmjm[order][1:] == lmjm[order][:-1])
     place = np.flatnonzero(same)
     return order[place], order[place + 1] - before.sizes["exposure"]
 
 
-def _candidates(one: xr.Dataset, penalty: int, percentile: int, threshold: float) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = one.sb2.is_candidate(penalty=penalty, percentile=percentile, threshold=threshold)
-    return found
+def _candidates(rows: xr.Dataset, penalty: int, percentile: int, threshold: float) -> NDArray[np.bool_]:
+    candidates: NDArray[np.bool_] = rows.sb2.is_candidate(penalty=penalty, percentile=percentile, threshold=threshold)
+    return candidates

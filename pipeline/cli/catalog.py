@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,22 @@ from twinlines.pipeline.cli.options import JsonOption, OverwriteOption, SurveyOp
 
 if TYPE_CHECKING:
     import xarray as xr
+    from rich.console import Console
+
+    from twinlines.pipeline.catalog.diff import CatalogDiff
+
+_CROSSINGS = 20  # that are printed
+_COLUMNS = {
+    "obsid": "d",
+    "lmjm": "d",
+    "ra": ".5f",
+    "dec": ".5f",
+    "snr_B": ".1f",
+    "snr_R": ".1f",
+    "rv_obs_B": ".1f",
+    "rv_obs_R": ".1f",
+}
+"""Columns that tell a reader most, and how their numbers are printed."""
 
 catalog_app = typer.Typer(help="Questions to the published catalog.", no_args_is_help=True)
 
@@ -39,7 +55,7 @@ def candidates(
     rows = catalog.open(survey, release=release).sb2.candidates(
         penalty=penalty, percentile=percentile, threshold=threshold, arms="any" if any_arm else "both"
     )
-    _answer(rows, limit, as_json, penalty)
+    _answer(rows, limit, penalty, as_json)
 
 
 @catalog_app.command(epilog="Example: twinlines catalog cone --survey survey --ra 292.0587 --dec 43.9253 --radius 3")
@@ -56,7 +72,8 @@ def cone(
     """List exposures around a position, nearest first."""
     from twinlines.pipeline.catalog import catalog
 
-    _answer(catalog.open(survey, release=release).sb2.cone(ra, dec, radius), limit, as_json, penalty)
+    rows = catalog.open(survey, release=release).sb2.cone(ra, dec, radius)
+    _answer(rows, limit, penalty, as_json)
 
 
 @catalog_app.command(epilog="Example: twinlines catalog source --survey survey 738216075")
@@ -71,14 +88,8 @@ def source(
     """List all exposures of the star that was observed as OBSID, in time order."""
     from twinlines.pipeline.catalog import catalog
 
-    _answer(catalog.open(survey, release=release).sb2.source(obsid), limit, as_json, penalty)
-
-
-def _answer(rows: xr.Dataset, limit: int, as_json: bool, penalty: int) -> None:
-    if as_json:
-        console.show(console.catalog_json(rows), True, lambda _: None)
-    else:
-        console.catalog_rows(rows, limit, console.out(), penalty)
+    rows = catalog.open(survey, release=release).sb2.source(obsid)
+    _answer(rows, limit, penalty, as_json)
 
 
 @catalog_app.command(epilog="Example: twinlines catalog export --survey survey catalog.fits")
@@ -109,5 +120,73 @@ def diff(
     """Say what changed between two catalogs: rows new, gone, changed, recomputed; probabilities that crossed 0.5."""
     from twinlines.pipeline.catalog.diff import diff as compare
 
-    found = compare(survey, old, new, penalty=penalty, percentile=percentile, threshold=threshold)
-    console.show(found.to_json(), as_json, found.show)
+    report = compare(survey, old, new, penalty=penalty, percentile=percentile, threshold=threshold)
+    console.show(report.to_json(), as_json, lambda screen: show_diff(report, screen))
+
+
+def _answer(rows: xr.Dataset, limit: int, penalty: int, as_json: bool) -> None:
+    # JSON has all rows, however many: they are put together only if they are asked for.
+    console.show(rows_to_json(rows) if as_json else [], as_json, lambda screen: show_rows(rows, limit, penalty, screen))
+
+
+def rows_to_json(rows: xr.Dataset) -> list[dict[str, Any]]:
+    """Rows with the columns of Table 4 as JSON objects; a missing number is null."""
+    from twinlines.pipeline.schema import TABLE4
+
+    columns = {name: rows[name].values.tolist() for name in TABLE4}
+    return [
+        {name: console.plain(values[row]) for name, values in columns.items()} for row in range(rows.sizes["exposure"])
+    ]
+
+
+def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console) -> None:
+    """Print those columns of the first ``limit`` rows that tell a reader most."""
+    from rich.table import Table
+
+    table = Table(header_style="bold")
+    for name in (*_COLUMNS, "p0 B", "p50 B", "p0 R", "p50 R"):
+        table.add_column(name, justify="right")
+    for row in range(min(rows.sizes["exposure"], limit)):
+        values = [format(rows[name].values[row].item(), style) for name, style in _COLUMNS.items()]
+        for arm in "BR":
+            percentiles = rows[f"pb_pct_{arm}_{penalty}"].isel(exposure=row)
+            values += [f"{float(percentiles.sel(percentile=which)):.3f}" for which in (0, 50)]
+        table.add_row(*values)
+    where.print(table)
+    hidden = rows.sizes["exposure"] - limit
+    if hidden > 0:
+        where.print(f"... and {hidden} more; --limit shows more, 'twinlines catalog export' writes all")
+    where.print(f"{rows.sizes['exposure']} exposures; probabilities at penalty {penalty}")
+
+
+def show_diff(report: CatalogDiff, where: Console) -> None:
+    """Print what changed between two catalogs."""
+    rows = (
+        f"{report.added} new, {report.gone} gone, {report.changed} changed by content, {report.recomputed} recomputed"
+    )
+    what = f"(penalty {report.penalty}, percentile {report.percentile}) that crossed {report.threshold}"
+    console.say(
+        where,
+        [
+            f"{report.old} ({report.rows_old} rows) -> {report.new} ({report.rows_new} rows)",
+            f"rows: {rows}, {report.same} as they were",
+            *(f"{name}: {before} -> {after}" for name, (before, after) in report.recipe.items()),
+            f"candidates among the rows of both: {report.candidates_gained} gained, {report.candidates_lost} lost",
+            f"probabilities {what}: {len(report.crossings)}",
+        ],
+    )
+    if report.crossings:
+        table: list[tuple[object, ...]] = [
+            (
+                *(crossing.obsid, crossing.lmjm, crossing.arm),
+                *(_probability(crossing.before), _probability(crossing.after), crossing.cause),
+            )
+            for crossing in report.crossings[:_CROSSINGS]
+        ]
+        where.print(console.table(("obsid", "lmjm", "arm", "before", "after", "cause"), table))
+    if len(report.crossings) > _CROSSINGS:
+        where.print(f"... and {len(report.crossings) - _CROSSINGS} more; --json has all")
+
+
+def _probability(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

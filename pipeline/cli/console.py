@@ -1,22 +1,19 @@
-"""What commands print: progress, tables and JSON. Knows the names of columns and computes nothing."""
+"""What commands print with: progress, JSON, lines and tables. Knows no result and computes nothing."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from twinlines.pipeline.progress import Progress as ProgressFunction
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _LOG_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
@@ -71,6 +68,14 @@ def show(summary: Mapping[str, Any] | list[dict[str, Any]], as_json: bool, lines
         lines(out())
 
 
+def say(where: Console, lines: Iterable[str]) -> None:
+    """Print lines as they are: names of files may hold what rich takes for markup, or no UTF-8."""
+    for line in lines:
+        # A file name that is no UTF-8 reads as lone surrogates, which no terminal takes.
+        text = line.encode("utf-8", "backslashreplace").decode()
+        where.print(text, markup=False, highlight=False)
+
+
 def table(title: tuple[str, ...], rows: list[tuple[object, ...]]) -> Table:
     """A table for people; numbers are right-aligned."""
     made = Table(header_style="bold")
@@ -82,35 +87,8 @@ def table(title: tuple[str, ...], rows: list[tuple[object, ...]]) -> Table:
     return made
 
 
-def catalog_rows(rows: xr.Dataset, limit: int, console: Console, penalty: int) -> None:
-    """Print those columns of the first ``limit`` rows that tell a reader most."""
-    names = ("obsid", "lmjm", "ra", "dec", "snr_B", "snr_R", "rv_obs_B", "rv_obs_R")
-    formats = ("d", "d", ".5f", ".5f", ".1f", ".1f", ".1f", ".1f")
-    shown = Table(header_style="bold")
-    for name in (*names, "p0 B", "p50 B", "p0 R", "p50 R"):
-        shown.add_column(name, justify="right")
-    for row in range(min(rows.sizes["exposure"], limit)):
-        values = [format(rows[name].values[row].item(), style) for name, style in zip(names, formats, strict=True)]
-        for arm in "BR":
-            percentiles = rows[f"pb_pct_{arm}_{penalty}"].isel(exposure=row)
-            values += [f"{float(percentiles.sel(percentile=which)):.3f}" for which in (0, 50)]
-        shown.add_row(*values)
-    console.print(shown)
-    hidden = rows.sizes["exposure"] - limit
-    if hidden > 0:
-        console.print(f"... and {hidden} more; --limit shows more, 'twinlines catalog export' writes all")
-    console.print(f"{rows.sizes['exposure']} exposures; probabilities at penalty {penalty}")
-
-
-def catalog_json(rows: xr.Dataset) -> list[dict[str, Any]]:
-    """Rows with the columns of Table 4 as JSON objects; a missing number is null."""
-    from twinlines.pipeline.schema import TABLE4
-
-    columns = {name: rows[name].values.tolist() for name in TABLE4}
-    return [{name: _plain(values[row]) for name, values in columns.items()} for row in range(rows.sizes["exposure"])]
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON takes it: a missing number is null."""
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [plain(element) for element in value]
     return None if isinstance(value, float) and math.isnan(value) else value

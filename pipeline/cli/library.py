@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from twinlines.pipeline.library.source import Source
+    from twinlines.pipeline.library.source import SpectrumSource
 
 library_app = typer.Typer(help="Libraries of synthetic spectra.", no_args_is_help=True)
 
@@ -72,13 +72,13 @@ def import_grid(
         )
 
     def lines(where: Console) -> None:
-        _describe(where, report.axes, report.nodes, report.combinations, report.notes)
+        show_library(report.axes, report.nodes, report.combinations, report.notes, where)
         where.print(f"{out}: {report.nodes} nodes")
 
     console.show(asdict(report), as_json, lines)
 
 
-def _source(path: Path, file_format: FormatName, config: Path | None) -> Source:
+def _source(path: Path, file_format: FormatName, config: Path | None) -> SpectrumSource:
     from twinlines.pipeline.library.ferre import FerreGrid
     from twinlines.pipeline.library.fits_folder import FolderConfig, SpectraFolder
 
@@ -105,14 +105,14 @@ def show(
     axes = {name: axis.tolist() for name, axis in zip(AXES, loaded.axes, strict=True)}
     nodes = int((loaded.index >= 0).sum())
     if out is not None:
-        from twinlines.pipeline.figures.demo import save
+        from twinlines.pipeline.figures.canvas import save
         from twinlines.pipeline.figures.library import nodes_and_spectra
 
         title = f"{library or 'the packaged library'} ({loaded.digest[:8]})"
         save(nodes_and_spectra(loaded, title), out)
 
     def lines(where: Console) -> None:
-        _describe(where, axes, nodes, loaded.index.size, loaded.notes)
+        show_library(axes, nodes, loaded.index.size, loaded.notes, where)
         if out is not None:
             where.print(f"{out}: nodes and spectra")
 
@@ -128,22 +128,23 @@ def show(
     console.show(summary, as_json, lines)
 
 
-def _describe(
-    where: Console, axes: Mapping[str, list[float]], nodes: int, combinations: int, notes: Mapping[str, object]
+def show_library(
+    axes: Mapping[str, list[float]], nodes: int, combinations: int, notes: Mapping[str, object], where: Console
 ) -> None:
+    """Print what a library covers, and what is noted of where it comes from."""
     rows: list[tuple[object, ...]] = [
         (name, len(values), f"{values[0]:g}", f"{values[-1]:g}") for name, values in axes.items()
     ]
     where.print(console.table(("axis", "values", "from", "to"), rows))
     where.print(f"nodes: {nodes} of {combinations} combinations; {combinations - nodes} holes")
-    for name, value in notes.items():
-        if name != "nodes" and value not in ([], {}, None):
-            where.print(f"{name.replace('_', ' ')}: {_plain(value)}", markup=False)
+    shown = {name: value for name, value in notes.items() if name != "nodes" and value not in ([], {}, None)}
+    console.say(where, [f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in shown.items()])
 
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {_plain(element)}" for name, element in value.items())
     if isinstance(value, list):
-        return "; ".join(f"({_plain(one)})" if isinstance(one, list) else _plain(one) for one in value)
+        elements = (f"({_plain(element)})" if isinstance(element, list) else _plain(element) for element in value)
+        return "; ".join(elements)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,11 +1,14 @@
-"""Options that several commands share, and how commands get their workers."""
+"""Options that several commands share, options in groups, and how commands get their workers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -37,14 +40,72 @@ IgnorePlanOption = Annotated[
     bool, typer.Option("--ignore-plan", help="Start even if memory or disk seem too small for the work.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", help="Folder of an ensemble, if not the shipped one.")]
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option("--library", help="Spectral library, from 'twinlines library import'; else the one that ships."),
+]
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where a command runs."""
+
+    cluster: ClusterOption = "local"
+    workers: WorkersOption = None
+    insecure: InsecureOption = False
 
 
 @contextmanager
-def connected(cluster: str, workers: int | None, insecure: bool = False) -> Iterator[Client]:
-    """Yield a client of the cluster that ``--cluster``, ``--workers`` and ``--insecure`` describe."""
+def connected(where: ClusterOptions) -> Iterator[Client]:
+    """Yield a client of the cluster that the options describe."""
     from twinlines.cluster.launch import launch
     from twinlines.cluster.site import parse
     from twinlines.models.precision import has_bfloat16
 
-    with launch(parse(cluster, n_workers=workers), insecure=insecure, probe=has_bfloat16) as client:
+    profile = parse(where.cluster, n_workers=where.workers)
+    with launch(profile, insecure=where.insecure, probe=has_bfloat16) as client:
         yield client
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command have parameters that are groups of options: dataclasses.
+
+    Each field of such a dataclass becomes an option of the command, in the parameter's place, with the field's name,
+    its ``Annotated`` type and its default; the command itself gets the dataclass. Parameters are keyword-only, so that
+    they may stand in the order in which ``--help`` lists them, whichever have defaults.
+
+    Raises
+    ------
+    TypeError
+        If two options would have the same name.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type[Any]] = {}
+    options: dict[str, inspect.Parameter] = {}
+
+    def add(name: str, default: Any, annotation: Any) -> None:
+        if name in options:
+            raise TypeError(f"{command.__name__}: two options are named {name!r}; rename one of them")
+        options[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    for name, parameter in inspect.signature(command).parameters.items():
+        if not is_dataclass(hints[name]):
+            add(name, parameter.default, hints[name])
+            continue
+        group = groups[name] = hints[name]
+        annotations = get_type_hints(group, include_extras=True)
+        for field in fields(group):
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            add(field.name, default, annotations[field.name])
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    # What typer reads: the signature, and the annotations beside it.
+    with_options.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
+    with_options.__annotations__ = {name: option.annotation for name, option in options.items()}
+    return with_options

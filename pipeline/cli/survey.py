@@ -1,11 +1,161 @@
-"""What the commands that work on a survey print."""
+"""The commands that work on a survey: ``twinlines ingest``, ``run`` and ``status``."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from twinlines.pipeline.cli import console
-from twinlines.pipeline.survey.status import SurveyStatus
+from twinlines.pipeline.cli.options import (
+    QUARANTINED,
+    ClusterOptions,
+    IgnorePlanOption,
+    JsonOption,
+    SeedOption,
+    SurveyOption,
+    WeightsOption,
+    connected,
+    grouped,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from twinlines.pipeline.ingest.report import IngestReport
+    from twinlines.pipeline.survey.compute import RunReport
+    from twinlines.pipeline.survey.status import SurveyStatus
+
+_LISTED = 20  # entries of one kind
+
+survey_app = typer.Typer()
+
+
+class PrecisionOption(StrEnum):
+    """Arithmetic of the networks."""
+
+    FLOAT32 = "float32"
+    MIXED = "mixed"
+
+
+@survey_app.command(epilog="Example: twinlines ingest /data/dr8/medfits --survey survey --release dr8")
+@grouped
+def ingest(
+    *,
+    fits_dir: Annotated[Path, typer.Argument(help="Folder of FITS files; subfolders are searched too.")],
+    survey: SurveyOption,
+    release: Annotated[str, typer.Option("--release", help="Name of the new release.")],
+    where: ClusterOptions,
+    ignore_plan: IgnorePlanOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a folder of LAMOST MRS FITS files into a release of a survey. A bad file is quarantined, not a crash."""
+    from twinlines.pipeline.ingest.ingestion import ingest as run_ingest
+
+    with connected(where) as client, console.progress() as progress:
+        report = run_ingest(client, fits_dir, survey, release, progress=progress, ignore_plan=ignore_plan)
+    console.show(report.to_json(), as_json, lambda screen: show_ingestion(report, screen))
+    if report.quarantined:
+        raise typer.Exit(QUARANTINED)
+
+
+@survey_app.command(epilog="Example: twinlines run --survey survey --cluster local")
+@grouped
+def run(
+    *,
+    survey: SurveyOption,
+    release: Annotated[str | None, typer.Option("--release", help="Newest release to include.")] = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Noisy copies of each spectrum.")] = 20,
+    precision: Annotated[
+        PrecisionOption,
+        typer.Option("--precision", help="Of the networks; mixed: faster, where the hardware multiplies bfloat16."),
+    ] = PrecisionOption.FLOAT32,
+    where: ClusterOptions,
+    ignore_plan: IgnorePlanOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute what is not yet done and publish the catalog. Killed, it goes on where it was."""
+    from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
+    from twinlines.pipeline.survey.compute import run as run_survey
+
+    with connected(where) as client, console.progress() as progress:
+        report = run_survey(
+            client,
+            survey,
+            weights=weights or SHIPPED_WEIGHTS,
+            parameters=InferenceParameters(seed=seed, n_draws=draws, precision=precision.value),
+            release=release,
+            progress=progress,
+            ignore_plan=ignore_plan,
+        )
+    console.show(report.to_json(), as_json, lambda screen: show_run(report, screen))
+    if not report.complete:
+        raise typer.Exit(1)
+
+
+@survey_app.command(epilog="Example: twinlines status --survey survey")
+def status(
+    survey: SurveyOption,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare releases and results with their checksums; reads all of them.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show releases, what is done, pending and failed, the time left, and the published catalog."""
+    from twinlines.pipeline.survey.status import status as survey_status
+
+    report = survey_status(survey, verify=verify)
+    console.show(report.to_json(), as_json, lambda screen: show_status(report, screen))
+    if report.damaged:
+        raise typer.Exit(1)
+
+
+def show_ingestion(report: IngestReport, where: Console) -> None:
+    """Print what became of the files of a folder."""
+    used = report.files_seen - len(report.quarantined)
+    lines = [
+        f"release {report.release}: {report.rows} exposures, {used} of {report.files_seen} files in {report.folder}"
+    ]
+    if report.follows:
+        lines.append(
+            f"{report.new} exposures are new, {report.changed} changed, {report.unchanged} left out as they are in "
+            f"{report.follows} or before it"
+        )
+    if report.reasons:
+        lines.append("quarantined: " + ", ".join(f"{count} {reason}" for reason, count in report.reasons.items()))
+    if report.duplicates:
+        lines.append(f"{report.duplicates} exposures are in several files with the same content; one each is kept")
+    sections: list[tuple[str, list[str]]] = [
+        ("quarantined", [f"{file.path} ({file.reason}): {file.message}" for file in report.quarantined]),
+        ("conflict", [f"{row.obsid}, {row.lmjm}: {row.kept} kept, {row.dropped} differs" for row in report.conflicts]),
+        ("warning", [f"{warning.path}: {warning.message}" for warning in report.warnings]),
+    ]
+    for title, entries in sections:
+        lines += [f"{title}: {entry}" for entry in entries[:_LISTED]]
+        if len(entries) > _LISTED:
+            lines.append(f"{title}: and {len(entries) - _LISTED} more; all are in the release's report.json")
+    console.say(where, lines)
+
+
+def show_run(report: RunReport, where: Console) -> None:
+    """Print what a run did."""
+    done = (
+        f"run {report.config_key} of {', '.join(report.releases)}: {report.rows} exposures in {report.shards} shards, "
+        f"{report.computed} computed now ({report.rows_computed} exposures, {report.seconds:.1f} s), "
+        f"{report.skipped} done before, {len(report.failed)} failed"
+    )
+    lines = [done, *(f"failed: {shard.piece}: {shard.error} (traceback in {shard.file})" for shard in report.failed)]
+    if report.failed:
+        lines.append("no catalog was published; mend the cause and run again: only what failed is computed")
+    else:
+        lines.append(f"catalog: {report.catalog}")
+        if not report.computed and not report.published:
+            lines.append("nothing to do: all of it was computed with these weights and parameters, and published")
+    console.say(where, lines)
 
 
 def show_status(status: SurveyStatus, where: Console) -> None:
@@ -25,14 +175,14 @@ def show_status(status: SurveyStatus, where: Console) -> None:
         left = duration(status.seconds_left) if status.seconds_left is not None else "unknown before the first shard"
         lines.append(f"to do: {status.rows_left} exposures; time left with as many workers: {left}")
     lines += [
-        f"failed: {failure.piece}: {failure.error} (traceback in {failure.file})" for failure in status.failures[:20]
+        f"failed: {failure.piece}: {failure.error} (traceback in {failure.file})"
+        for failure in status.failures[:_LISTED]
     ]
     if status.failures:
         lines.append(f"{len(status.failures)} shards failed to the last retry; mend the cause and run again")
     if status.damaged is not None:
         lines += status.damaged or ["all releases are as they were made"]
-    for line in lines:
-        where.print(line, markup=False, highlight=False)
+    console.say(where, lines)
 
 
 def duration(seconds: float) -> str:

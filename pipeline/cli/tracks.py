@@ -1,4 +1,4 @@
-"""The commands ``twinlines tracks``: argument parsing and printing, as in :mod:`twinlines.pipeline.cli.main`."""
+"""The commands ``twinlines tracks``: import stellar tracks, look at them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from twinlines.pipeline.cli.options import QUARANTINED, JsonOption, OverwriteOpt
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from twinlines.pipeline.stars.mist_import import TracksImportReport
+    from twinlines.pipeline.stars.summary import TrackSummary
 
 tracks_app = typer.Typer(help="Stellar tracks: import and look at them.", no_args_is_help=True)
 
@@ -51,7 +54,7 @@ def import_(
             overwrite=overwrite,
             progress=progress,
         )
-    console.show(report.to_json(), as_json, report.show)
+    console.show(report.to_json(), as_json, lambda screen: show_import(report, screen))
     if report.left_out:
         raise typer.Exit(QUARANTINED)
 
@@ -65,7 +68,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """List what tracks cover, and draw their Hertzsprung-Russell and Kiel diagrams."""
-    from twinlines.pipeline.figures.demo import save
+    from twinlines.pipeline.figures.canvas import save
     from twinlines.pipeline.figures.tracks import diagram
     from twinlines.pipeline.stars.summary import summarise
     from twinlines.pipeline.stars.tracks import Tracks
@@ -75,7 +78,44 @@ def show(
     save(diagram(loaded, feh, alpha), out)
 
     def lines(where: Console) -> None:
-        summary.show(where)
-        where.print(f"drawn: {out}", markup=False)
+        show_summary(summary, where)
+        console.say(where, [f"drawn: {out}"])
 
     console.show({"figure": str(out), **summary.to_json()}, as_json, lines)
+
+
+def show_summary(summary: TrackSummary, where: Console) -> None:
+    """Print what tracks cover as a table, a row for each composition."""
+    title = ("[Fe/H]", "[alpha/Fe]", "tracks", "from Msun", "to Msun", "widest step", "shortest to EEP", "longest")
+    rows: list[tuple[object, ...]] = [
+        (
+            *(composition.feh, composition.alpha, composition.tracks),
+            *(composition.mass_low, composition.mass_high, composition.widest_gap),
+            *(composition.last_eep_low, composition.last_eep_high),
+        )
+        for composition in summary.compositions
+    ]
+    where.print(console.table(tuple(name.replace("[", r"\[") for name in title), rows))
+    n_tracks = sum(composition.tracks for composition in summary.compositions)
+    n_compositions = len(summary.compositions)
+    compositions = "1 composition" if n_compositions == 1 else f"{n_compositions} compositions"
+    lines = [f"{n_tracks} tracks, {compositions}, from EEP {summary.first_eep} on; content {summary.digest}"]
+    lines += [
+        f"no tracks at [Fe/H] {feh:g}, [alpha/Fe] {alpha:g}: stars next to it have no state"
+        for feh, alpha in summary.holes
+    ]
+    console.say(where, lines)
+
+
+def show_import(report: TracksImportReport, where: Console) -> None:
+    """Print what an import of tracks has made."""
+    show_summary(report.covers, where)
+    lines = [f"models: {models} ({number} tracks)" for models, number in report.models.items()]
+    rotation = ", ".join(f"{value:g}" for value in report.rotation) or "not stated"
+    lines.append(f"initial rotation v/v_crit: {rotation}")
+    if len(report.models) > 1 or len(report.rotation) > 1:
+        lines.append("attention: these tracks are of different models, and are interpolated as if they were of one")
+    if report.ages_moved:
+        lines.append(f"ages that did not rise, by less than one part in 1e9, and were moved: {report.ages_moved}")
+    lines += [f"left out: {error}" for error in report.left_out]
+    console.say(where, [*lines, f"written: {report.file}"])

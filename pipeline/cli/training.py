@@ -1,36 +1,37 @@
-"""The commands that make a training set, train an ensemble on it and evaluate one: arguments and what is printed."""
+"""The commands that make a training set and train on it: ``twinlines population``, ``synthesize`` and ``train``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlines.models import defaults
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import (
-    ClusterOption,
-    InsecureOption,
+    ClusterOptions,
     JsonOption,
+    LibraryOption,
     SeedOption,
-    WorkersOption,
     connected,
+    grouped,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from twinlines.pipeline.training.members import Training
     from twinlines.pipeline.training.recipe import TrainingSet
+    from twinlines.pipeline.training.store import SynthesisReport
 
 training_app = typer.Typer()
 
 TracksOption = Annotated[
     Path | None, typer.Option("--tracks", help="Track table, from 'twinlines tracks import'; else the one that ships.")
-]
-LibraryOption = Annotated[
-    Path | None,
-    typer.Option("--library", help="Spectral library, from 'twinlines library import'; else the one that ships."),
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file with priors, conditions and extra populations.")
@@ -45,99 +46,145 @@ class ArmOption(StrEnum):
 
 
 class ScheduleOption(StrEnum):
-    """How the learning rate falls."""
+    """How the learning rate falls: :data:`twinlines.models.defaults.SCHEDULES`."""
 
     VALIDATION = "validation"
     LINEAR = "linear"
 
 
-class SplitOption(StrEnum):
-    """Which pairs are judged."""
-
-    TEST = "test"
-    ALL = "all"
+_SCHEDULE = ScheduleOption(defaults.SCHEDULE)
 
 
-def _training_set(pairs: int, seed: int, tracks: Path | None, library: Path | None, config: Path | None) -> TrainingSet:
-    from twinlines.pipeline.training import config as trainingconfig
-    from twinlines.pipeline.training.recipe import TrainingSet
+@dataclass(frozen=True)
+class SetOptions:
+    """What a training set is made of."""
 
-    chosen = trainingconfig.read(config) if config else {}
-    # Absolute, since workers may have another current folder.
-    return TrainingSet(
-        n_pairs=pairs, seed=seed, tracks=tracks and tracks.resolve(), library=library and library.resolve(), **chosen
+    seed: SeedOption = 0
+    tracks: TracksOption = None
+    library: LibraryOption = None
+    config: ConfigOption = None
+
+    def training_set(self, pairs: int) -> TrainingSet:
+        """The set of so many pairs that the options describe."""
+        from twinlines.pipeline.training import config
+        from twinlines.pipeline.training.recipe import TrainingSet
+
+        # Absolute, since workers may have another current folder.
+        return TrainingSet(
+            n_pairs=pairs,
+            seed=self.seed,
+            tracks=self.tracks and self.tracks.resolve(),
+            library=self.library and self.library.resolve(),
+            **(config.read(self.config) if self.config else {}),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Which members are trained, and how."""
+
+    arm: Annotated[list[ArmOption] | None, typer.Option("--arm", help="Arm; both by default.")] = None
+    penalty: Annotated[
+        list[int] | None,
+        typer.Option("--penalty", min=1, help=f"Penalty (Lambda); {defaults.PENALTY} by default."),
+    ] = None
+    members: Annotated[int, typer.Option("--members", min=1, help="Members for each arm and penalty.")] = (
+        defaults.MEMBERS
     )
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Most epochs of one member.")] = defaults.EPOCHS
+    learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Learning rate at the start.")] = (
+        defaults.LEARNING_RATE
+    )
+    schedule: Annotated[
+        ScheduleOption,
+        typer.Option("--schedule", help="How the learning rate falls; linear: to zero at the last epoch."),
+    ] = _SCHEDULE
+    network: Annotated[
+        str,
+        typer.Option(
+            "--network", help="Sizes: default, small, first, wide, lenet5, or a TOML file.", metavar="NAME|FILE"
+        ),
+    ] = "default"
+    start_at: Annotated[
+        Path | None,
+        typer.Option("--start-at", help="Folder of an ensemble: train on from each member's namesake there."),
+    ] = None
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="Later penalties start at the member's weights at the first one.")
+    ] = False
+    warm_epochs: Annotated[int, typer.Option("--warm-epochs", min=1, help="Most epochs of a warm start.")] = (
+        defaults.WARM_EPOCHS
+    )
+    warm_learning_rate: Annotated[
+        float, typer.Option("--warm-learning-rate", min=0.0, help="Learning rate of a warm start.")
+    ] = defaults.WARM_LEARNING_RATE
+    warm_pairs: Annotated[
+        int, typer.Option("--warm-pairs", min=0, help="Pairs shown in an epoch of a warm start; 0: all.")
+    ] = defaults.EPOCH_PAIRS
+    seed: SeedOption = 0
 
+    def training(self) -> Training:
+        """The training that the options describe."""
+        from twinlines.pipeline.training.config import read_sizes
+        from twinlines.pipeline.training.members import Training, WarmStart
 
-def _print_fates(fates: dict[str, int], draws: int, where: Console) -> None:
-    rows: list[tuple[object, ...]] = [
-        (name, number, f"{100.0 * number / draws:.1f}")
-        for name, number in sorted(fates.items(), key=lambda one: -one[1])
-    ]
-    where.print(console.table(("fate of the draws", "number", "%"), rows))
+        warm_start = WarmStart(self.warm_epochs, self.warm_learning_rate, self.warm_pairs)
+        return Training(
+            arms=[arm.value for arm in self.arm or list(ArmOption)],
+            penalties=self.penalty or [defaults.PENALTY],
+            members=self.members,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            schedule=self.schedule.value,
+            sizes=read_sizes(self.network),
+            warm_start=warm_start if self.warm_start else None,
+            start_at=self.start_at,
+        )
 
 
 @training_app.command(epilog="Example: twinlines population --draws 20000 --tracks parsec.zarr.zip")
+@grouped
 def population(
+    *,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Systems to draw.")] = 20_000,
-    seed: SeedOption = 0,
-    tracks: TracksOption = None,
-    library: LibraryOption = None,
-    config: ConfigOption = None,
+    made_of: SetOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Draw systems and say what becomes of them, without spectra: which fraction is kept, and why others are not."""
     from twinlines.pipeline.training.recipe import draw_fates
 
-    fates = draw_fates(_training_set(draws, seed, tracks, library, config), draws)
-
-    def lines(where: Console) -> None:
-        for name, counts in fates.items():
-            total = sum(counts.values())
-            _print_fates(counts, total, where)
-            where.print(f"{name}: {100 * counts.get('kept', 0) / total:.1f} % of {total} draws are kept")
-
-    console.show(fates, as_json, lines)
+    fates = draw_fates(made_of.training_set(draws), draws)
+    console.show(fates, as_json, lambda screen: show_populations(fates, screen))
 
 
 @training_app.command(epilog="Example: twinlines synthesize --pairs 60000 --out pairs.zarr --report pairs-report")
+@grouped
 def synthesize(
+    *,
     pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs to make.")],
     out: Annotated[Path, typer.Option("--out", help="New Zarr store.")],
-    seed: SeedOption = 0,
-    tracks: TracksOption = None,
-    library: LibraryOption = None,
-    config: ConfigOption = None,
+    made_of: SetOptions,
     report: Annotated[
         Path | None, typer.Option("--report", help="Folder for figures of the set, like the paper's 1 and 2.")
     ] = None,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
-    insecure: InsecureOption = False,
+    where: ClusterOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Make a training set: pairs of a single star and a binary. Killed, it goes on where it was."""
-    from twinlines.pipeline.figures import training_set as trainingreport
+    from twinlines.pipeline.figures.training_set import write
     from twinlines.pipeline.training import store
 
-    training_set = _training_set(pairs, seed, tracks, library, config)
+    training_set = made_of.training_set(pairs)
     made = store.made_before(training_set, out)
     if made is None:
-        with connected(cluster, workers, insecure) as client, console.progress() as progress:
+        with connected(where) as client, console.progress() as progress:
             made = store.synthesize(client, training_set, out, progress=progress)
-    figures = trainingreport.write(out, training_set, report) if report and made.complete else []
+    figures = write(out, training_set, report) if report and made.complete else []
 
-    def lines(where: Console) -> None:
-        _print_fates(made.fates, made.n_draws, where)
-        where.print(f"{made.n_pairs} pairs of {made.n_draws} draws ({100 * made.kept_fraction:.1f} % kept)")
-        for one in made.failed:
-            where.print(f"failed: {one.piece}: {one.error} (traceback in {one.file})", markup=False)
-        if made.failed:
-            where.print(f"{out} is not there yet; mend the cause and give the same command again")
-        else:
-            where.print(f"{out}: {made.computed} shards made now, {made.skipped} before")
-        for path in figures:
-            where.print(f"figure: {path}", markup=False)
+    def lines(screen: Console) -> None:
+        show_synthesis(made, out, screen)
+        console.say(screen, [f"figure: {path}" for path in figures])
 
     console.show({**made.to_json(), "figures": [str(path) for path in figures]}, as_json, lines)
     if not made.complete:
@@ -145,134 +192,61 @@ def synthesize(
 
 
 @training_app.command(epilog="Example: twinlines train --pairs pairs.zarr --penalty 16 --members 3 --out weights")
+@grouped
 def train(
+    *,
     pairs: Annotated[Path, typer.Option("--pairs", help="Training store, from 'twinlines synthesize'.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the ensemble.")],
-    arm: Annotated[list[ArmOption] | None, typer.Option("--arm", help="Arm; both by default.")] = None,
-    penalty: Annotated[
-        list[int] | None, typer.Option("--penalty", min=1, help="Penalty (Lambda); 16 by default.")
-    ] = None,
-    members: Annotated[int, typer.Option("--members", min=1, help="Members for each arm and penalty.")] = 5,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Most epochs of one member.")] = 60,
-    learning_rate: Annotated[
-        float, typer.Option("--learning-rate", min=0.0, help="Learning rate at the start.")
-    ] = 1.0e-3,
-    schedule: Annotated[
-        ScheduleOption,
-        typer.Option("--schedule", help="How the learning rate falls; linear: to zero at the last epoch."),
-    ] = ScheduleOption.VALIDATION,
-    network: Annotated[
-        str,
-        typer.Option(
-            "--network", help="Sizes: default, small, first, wide, lenet5, or a TOML file.", metavar="NAME|FILE"
-        ),
-    ] = "default",
-    start_at: Annotated[
-        Path | None,
-        typer.Option("--start-at", help="Folder of an ensemble: train on from each member's namesake there."),
-    ] = None,
-    warm_start: Annotated[
-        bool, typer.Option("--warm-start", help="Later penalties start at the member's weights at the first one.")
-    ] = False,
-    warm_epochs: Annotated[int, typer.Option("--warm-epochs", min=1, help="Most epochs of a warm start.")] = 1,
-    warm_learning_rate: Annotated[
-        float, typer.Option("--warm-learning-rate", min=0.0, help="Learning rate of a warm start.")
-    ] = 3.0e-4,
-    warm_pairs: Annotated[
-        int, typer.Option("--warm-pairs", min=0, help="Pairs shown in an epoch of a warm start; 0: all.")
-    ] = 0,
-    seed: SeedOption = 0,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
-    insecure: InsecureOption = False,
+    how: TrainingOptions,
+    where: ClusterOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Train an ensemble, one member a task. Killed, each member goes on after its last epoch."""
     from twinlines.pipeline.figures.learning import learning_curves
-    from twinlines.pipeline.training.config import read_sizes
-    from twinlines.pipeline.training.members import Training, WarmStart
-    from twinlines.pipeline.training.members import train as run_train
+    from twinlines.pipeline.training.members import train as run_training
 
-    training = Training(
-        arms=[one.value for one in arm or list(ArmOption)],
-        penalties=penalty or [16],
-        members=members,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        seed=seed,
-        schedule=schedule.value,
-        sizes=read_sizes(network),
-        warm_start=WarmStart(warm_epochs, warm_learning_rate, warm_pairs) if warm_start else None,
-        start_at=start_at,
-    )
-    with connected(cluster, workers, insecure) as client, console.progress() as progress:
-        metrics = run_train(
-            client, pairs, out, training, progress=progress, member_finished=lambda: learning_curves(out)
-        )
+    training = how.training()
+
+    def draw() -> None:
+        learning_curves(out)
+
+    with connected(where) as client, console.progress() as progress:
+        metrics = run_training(client, pairs, out, training, progress=progress, member_finished=draw)
+    console.show(metrics, as_json, lambda screen: show_training(metrics, screen))
+
+
+def show_populations(fates: Mapping[str, Mapping[str, int]], where: Console) -> None:
+    """Print what became of the draws of each population."""
+    for name, counts in fates.items():
+        total = sum(counts.values())
+        _show_fates(counts, total, where)
+        where.print(f"{name}: {100 * counts.get('kept', 0) / total:.1f} % of {total} draws are kept")
+
+
+def show_synthesis(made: SynthesisReport, out: Path, where: Console) -> None:
+    """Print what became of the draws, and of the store ``out``."""
+    _show_fates(made.fates, made.n_draws, where)
+    lines = [f"{made.n_pairs} pairs of {made.n_draws} draws ({100 * made.kept_fraction:.1f} % kept)"]
+    lines += [f"failed: {shard.piece}: {shard.error} (traceback in {shard.file})" for shard in made.failed]
+    if made.failed:
+        lines.append(f"{out} is not there yet; mend the cause and give the same command again")
+    else:
+        lines.append(f"{out}: {made.computed} shards made now, {made.skipped} before")
+    console.say(where, lines)
+
+
+def show_training(metrics: Mapping[str, Mapping[str, float]], where: Console) -> None:
+    """Print a row for each member."""
     columns = ("epochs", "best_epoch", "validation_loss", "test_tpr", "test_fpr", "test_tpr_at_fpr_0.001")
     rows: list[tuple[object, ...]] = [
-        (name, *(round(one[column], 5) for column in columns)) for name, one in sorted(metrics.items())
+        (member, *(round(measured[column], 5) for column in columns)) for member, measured in sorted(metrics.items())
     ]
-    console.show(metrics, as_json, lambda where: where.print(console.table(("member", *columns), rows)))
+    where.print(console.table(("member", *columns), rows))
 
 
-@training_app.command(epilog="Example: twinlines evaluate --pairs pairs.zarr --weights weights --out evaluation")
-def evaluate(
-    pairs: Annotated[Path, typer.Option("--pairs", help="Training store, from 'twinlines synthesize'.")],
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="Folder of an ensemble, if not the shipped one.")
-    ] = None,
-    out: Annotated[
-        Path,
-        typer.Option("--out", help="Folder for the figures and the numbers; those of an earlier one are replaced."),
-    ] = Path("evaluation"),
-    split: Annotated[
-        SplitOption, typer.Option("--split", help="all: for a set of which training has seen nothing.")
-    ] = SplitOption.TEST,
-    twins: Annotated[
-        int, typer.Option("--twins", min=0, help="Noisy spectra at each point of Figure 5, 2000 in the paper; 0: none.")
-    ] = 100,
-    rule_pairs: Annotated[
-        int, typer.Option("--rule-pairs", min=0, help="Most pairs that the catalog's rule is tried on; 0: none.")
-    ] = 2000,
-    sb2_fraction: Annotated[
-        float, typer.Option("--sb2-fraction", min=0.0, max=1.0, help="Fraction of SB2s for which precision is given.")
-    ] = 0.02,
-    seed: SeedOption = 0,
-    library: LibraryOption = None,
-    cluster: ClusterOption = "local",
-    workers: WorkersOption = None,
-    insecure: InsecureOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure an ensemble on pairs that training never saw: the paper's Table 3 and Figures 4 to 6, and more.
-
-    Killed, it goes on where it was.
-    """
-    import shutil
-
-    from twinlines.pipeline.evaluation.evaluation import Options
-    from twinlines.pipeline.evaluation.evaluation import evaluate as run_evaluation
-    from twinlines.pipeline.figures import evaluation as evaluationfigures
-    from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS
-
-    options = Options(
-        split=split.value,
-        twins=twins,
-        rule_pairs=rule_pairs,
-        sb2_fraction=sb2_fraction,
-        seed=seed,
-        library=library,
-    )
-    answers = out / ".answers"
-    with connected(cluster, workers, insecure) as client, console.progress() as progress:
-        report = run_evaluation(client, pairs, weights or SHIPPED_WEIGHTS, options, answers=answers, progress=progress)
-    files = evaluationfigures.write(report, out)
-    shutil.rmtree(answers, ignore_errors=True)
-
-    def lines(where: Console) -> None:
-        report.show(where)
-        for path in files:
-            where.print(f"written: {path}", markup=False)
-
-    console.show({**report.to_json(), "files": [str(path) for path in files]}, as_json, lines)
+def _show_fates(fates: Mapping[str, int], draws: int, where: Console) -> None:
+    rows: list[tuple[object, ...]] = [
+        (fate, number, f"{100.0 * number / draws:.1f}")
+        for fate, number in sorted(fates.items(), key=lambda counted: -counted[1])
+    ]
+    where.print(console.table(("fate of the draws", "number", "%"), rows))

@@ -100,7 +100,7 @@ def compute(
     tasks: Iterable[tuple[Any, ...]],
     finished: Callable[[Any, Any], None],
 ) -> None:
-    """Call ``function(subject, *others)`` on the workers for each task (question, function, *others).
+    """Call ``function(subject, *others)`` on the workers for each task ``(question, function, *others)``.
 
     Raises
     ------

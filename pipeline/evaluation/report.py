@@ -1,4 +1,4 @@
-"""What an evaluation found: its numbers as JSON, and as tables beside the paper's Table 3. Computes no rate."""
+"""What an evaluation has measured: its numbers as JSON, and Table 3 beside the paper's. Computes and prints nothing."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from twinlines.models.evaluation import Bin, Precision, Rate, Rates
-from twinlines.pipeline.cli import console
 from twinlines.pipeline.evaluation.twins import CENTRED, DISPLACED, PERCENTILES, RATIOS, SEPARATIONS
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from twinlines.pipeline.storage import atomic
 
 _TABLE3 = (
     # penalty, TPR and FPR of the blue arm, TPR and FPR of the red arm
@@ -129,6 +127,12 @@ class TableRow:
     precision: Precision
     """What the rates imply at the stated SB2 fraction."""
 
+    @property
+    def paper(self) -> dict[str, float] | None:
+        """TPR and FPR of the paper's Table 3, by "tpr" and "fpr"; None at a penalty that it lacks."""
+        rates = PAPER[self.arm].get(self.penalty)
+        return None if rates is None else {"tpr": rates[0], "fpr": rates[1]}
+
 
 @dataclass(frozen=True)
 class RuleRow:
@@ -175,7 +179,7 @@ class TwinCurves:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Everything that an evaluation found."""
+    """Everything that an evaluation has measured."""
 
     pairs: str
     """Path of the pairs."""
@@ -219,7 +223,7 @@ class EvaluationReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of the numbers."""
-        verdicts = [one.verdict for one in self.provenance]
+        verdicts = [provenance.verdict for provenance in self.provenance]
         if self.split == "all":
             verdicts.append("all splits were judged: right only if no member was trained on any of these pairs")
         verdicts += [f"twins: {star} is left out: {reason}" for star, reason in self.twins_left_out.items()]
@@ -228,10 +232,10 @@ class EvaluationReport:
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object; what is not a number is null."""
         content = asdict(self)
-        for stored, one in zip(content["provenance"], self.provenance, strict=True):
-            stored["same_set"] = one.same_set
+        for stored, provenance in zip(content["provenance"], self.provenance, strict=True):
+            stored["same_set"] = provenance.same_set
         for stored, row in zip(content["table"], self.table, strict=True):
-            stored["paper"] = _paper(row)
+            stored["paper"] = row.paper
         axes = {
             "separation": SEPARATIONS,
             "snr": RATIOS,
@@ -242,46 +246,13 @@ class EvaluationReport:
         plain: dict[str, Any] = _plain({**content, "axes": axes, "notes": self.notes})
         return plain
 
-    def show(self, where: Console) -> None:
-        """Print Table 3 beside the paper's, the catalog's rule and what to know of them."""
-        columns = ("arm", "penalty", "members", "TPR", "FPR", "paper's TPR", "FPR", self._precision_title)
-        where.print(console.table(columns, [_shown(row) for row in self.table]))
-        where.print("the paper's rates are of another population and library; intervals are at 95 % confidence")
-        matched = (
-            "arm",
-            "penalty",
-            "population",
-            "at FPR",
-            "members' TPR",
-            "ensemble's TPR",
-            "TPR at 0.5",
-            "FPR at 0.5",
-        )
-        where.print(console.table(matched, [_matched(row) for row in self.populations]))
-        if self.frames:
-            where.print(console.table(_FRAME_COLUMNS, [_frame(row) for row in self.frames]))
-        if self.rule:
-            candidates = ("candidates: p0 > 0.5 in both arms", "TPR", "FPR", self._precision_title)
-            rows: list[tuple[object, ...]] = [
-                (f"penalty {row.penalty}", *_both(row.rates), _precision(row.precision)) for row in self.rule
-            ]
-            where.print(console.table(candidates, rows))
-            singles = self.rule[0].rates.fpr.trials
-            where.print(f"{singles} single stars, {self.rule_draws} draws of each by every member")
-        for note in self.notes:
-            where.print(note, markup=False)
-
-    @property
-    def _precision_title(self) -> str:
-        return f"precision at {100 * self.sb2_fraction:g} % SB2s"
-
     def table3(self) -> str:
         """Table 3 as CSV, a row for each arm and penalty; an empty field is no number."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_CSV)
         for row in self.table:
-            tpr, fpr, paper = row.rates.tpr, row.rates.fpr, _paper(row) or {}
+            tpr, fpr, paper = row.rates.tpr, row.rates.fpr, row.paper or {}
             numbers = (tpr.value, tpr.low, tpr.high, fpr.value, fpr.low, fpr.high)
             writer.writerow(
                 [
@@ -299,54 +270,18 @@ _CSV = (
 )
 
 
-def _paper(row: TableRow) -> dict[str, float] | None:
-    found = PAPER[row.arm].get(row.penalty)
-    return None if found is None else {"tpr": found[0], "fpr": found[1]}
-
-
-def _shown(row: TableRow) -> tuple[object, ...]:
-    paper = _paper(row)
-    theirs = ("-", "-") if paper is None else (f"{paper['tpr']:.4f}", f"{paper['fpr']:.6f}")
-    return row.arm, row.penalty, row.members, *_both(row.rates), *theirs, _precision(row.precision)
-
-
-def _matched(row: PopulationRow) -> tuple[object, ...]:
-    there = (_rate(row.members, 3), _rate(row.ensemble, 3)) if row.members.trials else ("-", "-")
-    return row.arm, row.penalty, row.population, f"{row.fpr:.6f}", *there, *_both(row.rates)
-
-
-_FRAME_SHOWN = (50.0, 100.0), (100.0, 200.0)
-_FRAME_COLUMNS = (
-    *("star", "arm", "penalty"),
-    *(f"single, {velocity:g} km/s off rest" for velocity in _FRAME_SHOWN[0]),
-    *(f"twins, {velocity:g} km/s apart about rest" for velocity in _FRAME_SHOWN[1]),
-)
-
-
-def _frame(row: FrameCurves) -> tuple[object, ...]:
-    displaced = (row.displaced[DISPLACED.index(velocity)] for velocity in _FRAME_SHOWN[0])
-    centred = (row.centred[CENTRED.index(velocity)] for velocity in _FRAME_SHOWN[1])
-    return row.star, row.arm, row.penalty, *(f"{one:.3f}" for one in (*displaced, *centred))
-
-
-def _both(rates: Rates) -> tuple[str, str]:
-    return _rate(rates.tpr, 3), _rate(rates.fpr, 5)
-
-
-def _rate(rate: Rate, digits: int) -> str:
-    if not rate.trials:
-        return "none to judge"
-    return f"{rate.value:.{digits}f} ({rate.low:.{digits}f}-{rate.high:.{digits}f})"
-
-
-def _precision(precision: Precision) -> str:
-    return "-" if math.isnan(precision.value) else f"{precision.value:.3f} (from {precision.low:.3f})"
+def write_numbers(report: EvaluationReport, folder: Path) -> list[Path]:
+    """Write ``evaluation.json``, every number, and ``table3.csv`` into a folder that is there; return their paths."""
+    numbers, table = folder / "evaluation.json", folder / "table3.csv"
+    atomic.write_json(numbers, report.to_json())
+    atomic.write_bytes(table, report.table3().encode())
+    return [numbers, table]
 
 
 def _plain(value: Any) -> Any:
     """The value with lists for tuples and None for NaN."""
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(element) for key, element in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(element) for element in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -24,6 +24,7 @@ from twinlines.models.evaluation import judge
 from twinlines.pipeline.arms import Arm
 from twinlines.pipeline.library.library import Library, OutsideLibraryError
 from twinlines.pipeline.spectra.continuum import normalise
+from twinlines.pipeline.spectra.tiles import tiles
 from twinlines.pipeline.synthesis.spectra import Stars, add_noise, component
 
 RATIOS = (5.0, 10.0, 20.0, 40.0, 80.0)
@@ -47,7 +48,6 @@ CENTRED = (0.0, 60.0, 100.0, 140.0, 200.0)
 FRAME_RATIO, FRAME_VSINI = 40.0, 5.0
 """S/N and vsini (km/s) of both."""
 
-_TILE = 64  # spectra made and judged together: the continuum's tile
 _POINT = np.int64(1) << np.int64(20)  # serial numbers of noise for one point of the grid: its spectra are fewer
 
 
@@ -170,8 +170,8 @@ def _judged(
     made: dict[int, NDArray[np.float32]] = {
         penalty: np.empty(total, np.float32) for penalty in ensemble.penalties(arm.name)
     }
-    for start in range(0, total, _TILE):
-        number = np.arange(start, min(start + _TILE, total))
+    for tile in tiles(total):
+        number = np.arange(tile.start, tile.stop)
         point = number // count
         keys = np.stack([np.full_like(point, serial), (point + 1) * _POINT + number % count], axis=1)
         place = torch.from_numpy(point)

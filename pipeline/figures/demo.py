@@ -1,30 +1,22 @@
-"""Figures: arrays become matplotlib figures, without pyplot and without state.
-
-Every figure is drawn on its own Agg canvas, so a figure may be made in a worker, a test or a notebook alike. Colours
-are those of Okabe and Ito (2008) and the perceptually uniform maps, which stay apart for colour-blind readers; what a
-colour says, a marker or a label says too.
-"""
+"""The demo's pictures: spectra of one SB2, probabilities against separation, velocities against the truth."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName, doppler_factor
+from twinlines.pipeline.figures.canvas import ARM_TITLES, BLUE_COLOUR, RED_COLOUR, new_figure, save
+from twinlines.pipeline.mock.demo import DemoResult
+from twinlines.pipeline.mock.showpiece import Epoch, showpiece
 
-BLUE_COLOUR, RED_COLOUR = "#0072B2", "#D55E00"
-"""Colours of the two stars of a binary: blue and vermilion."""
-
-_ARM_TITLES: dict[ArmName, str] = {"B": "Blue arm", "R": "Red arm"}
 _WINDOWS: dict[ArmName, tuple[float, float, tuple[float, ...], str]] = {
     # wavelengths from, to, rest wavelengths of the lines (vacuum, NIST), name; Angstrom
     "B": (5150.0, 5205.0, (5168.76, 5174.12, 5185.05), "Mg b"),
@@ -35,32 +27,26 @@ _SNR_TICKS = (5, 10, 20, 50, 100)
 _SNR_LIMITS = (4.5, 150.0)
 
 
-def save(figure: Figure, path: str | Path, dpi: int = 130) -> Path:
-    """Write a figure as PNG and return its path."""
-    path = Path(path)
-    figure.savefig(path, dpi=dpi, format="png")
-    return path
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches on a canvas of its own."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What a figure of spectra shows of one exposure."""
-
-    label: str
-    """When it was, or what is said about it."""
-    flux: Mapping[ArmName, NDArray[np.float32]]
-    """Flux over continuum by arm, on the arm's grid."""
-    probability: Mapping[ArmName, float]
-    """Median binary probability by arm."""
-    velocities: Mapping[ArmName, Sequence[float]]
-    """Velocities of the stars in the frame of the spectrum by arm, km/s; one or two."""
+def write(result: DemoResult) -> tuple[Path, ...]:
+    """Draw what came out of a demo into the folder ``figures`` in its own, and return the pictures' paths."""
+    folder = result.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    comparison = result.comparison
+    table = comparison.exposures
+    data = {name: np.asarray(table[name]) for name in table.colnames}
+    snr = {name: data[f"snr_{name}"] for name in ARM_NAMES}
+    figures = {}
+    if (star := showpiece(comparison, result.store)) is not None:
+        figures["epochs"] = epochs(star.title, star.epochs)
+    figures["probability"] = probability_by_separation(
+        data["kind"], np.abs(data["delta_v"]), snr, {name: data[f"p50_{name}"] for name in ARM_NAMES}
+    )
+    figures["velocities"] = velocity_residuals(
+        snr,
+        {name: comparison.residuals(name) for name in ARM_NAMES},
+        {name: data[f"rv_obs_err_{name}"] for name in ARM_NAMES},
+    )
+    return tuple(save(figure, folder / f"{name}.png") for name, figure in figures.items())
 
 
 def epochs(star: str, shown: Sequence[Epoch]) -> Figure:
@@ -101,7 +87,7 @@ def epochs(star: str, shown: Sequence[Epoch]) -> Figure:
             if name == "B":
                 panel.text(low + 0.6, row + 1.27, epoch.label, ha="left", va="center", fontsize=9)
         panel.set_xlim(low, high)
-        panel.set_title(f"{title} ({_ARM_TITLES[name].lower()})", fontsize=10)
+        panel.set_title(f"{title} ({ARM_TITLES[name].lower()})", fontsize=10)
         panel.set_xlabel("Wavelength in the measured rest frame, vacuum (Å)")
     panels[0].set_ylim(0.05, _OFFSET * (len(shown) - 1) + 1.42)
     panels[0].set_yticks([])
@@ -128,7 +114,7 @@ def probability_by_separation(
         "single", "giant", "SB1" or "SB2", shape (exposure,). Stars without a visible companion stand in a strip of
         their own, spread sideways so that they can be told apart.
     separation
-        |v2 - v1| in km/s, shape (exposure,); NaN without a visible companion.
+        ``|v2 - v1|`` in km/s, shape (exposure,); NaN without a visible companion.
     snr, probability
         Signal-to-noise ratio and median probability by arm, shape (exposure,); NaN is not drawn.
     threshold
@@ -158,7 +144,7 @@ def probability_by_separation(
             )
         strip.set_xticks([0, 1, 2], ["Single", "Giant", "SB1"], rotation=35, fontsize=9)
         strip.set_xlim(-0.6, 2.6)
-        panel.set_title(f"{_ARM_TITLES[name]}: SB2s", fontsize=10)
+        panel.set_title(f"{ARM_TITLES[name]}: SB2s", fontsize=10)
         strip.set_title("One visible star", fontsize=10)
         panel.set_xlabel("True velocity separation |v2 − v1| (km/s)")
         panel.set_xlim(left=0.0)
@@ -209,7 +195,7 @@ def velocity_residuals(
             s=20,
             clip_on=False,
         )
-        panel.set_title(_ARM_TITLES[name], fontsize=10)
+        panel.set_title(ARM_TITLES[name], fontsize=10)
         panel.set_xlabel("S/N per pixel of the arm")
         panel.set_xscale("log")
         panel.set_xlim(*_SNR_LIMITS)

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, after the paper's 4, 5 and 6, and a reliability diagram; and the files of its folder."""
+"""Figures of an evaluation, after the paper's 4, 5 and 6, and a reliability diagram."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, ScalarFormatter
 from numpy.typing import NDArray
-from rich.console import Console
 
 from twinlines.models.evaluation import Bin, calibrated
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
@@ -26,14 +25,12 @@ from twinlines.pipeline.evaluation.report import (
     reference,
 )
 from twinlines.pipeline.evaluation.twins import RATIOS, SEPARATIONS, TWINS
-from twinlines.pipeline.figures.demo import BLUE_COLOUR, RED_COLOUR, new_figure, save
-from twinlines.pipeline.storage import atomic
+from twinlines.pipeline.figures.canvas import BLUE_COLOUR, RED_COLOUR, new_figure, save
 
 _COLOURS: dict[ArmName, str] = {"B": BLUE_COLOUR, "R": RED_COLOUR}
 _MARKERS: dict[ArmName, str] = {"B": "o", "R": "s"}
 _ASIDE: dict[ArmName, float] = {"B": 0.95, "R": 1.05}  # factors of penalties, so that no arm hides the other
 _NAMES: dict[ArmName, str] = {"B": "blue arm", "R": "red arm"}
-_WIDTH = 130  # columns of the printed tables
 _TITLES = {
     "mass_ratio": "$q$",
     "separation": "|Δ$v$| (km s$^{-1}$)",
@@ -49,30 +46,16 @@ _TITLES = {
 
 
 def write(report: EvaluationReport, folder: Path) -> list[Path]:
-    """Write everything that an evaluation found into ``folder``, and return the paths.
+    """Draw the figures of an evaluation into a folder that is there, and return their paths.
 
-    ``evaluation.json`` holds every number, ``table3.csv`` Table 3, ``evaluation.txt`` what the command prints; figures
-    are PNG. Files of an earlier evaluation are replaced.
-
-    Parameters
-    ----------
-    report
-        What was found.
-    folder
-        Where to; made if there is none.
+    Those of an earlier evaluation are replaced, or removed where this one has none.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers, table, text = (folder / name for name in ("evaluation.json", "table3.csv", "evaluation.txt"))
-    atomic.write_json(numbers, report.to_json())
-    atomic.write_bytes(table, report.table3().encode())
-    with text.open("w", encoding="utf-8") as file:
-        report.show(Console(file=file, width=_WIDTH, highlight=False))
     figures = {"figure4": penalties(report), "figure6": marginals(report), "reliability": reliability(report)}
     for stale in folder.glob("figure5_*.png"):
         stale.unlink()  # an evaluation without twins must not keep another's
     if report.twins:
         figures |= {f"figure5_{name}": twins(report, name) for name in ARM_NAMES}
-    return [numbers, table, text, *(save(figure, folder / f"{name}.png") for name, figure in figures.items())]
+    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
 def _style(name: ArmName) -> dict[str, Any]:
@@ -120,12 +103,12 @@ def penalties(report: EvaluationReport) -> Figure:
 def _rates(panel: Axes, name: ArmName, rows: Sequence[TableRow], which: int) -> None:
     """TPR (0) or FPR (1) of one arm; where nothing was counted, an arrow hangs from the upper limit."""
     rates = [(_ASIDE[name] * row.penalty, row.rates.fpr if which else row.rates.tpr) for row in rows]
-    found = [(penalty, rate) for penalty, rate in rates if rate.count > 0]
+    counted = [(penalty, rate) for penalty, rate in rates if rate.count > 0]
     style = {**_style(name), "zorder": 3, "capsize": 2.5, "markersize": 5.5}
-    if found:
-        value = np.array([rate.value for _, rate in found])
-        ends = np.array([(rate.value - rate.low, rate.high - rate.value) for _, rate in found]).T
-        panel.errorbar([penalty for penalty, _ in found], value, ends, label=_NAMES[name], **style)
+    if counted:
+        value = np.array([rate.value for _, rate in counted])
+        ends = np.array([(rate.value - rate.low, rate.high - rate.value) for _, rate in counted]).T
+        panel.errorbar([penalty for penalty, _ in counted], value, ends, label=_NAMES[name], **style)
     for penalty, rate in rates:
         if not rate.count and rate.trials:
             panel.errorbar([penalty], [rate.high], [[rate.high / 2.0], [0.0]], uplims=True, **style)
@@ -133,16 +116,16 @@ def _rates(panel: Axes, name: ArmName, rows: Sequence[TableRow], which: int) -> 
 
 def twins(report: EvaluationReport, name: ArmName) -> Figure:
     """Figure 5: probability of twin binaries against separation, a star a column and a rotation a row."""
-    mine = [one for one in report.twins if one.arm == name]
-    penalty = reference([one.penalty for one in mine])
-    curves = {(one.star, one.vsini): one for one in mine if one.penalty == penalty}
-    rotations = sorted({one.vsini for one in mine})
+    of_arm = [curves for curves in report.twins if curves.arm == name]
+    penalty = reference([curves.penalty for curves in of_arm])
+    by_star = {(curves.star, curves.vsini): curves for curves in of_arm if curves.penalty == penalty}
+    rotations = sorted({curves.vsini for curves in of_arm})
     figure = new_figure(15.0, 1.6 + 2.0 * len(rotations))
     panels = figure.subplots(len(rotations), len(TWINS), sharex=True, sharey=True, squeeze=False)
     for column, twin in zip(panels.T, TWINS, strict=True):
         column[0].set_title(f"{twin.name}\n{twin.teff:.0f} K, log $g$ {twin.logg:g}", fontsize=10)
         for panel, vsini in zip(column, rotations, strict=True):
-            _curves(panel, curves.get((twin.name, vsini)))
+            _curves(panel, by_star.get((twin.name, vsini)))
         column[-1].set_xlabel("Δ$v$ (km s$^{-1}$)")
     for panel, vsini in zip(panels[:, 0], rotations, strict=True):
         panel.set_ylabel(f"$v \\sin i$ = {vsini:g} km s$^{{-1}}$\nBinary probability")
@@ -170,22 +153,22 @@ def _curves(panel: Axes, curves: TwinCurves | None) -> None:
 
 def marginals(report: EvaluationReport) -> Figure:
     """Figure 6's diagonal: TPR against each parameter, both arms, over the distribution of the binaries judged."""
-    names = list(dict.fromkeys(one.parameter for one in report.marginals))
+    names = list(dict.fromkeys(marginal.parameter for marginal in report.marginals))
     figure = new_figure(14.0, 5.8)
     panels = figure.subplots(2, -(-len(names) // 2), sharey=True)
     for panel, parameter in zip(panels.ravel(), names, strict=True):
-        shown = [one for one in report.marginals if one.parameter == parameter]
+        shown = [marginal for marginal in report.marginals if marginal.parameter == parameter]
         _distribution(panel, shown[0].bins)
-        for one in shown:
-            _marginal(panel, one)
+        for marginal in shown:
+            _marginal(panel, marginal)
         panel.set_xlabel(_TITLES[parameter])
         panel.set_xlim(shown[0].bins[0].start, shown[0].bins[-1].stop)
     panels[0, 0].set_ylim(0.0, 1.0)
     for panel in panels[:, 0]:
         panel.set_ylabel("True positive rate")
     panels[0, 0].legend(fontsize=8, loc="upper left")
-    penalty = {one.arm: one.penalty for one in report.marginals}
-    shown_penalties = " and ".join(sorted({str(value) for value in penalty.values()}))
+    penalties_of_arms = {marginal.arm: marginal.penalty for marginal in report.marginals}
+    shown_penalties = " and ".join(sorted({str(penalty) for penalty in penalties_of_arms.values()}))
     binaries = report.table[0].rates.tpr.trials
     figure.suptitle(
         f"Penalty {shown_penalties}, threshold 0.5: {binaries} binaries; grey: how they spread", fontsize=11
@@ -194,32 +177,32 @@ def marginals(report: EvaluationReport) -> Figure:
 
 
 def _distribution(panel: Axes, bins: Sequence[Bin]) -> None:
-    trials = np.array([one.rate.trials for one in bins], np.float64)
+    trials = np.array([part.rate.trials for part in bins], np.float64)
     heights = 0.4 * trials / max(float(trials.max()), 1.0)  # below the rates, so that neither hides the other
-    panel.stairs(heights, [bins[0].start, *(one.stop for one in bins)], fill=True, color="0.88", zorder=0)
+    panel.stairs(heights, [bins[0].start, *(part.stop for part in bins)], fill=True, color="0.88", zorder=0)
 
 
 def _marginal(panel: Axes, marginal: Marginal) -> None:
     name: ArmName = "B" if marginal.arm == "B" else "R"
-    found = [one for one in marginal.bins if one.rate.trials]
-    value = np.array([one.rate.value for one in found])
-    ends = np.array([(one.rate.value - one.rate.low, one.rate.high - one.rate.value) for one in found]).reshape(-1, 2).T
-    centre = [(one.start + one.stop) / 2.0 for one in found]
+    filled = [part for part in marginal.bins if part.rate.trials]
+    value = np.array([part.rate.value for part in filled])
+    ends = np.array([(part.rate.value - part.rate.low, part.rate.high - part.rate.value) for part in filled])
+    centre = [(part.start + part.stop) / 2.0 for part in filled]
     style = {**_style(name), "markersize": 3.5, "elinewidth": 0.8, "capsize": 1.5}
-    panel.errorbar(centre, value, ends, label=_NAMES[name], **style)
+    panel.errorbar(centre, value, ends.reshape(-1, 2).T, label=_NAMES[name], **style)
 
 
 def reliability(report: EvaluationReport) -> Figure:
     """Observed fraction of binaries against predicted probability, an arm a panel, a penalty a curve."""
     figure = new_figure(10.0, 4.9)
     panels = figure.subplots(1, 2, sharey=True)
-    penalties = sorted({one.penalty for one in report.reliability})
+    penalties = sorted({measured.penalty for measured in report.reliability})
     colours = dict(zip(penalties, colormaps["viridis"](np.linspace(0.0, 0.85, len(penalties))), strict=True))
     for panel, name in zip(panels, ARM_NAMES, strict=True):
         panel.plot([0.0, 1.0], [0.0, 1.0], color="0.75", linewidth=0.8)
-        for one in report.reliability:
-            if one.arm == name:
-                _reliability(panel, one, colours[one.penalty])
+        for measured in report.reliability:
+            if measured.arm == name:
+                _reliability(panel, measured, colours[measured.penalty])
         panel.set_xlabel("Members' mean probability")
         panel.set_title(_NAMES[name].capitalize(), fontsize=10)
         panel.set_xlim(-0.02, 1.02)
@@ -235,10 +218,10 @@ def reliability(report: EvaluationReport) -> Figure:
 
 
 def _reliability(panel: Axes, measured: Reliability, colour: NDArray[np.float64]) -> None:
-    found = [part for part in measured.bins if part.rate.trials]
-    value = [part.rate.value for part in found]
-    ends = np.array([(part.rate.value - part.rate.low, part.rate.high - part.rate.value) for part in found]).T
+    filled = [part for part in measured.bins if part.rate.trials]
+    value = [part.rate.value for part in filled]
+    ends = np.array([(part.rate.value - part.rate.low, part.rate.high - part.rate.value) for part in filled]).T
     style: dict[str, Any] = {"fmt": "o", "color": colour, "markersize": 4.5, "capsize": 2.0}
-    panel.errorbar([part.mean for part in found], value, ends, label=str(measured.penalty), **style)
+    panel.errorbar([part.mean for part in filled], value, ends, label=str(measured.penalty), **style)
     predicted = np.linspace(0.0, 1.0, 201)
     panel.plot(predicted, calibrated(predicted, measured.penalty), "--", color=colour, linewidth=0.9)

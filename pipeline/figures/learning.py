@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from twinlines.models.trainingstate import Epoch, read_log
-from twinlines.pipeline.arms import ARM_NAMES, ARMS
-from twinlines.pipeline.figures.demo import new_figure, save
+from twinlines.pipeline.arms import ARM_NAMES
+from twinlines.pipeline.figures.canvas import ARM_TITLES, new_figure, save
 
 FIGURE = "learning.png"
 """Name of the figure in an ensemble's folder."""
@@ -18,11 +18,11 @@ FIGURE = "learning.png"
 
 def read_logs(folder: Path) -> dict[tuple[str, int, int], list[Epoch]]:
     """Epochs by arm, penalty and member, of the logs ``<arm>_p<penalty>_m<member>.jsonl`` in a folder."""
-    found = {}
+    logs = {}
     for path in folder.glob("*_p*_m*.jsonl"):
         name, penalty, member = path.stem.split("_")
-        found[name, int(penalty[1:]), int(member[1:])] = read_log(path)
-    return dict(sorted(found.items()))
+        logs[name, int(penalty[1:]), int(member[1:])] = read_log(path)
+    return dict(sorted(logs.items()))
 
 
 def learning_curves(folder: Path) -> Path | None:
@@ -50,7 +50,7 @@ def draw(logs: dict[tuple[str, int, int], list[Epoch]]) -> Figure:
             losses.plot(numbers, [epoch.validation_loss for epoch in epochs], "o-", markersize=3.5, **style)
             losses.plot(numbers, [epoch.training_loss for epoch in epochs], "x:", markersize=4.0, **style)
             rates.plot(numbers, [epoch.learning_rate for epoch in epochs], "o-", markersize=3.0, **style)
-        losses.set_title(f"{'Blue' if ARMS[name] is ARMS['B'] else 'Red'} arm", fontsize=10)
+        losses.set_title(ARM_TITLES[name], fontsize=10)
         losses.xaxis.set_major_locator(MaxNLocator(integer=True))
         rates.set_yscale("log")
         rates.set_xlabel("Epoch")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
+from twinlines.pipeline.figures.canvas import ARM_TITLES, BLUE_COLOUR, RED_COLOUR, new_figure
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra.continuum import normalise
 
@@ -19,10 +19,9 @@ _STARS = {"F dwarf": (6500.0, 4.0), "G dwarf": (5750.0, 4.5), "K dwarf": (4750.0
 
 _UNLIKE = np.array([400.0, 0.75])  # K and dex; a node farther off is not called by the star's name
 _OFFSET = 1.0  # between spectra, in units of the continuum
-_COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7")
-_FULL, _PART = "#0072B2", "#F2B880"  # faces of points where all and where some combinations exist
+_COLOURS = (BLUE_COLOUR, "#009E73", RED_COLOUR, "#CC79A7")
+_FULL, _PART = BLUE_COLOUR, "#F2B880"  # faces of points where all and where some combinations exist
 _MOST_NUMBERS, _MOST_TICKS = 400, 12  # more would overlap
-_TITLES = {"B": "Blue arm", "R": "Red arm"}
 
 
 def nodes_and_spectra(library: Library, title: str) -> Figure:
@@ -32,8 +31,7 @@ def nodes_and_spectra(library: Library, title: str) -> Figure:
     where some are missing, and a cross where all are.
     """
     chosen = typical_nodes(library)
-    figure = Figure(figsize=(13.0, 6.5 + 1.1 * len(chosen)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(13.0, 6.5 + 1.1 * len(chosen))
     rows = figure.add_gridspec(2, 1, height_ratios=[4.6, 1.9 + 1.1 * len(chosen)])
     _draw_nodes(figure.add_subfigure(rows[0]), library)
     _draw_spectra(figure.add_subfigure(rows[1]), library, chosen)
@@ -96,7 +94,7 @@ def _plain(value: float) -> str:
 
 def _draw_spectra(figure: SubFigure, library: Library, chosen: Sequence[tuple[str, NDArray[np.float64]]]) -> None:
     panels = figure.subplots(1, 2, sharey=True)
-    labels = np.array([one for _, one in chosen])
+    labels = np.array([node for _, node in chosen])
     for panel, name in zip(panels, ARM_NAMES, strict=True):
         arm = ARMS[name]
         flux = torch.from_numpy(library.flux(name, labels)).double()
@@ -110,7 +108,7 @@ def _draw_spectra(figure: SubFigure, library: Library, chosen: Sequence[tuple[st
                 text = f"{star}: {teff:g} K, log g {_plain(logg)}, [Fe/H] {_plain(feh)}, [α/Fe] {_plain(alpha)}"
                 panel.text(arm.wavelength[20], row + 1.07, text, fontsize=9, va="bottom")
         panel.set_xlim(arm.wavelength[0], arm.wavelength[-1])
-        panel.set_title(f"{_TITLES[name]}, R = 7500", fontsize=10)
+        panel.set_title(f"{ARM_TITLES[name]}, R = 7500", fontsize=10)
         panel.set_xlabel("Vacuum wavelength (Å)")
     panels[0].set_ylim(0.0, _OFFSET * (len(chosen) - 1) + 1.3)
     panels[0].set_ylabel("Flux / continuum" + (f", offset by {_OFFSET:g}" if len(chosen) > 1 else ""))

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
+from twinlines.pipeline.figures.canvas import BLUE_COLOUR, RED_COLOUR, new_figure
 from twinlines.pipeline.stars.tracks import MAXIMUM_AGE, RGB_TIP, SOLAR_LOGG, SOLAR_TEFF, TAMS, ZAMS, State, Tracks
 
 Array = NDArray[np.float64]
 
 _PHASES = (
     (-np.inf, ZAMS, "0.75", "Before the main sequence"),
-    (ZAMS, TAMS, "#0072B2", "Main sequence (EEP 202 to 454)"),
-    (TAMS, RGB_TIP, "#D55E00", "To the giant tip (454 to 605)"),
+    (ZAMS, TAMS, BLUE_COLOUR, "Main sequence (EEP 202 to 454)"),
+    (TAMS, RGB_TIP, RED_COLOUR, "To the giant tip (454 to 605)"),
     (RGB_TIP, np.inf, "#CC79A7", "Beyond (from 605)"),
 )
 """EEP from, EEP to, colour (Okabe and Ito 2008), name."""
@@ -53,8 +53,7 @@ def diagram(tracks: Tracks, feh: float = 0.0, alpha: float = 0.0) -> Figure:
     distance = np.hypot(tracks.feh - feh, tracks.alpha - alpha)
     nearest = int(np.argmin(distance))
     rows = np.flatnonzero((tracks.feh == tracks.feh[nearest]) & (tracks.alpha == tracks.alpha[nearest]))
-    figure = Figure(figsize=(15.0, 5.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(15.0, 5.6)
     panels = figure.subplots(1, 3, width_ratios=[1.0, 1.0, 0.8])
     log_teff, log_g = tracks.log_teff, tracks.log_g
     _draw_tracks(panels[0], tracks, rows, log_teff, tracks.log_l)
@@ -139,7 +138,7 @@ def _draw_domain(panel: Axes, tracks: Tracks, nearest: int) -> None:
     here = tracks.alpha == tracks.alpha[nearest]
     reaches = tracks.length >= np.searchsorted(tracks.eep, min(RGB_TIP, tracks.eep[-1]), side="right")
     for which, marker, colour, label in (
-        (here & reaches, "o", "#0072B2", "Track to the giant tip or beyond"),
+        (here & reaches, "o", BLUE_COLOUR, "Track to the giant tip or beyond"),
         (here & ~reaches, "v", "#E69F00", "Track ends before"),
     ):
         panel.scatter(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
-from twinlines.pipeline.figures.demo import BLUE_COLOUR, RED_COLOUR, new_figure, save
+from twinlines.pipeline.figures.canvas import BLUE_COLOUR, RED_COLOUR, new_figure, save
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.schema import PAIRS, POPULATIONS
 from twinlines.pipeline.spectra.continuum import normalise
@@ -154,17 +154,17 @@ def marginals(pairs: xr.Dataset, training_set: TrainingSet) -> Figure:
     """Distribution of each free parameter among the pairs of Table 1's population, and its prior."""
     figure = new_figure(13.0, 5.8)
     panels = figure.subplots(2, 5)
-    kept = pairs.isel(pair=pairs["population"].values == 0)
+    of_table1 = pairs.isel(pair=pairs["population"].values == 0)
     for panel, name in zip(panels.ravel(), PARAMETERS, strict=True):
         prior = getattr(training_set.priors, name).quantile((np.arange(100_000) + 0.5) / 100_000)
         edges = np.histogram_bin_edges(prior, 30)
         options = {"bins": edges, "density": True, "histtype": "step"}
         panel.hist(prior, color="0.6", linestyle="--", label="prior", **options)
-        panel.hist(kept[_COLUMNS.get(name, name)].values, color=BLUE_COLOUR, label="pairs", **options)
+        panel.hist(of_table1[_COLUMNS.get(name, name)].values, color=BLUE_COLOUR, label="pairs", **options)
         panel.set_xlabel(_TITLES[name])
         panel.set_yticks([])
     panels[0, 0].legend(loc="lower left", fontsize=8)
-    figure.suptitle(f"{kept.sizes['pair']} pairs of population {POPULATIONS[0]}", fontsize=11)
+    figure.suptitle(f"{of_table1.sizes['pair']} pairs of population {POPULATIONS[0]}", fontsize=11)
     return figure
 
 
@@ -177,11 +177,11 @@ def twenty(pairs: xr.Dataset, name: ArmName) -> Figure:
     figure = new_figure(16.0, 1.1 * len(rows) + 1.0)
     panel = figure.subplots()
     for place, row in enumerate(range(len(rows))):
-        one, base = shown.isel(pair=row), -1.0 * place
-        single, binary = np.clip(one[f"flux_{name}"].values, 0.2, 1.5)
+        pair, base = shown.isel(pair=row), -1.0 * place
+        single, binary = np.clip(pair[f"flux_{name}"].values, 0.2, 1.5)
         panel.plot(wavelength, base + single, color=BLUE_COLOUR, linewidth=0.5)
         panel.plot(wavelength, base + binary, color=RED_COLOUR, linewidth=0.5)
-        panel.text(wavelength[-1] + 1.0, base + 1.0, _caption(one, name), fontsize=7, va="center")
+        panel.text(wavelength[-1] + 1.0, base + 1.0, _caption(pair, name), fontsize=7, va="center")
     panel.set_xlim(wavelength[0], wavelength[-1] + 0.16 * (wavelength[-1] - wavelength[0]))
     panel.set_ylim(1.2 - len(rows) - 0.2, 1.7)
     panel.set_yticks([])

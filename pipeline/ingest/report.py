@@ -6,10 +6,6 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
-
-_SHOWN = 20
-
 
 @dataclass(frozen=True)
 class Quarantined:
@@ -79,35 +75,8 @@ class IngestReport:
     @property
     def reasons(self) -> dict[str, int]:
         """Number of quarantined files by reason, the most frequent first."""
-        return dict(Counter(one.reason for one in self.quarantined).most_common())
+        return dict(Counter(file.reason for file in self.quarantined).most_common())
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as what :func:`json.dumps` takes."""
         return {**asdict(self), "reasons": self.reasons}
-
-    def show(self, console: Console) -> None:
-        """Print the report for people."""
-        used = self.files_seen - len(self.quarantined)
-        lines = [f"release {self.release}: {self.rows} exposures, {used} of {self.files_seen} files in {self.folder}"]
-        if self.follows:
-            lines.append(
-                f"{self.new} exposures are new, {self.changed} changed, {self.unchanged} left out as they are in "
-                f"{self.follows} or before it"
-            )
-        if self.reasons:
-            lines.append("quarantined: " + ", ".join(f"{count} {reason}" for reason, count in self.reasons.items()))
-        if self.duplicates:
-            lines.append(f"{self.duplicates} exposures are in several files with the same content; one each is kept")
-        sections: list[tuple[str, list[str]]] = [
-            ("quarantined", [f"{one.path} ({one.reason}): {one.message}" for one in self.quarantined]),
-            ("conflict", [f"{c.obsid}, {c.lmjm}: {c.kept} kept, {c.dropped} differs" for c in self.conflicts]),
-            ("warning", [f"{one.path}: {one.message}" for one in self.warnings]),
-        ]
-        for title, entries in sections:
-            lines += [f"{title}: {entry}" for entry in entries[:_SHOWN]]
-            if len(entries) > _SHOWN:
-                lines.append(f"{title}: and {len(entries) - _SHOWN} more; all are in the release's report.json")
-        for line in lines:
-            # A file name that is no UTF-8 reads as lone surrogates, which no terminal takes.
-            text = line.encode("utf-8", "backslashreplace").decode()
-            console.print(text, markup=False, highlight=False)

@@ -14,34 +14,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.pipeline.arms import ARM_NAMES, NATIVE_PIXELS
+from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.lamost.content_hash import contents
 from twinlines.pipeline.lamost.exposures import MrsFile
+from twinlines.pipeline.schema import EXPOSURES
 
-_ARMS, _PIXELS = (len(ARM_NAMES),), (len(ARM_NAMES), NATIVE_PIXELS)
+_ABSENT = {"bjdmid", "source_file"}  # computed and known where the shard is written
+_OWN = [("planid", "S96"), ("mid_utc", "<f8"), ("checksum", "<u4")]
 
-ROW = np.dtype(
-    [
-        ("obsid", "<i8"),
-        ("lmjm", "<i4"),
-        ("lmjd", "<i4"),
-        ("spid", "<i2"),
-        ("fiberid", "<i2"),
-        ("ra", "<f8"),
-        ("dec", "<f8"),
-        ("planid", "S96"),
-        ("content_hash", "<u8"),
-        ("mid_utc", "<f8"),
-        ("snr", "<f4", _ARMS),
-        ("exptime", "<f4", _ARMS),
-        ("flux", "<f4", _PIXELS),
-        ("ivar", "<f4", _PIXELS),
-        ("loglam", "<f4", _PIXELS),
-        ("mask", "u1", _PIXELS),
-        ("checksum", "<u4"),
-    ]
-)
-"""One exposure, its fields those of :data:`twinlines.pipeline.schema.EXPOSURES`, with the middle of it, UTC."""
+
+def _field(name: str) -> tuple[str, str, tuple[int, ...]]:
+    variable = EXPOSURES.variables[name]
+    return name, np.dtype(variable.dtype).newbyteorder("<").str, EXPOSURES.shape(name, 1)[1:]
+
+
+ROW = np.dtype([*(_field(name) for name in EXPOSURES.variables if name not in _ABSENT | {"planid"}), *_OWN])
+"""One exposure: fields, dtypes and shapes are those of :data:`twinlines.pipeline.schema.EXPOSURES`, but for the plan's
+text of fixed width; with the middle of it, UTC, and a checksum of all before."""
 
 _CHECKED = ROW.itemsize - ROW["checksum"].itemsize
 

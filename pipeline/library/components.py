@@ -1,4 +1,4 @@
-"""Principal components of more spectra than fit into memory.
+"""Principal components of spectra, also of more than fit into memory: how every library is packed.
 
 The spectra lie in a file and are read block by block. Block power iteration (Halko, Martinsson and Tropp 2011, SIAM
 Review 53, 217, algorithm 4.4) finds the leading components over all of them: ten readings of the file, and beyond a
@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.pipeline.library.packing import Reduced, encode
 from twinlines.pipeline.progress import Progress, silent
 
 TOLERABLE = 1e-3
@@ -31,6 +30,17 @@ _DECADES = (-9.0, 1.0)
 _PER_DECADE = 1000
 
 
+class Reduced(NamedTuple):
+    """Spectra as principal components: ln flux - mean = coefficients @ (scale[:, None] * codes)."""
+
+    coefficients: NDArray[np.float32]
+    """(node, component)."""
+    codes: NDArray[np.int16]
+    """Components in steps of ``scale``, (component, pixel); blue pixels, then red ones."""
+    scale: NDArray[np.float32]
+    """(component,)."""
+
+
 class Compressed(NamedTuple):
     """Spectra as a mean and principal components, with what that loses."""
 
@@ -42,7 +52,9 @@ class Compressed(NamedTuple):
     """Relative error of the restored flux: median, 99.9th percentile, maximum, rms, worst node's rms."""
 
 
-def compress(rows: NDArray[np.float32], components: int, progress: Progress = silent) -> Compressed:
+def compress(
+    rows: NDArray[np.float32], components: int, progress: Progress = silent, *, most: int | None = None
+) -> Compressed:
     """Find the mean and at least so many components of spectra, as far as there are any.
 
     Parameters
@@ -54,20 +66,23 @@ def compress(rows: NDArray[np.float32], components: int, progress: Progress = si
         taken, up to :data:`MOST_COMPONENTS`.
     progress
         Told of stages.
+    most
+        Components that are not exceeded whatever the error, instead.
     """
+    most = MOST_COMPONENTS if most is None else most
     mean = sum(block.sum(axis=0, dtype=np.float64) for block in _blocks(rows)) / rows.shape[0]
     mean = np.asarray(mean.astype(np.float32), dtype=np.float64)  # as it will be stored
     while True:
         reduced = _reduce(rows, mean, components, progress)
         error = _relative_error(rows, mean, reduced)
         enough = error["percentile_99.9"] <= TOLERABLE or reduced.scale.size < components
-        if enough or components >= MOST_COMPONENTS:
+        if enough or components >= most:
             return Compressed(mean, reduced, error)
-        components = min(2 * components, MOST_COMPONENTS)
+        components = min(2 * components, most)
 
 
 def _blocks(rows: NDArray[np.float32], mean: NDArray[np.float64] | None = None) -> Iterator[NDArray[np.float32]]:
-    """Yield the spectra, minus the mean if it is given, some at a time."""
+    """Yield the spectra, minus the mean if there is one, some at a time."""
     for start in range(0, rows.shape[0], _BLOCK):
         block = np.asarray(rows[start : start + _BLOCK])
         yield block if mean is None else (block - mean).astype(np.float32)
@@ -75,7 +90,7 @@ def _blocks(rows: NDArray[np.float32], mean: NDArray[np.float64] | None = None) 
 
 def _reduce(rows: NDArray[np.float32], mean: NDArray[np.float64], components: int, progress: Progress) -> Reduced:
     leading = _leading(rows, mean, components, progress)
-    codes, scale = encode(leading)
+    codes, scale = _encode(leading)
     rounded = scale[:, None].astype(np.float64) * codes
     # Fitted to the rounded components, the coefficients absorb most of the rounding.
     project = np.linalg.solve(rounded @ rounded.T, rounded).T
@@ -102,10 +117,21 @@ def _leading(
         progress("finding components", iteration + 1, _ITERATIONS)
     _, sizes, directions = np.linalg.svd(_scores(rows, mean, basis), full_matrices=False)
     most = min(components, rows.shape[0] - 1)  # a mean of n spectra leaves n - 1 directions
-    kept = int(np.count_nonzero(sizes[:most] > _NEGLIGIBLE * np.sqrt(rows.size)))
-    leading = directions[:kept] @ basis.T
+    count = int(np.count_nonzero(sizes[:most] > _NEGLIGIBLE * np.sqrt(rows.size)))
+    leading = directions[:count] @ basis.T
     # The sign of a component is arbitrary; ours sums to a positive number.
     return np.asarray(leading * np.where(leading.sum(axis=1, keepdims=True) < 0, -1.0, 1.0))
+
+
+def _encode(basis: NDArray[np.float64]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """Round components (component, pixel) to 16-bit codes, with the step of each that gives it the norm 1.
+
+    Each is scaled to its own largest element, so that no step is wasted.
+    """
+    peak = np.abs(basis).max(axis=1)
+    codes = np.round(basis / peak[:, None] * np.iinfo(np.int16).max).astype(np.int16)
+    scale = (peak / np.iinfo(np.int16).max / np.linalg.norm(basis, axis=1)).astype(np.float32)
+    return codes, scale
 
 
 def _scores(rows: NDArray[np.float32], mean: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArray[np.float64]:

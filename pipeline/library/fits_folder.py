@@ -22,10 +22,9 @@ from __future__ import annotations
 
 import csv
 import math
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,8 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlines.cluster import settings
+from twinlines.cluster.settings import Reader, Unfit
 from twinlines.pipeline.library.source import DECIMALS, Entry, LibraryImportError, Spectrum, label_name
 from twinlines.pipeline.progress import Progress, silent
 
@@ -74,27 +75,21 @@ class FolderConfig:
         Raises
         ------
         LibraryImportError
-            If it is no TOML, or has an unknown key or a value of the wrong kind; the message names the key.
-        OSError
-            If there is no such file.
+            If there is no such file, or it is no TOML, or has an unknown key or a value of the wrong kind; the message
+            names the key.
         """
         path = Path(path)
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise LibraryImportError(f"{path} is no TOML file: {error}") from error
-        for key in content:
-            if key not in (known := [field.name for field in fields(cls)]):
-                raise LibraryImportError(f"{path}: unknown key {key!r}; known are {', '.join(known)}")
-        _check_values(content, path)
-        content["labels"] = {label_name(name): value for name, value in content["labels"].items()}
-        if "csv" in content:
-            content["csv"] = path.parent / content["csv"]
-        return cls(**content)
+        written = settings.read_toml(path, LibraryImportError)
+        values = settings.read_table(written, _READERS, f"{path}:", LibraryImportError)
+        if not values.get("labels"):
+            raise LibraryImportError(f"{path}: lacks a table [labels] that says where teff, logg and feh are")
+        if "csv" in values:
+            values["csv"] = path.parent / values["csv"]
+        return cls(**values)
 
 
 class SpectraFolder:
-    """A folder of FITS spectra as a source (:class:`twinlines.pipeline.library.source.Source`).
+    """A folder of FITS spectra as a source (:class:`twinlines.pipeline.library.source.SpectrumSource`).
 
     Parameters
     ----------
@@ -143,10 +138,10 @@ class SpectraFolder:
         """
         entries = []
         for key, path in enumerate(self._files):
-            given = self._rows[key] if self._rows is not None else self._header(path)
+            described = self._rows[key] if self._rows is not None else self._header(path)
             labels = {}
             for name, where in self.config.labels.items():
-                value = given.get(where) if isinstance(where, str) else where
+                value = described.get(where) if isinstance(where, str) else where
                 labels[name] = round(_number(value, f"{path}: label {name} ({where})"), DECIMALS)
             entries.append(Entry(str(path), labels, key))
             progress("listing nodes", key + 1, len(self._files))
@@ -191,11 +186,11 @@ class SpectraFolder:
     def _header(self, path: Path) -> dict[str, Any]:
         """Keywords of the spectrum's HDU, on top of those of the primary one."""
         with _reading(path):
-            found: dict[str, Any] = {}
+            keywords: dict[str, Any] = {}
             for hdu in sorted({0, self.config.hdu}):
                 header = fitsio.read_header(str(path), ext=hdu)
-                found |= {key: header[key] for key in header if key}
-            return found
+                keywords |= {key: header[key] for key in header if key}
+            return keywords
 
     def _array(self, path: Path, column: str | None) -> NDArray[np.float64]:
         """A column of the HDU's table, or its image, as one dimension."""
@@ -217,21 +212,29 @@ class SpectraFolder:
             return np.asarray(values, dtype=np.float64).ravel()
 
 
-def _check_values(content: Mapping[str, Any], path: Path) -> None:
-    """Refuse values of the wrong kind in a configuration."""
-    labels = content.get("labels")
-    if not isinstance(labels, dict) or not labels:
-        raise LibraryImportError(f"{path}: lacks a table [labels] that says where teff, logg and feh are")
-    for key, value in content.items():
-        kind = {"labels": dict, "hdu": int}.get(key, str)
-        if not isinstance(value, kind):
-            raise LibraryImportError(f"{path}: {key} = {value!r} should be {kind.__name__}")
-    for key, choices in (("scale", _SCALES), ("unit", _ANGSTROM)):
-        if content.get(key, next(iter(choices))) not in choices:
-            raise LibraryImportError(f"{path}: {key} = {content[key]!r}; known are {', '.join(choices)}")
-    for name, value in labels.items():
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise LibraryImportError(f"{path}: label {name} = {value!r} should be a keyword, a column or a number")
+def _labels(written: Any, where: str) -> dict[str, str | float]:
+    if not isinstance(written, dict):
+        raise Unfit("give a table that says where teff, logg and feh are")
+    labels = settings.read_table(written, dict.fromkeys(written, _label), where, LibraryImportError)
+    return {label_name(name): place for name, place in labels.items()}
+
+
+def _label(written: Any, _: str) -> str | float:
+    if isinstance(written, bool) or not isinstance(written, str | int | float):
+        raise Unfit("give a keyword, a column or a number")
+    return written
+
+
+_READERS: Mapping[str, Reader] = {
+    "labels": _labels,
+    "hdu": settings.whole_number,
+    "wavelength": settings.text,
+    "flux": settings.text,
+    "scale": settings.one_of(_SCALES),
+    "unit": settings.one_of(_ANGSTROM),
+    "resolution": settings.text,
+    "csv": settings.text,
+}
 
 
 @contextmanager
@@ -257,8 +260,8 @@ def _number(value: Any, what: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        found = "is missing" if value is None else f"is {value!r}"
-        raise LibraryImportError(f"{what} {found}; a finite number is needed there")
+        wrong = "is missing" if value is None else f"is {value!r}"
+        raise LibraryImportError(f"{what} {wrong}; a finite number is needed there")
     return number
 
 

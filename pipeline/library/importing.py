@@ -24,7 +24,7 @@ from twinlines.pipeline.arms import ARMS, air_to_vacuum
 from twinlines.pipeline.library.components import MOST_COMPONENTS, TOLERABLE, compress
 from twinlines.pipeline.library.packing import AXES, COMPONENTS, place_nodes, write
 from twinlines.pipeline.library.resample import RESOLUTION, TOLERANCE, ResampleError, Resampler
-from twinlines.pipeline.library.source import Entry, LibraryImportError, Source, Spectrum, selected
+from twinlines.pipeline.library.source import Entry, LibraryImportError, Spectrum, SpectrumSource, selected
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.storage import atomic
 
@@ -44,7 +44,7 @@ _AIR_FROM = 2000.0  # Angstrom
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class LibraryImportReport:
     """What became of a grid."""
 
     library: str
@@ -76,8 +76,8 @@ class Choices:
 
 
 def import_library(
-    source: Source, out: str | Path, choices: Choices, *, overwrite: bool = False, progress: Progress = silent
-) -> ImportReport:
+    source: SpectrumSource, out: str | Path, choices: Choices, *, overwrite: bool = False, progress: Progress = silent
+) -> LibraryImportReport:
     """Import a grid and write it as a packed library.
 
     Raises
@@ -137,20 +137,20 @@ def _pack(
     components: int,
     notes: dict[str, Any],
     progress: Progress,
-) -> ImportReport:
+) -> LibraryImportReport:
     compressed = compress(rows, components, progress)
     axes, index = place_nodes(labels)
-    kept, error = compressed.reduced.scale.size, compressed.relative_error
-    if kept > components:
-        notes["warnings"].append(f"{kept} components kept, since {components} left more than {TOLERABLE:g}")
+    count, error = compressed.reduced.scale.size, compressed.relative_error
+    if count > components:
+        notes["warnings"].append(f"{count} components kept, since {components} left more than {TOLERABLE:g}")
     if error["percentile_99.9"] > TOLERABLE:
         notes["warnings"].append(
-            f"{kept} components leave a relative error of {error['percentile_99.9']:g} at the 99.9th percentile, more "
+            f"{count} components leave a relative error of {error['percentile_99.9']:g} at the 99.9th percentile, more "
             f"than {TOLERABLE:g}: the spectra differ in more ways than a library can keep"
         )
-    notes |= {"nodes": labels.shape[0], "components": kept, "relative_error": error}
+    notes |= {"nodes": labels.shape[0], "components": count, "relative_error": error}
     digest = write(out, axes, index, compressed.mean, compressed.reduced, notes)
-    return ImportReport(
+    return LibraryImportReport(
         library=str(out),
         digest=digest,
         nodes=labels.shape[0],
@@ -163,7 +163,7 @@ def _pack(
 class _Reader:
     """Takes entries to ln flux on the library's pixels; makes a resampler when the wavelengths change."""
 
-    def __init__(self, source: Source, choices: Choices) -> None:
+    def __init__(self, source: SpectrumSource, choices: Choices) -> None:
         self._source, self._choices = source, choices
         self.resolution: float | None = None
         self._first = ""
@@ -188,8 +188,8 @@ class _Reader:
     def _prepared(self, entry: Entry, spectrum: Spectrum) -> Resampler:
         resolution = self._resolving(entry, spectrum)
         same = len(self._segments) == len(spectrum.segments) and all(
-            one is other or np.array_equal(one, other)
-            for one, other in zip(self._segments, spectrum.segments, strict=True)
+            earlier is segment or np.array_equal(earlier, segment)
+            for earlier, segment in zip(self._segments, spectrum.segments, strict=True)
         )
         if self._resampler is None or not same:
             in_air = self._choices.wavelengths == "air"
@@ -270,7 +270,7 @@ def _labels(entries: Sequence[Entry]) -> NDArray[np.float64]:
     return labels
 
 
-def _check_flux(labels: NDArray[np.float64], rows: NDArray[np.float32], source: Source) -> float | None:
+def _check_flux(labels: NDArray[np.float64], rows: NDArray[np.float32], source: SpectrumSource) -> float | None:
     """Hold the mean ln flux against Teff; return the median d ln(flux) / d ln(Teff), None if Teff has one value.
 
     Surface flux rises with Teff whatever the other labels are. If it does not, the nodes stand in another order than
@@ -295,7 +295,7 @@ def _check_flux(labels: NDArray[np.float64], rows: NDArray[np.float32], source: 
     return round(slope, 3)
 
 
-def _notes(source: Source, choices: Choices, reader: _Reader, fixed: Mapping[str, float]) -> dict[str, Any]:
+def _notes(source: SpectrumSource, choices: Choices, reader: _Reader, fixed: Mapping[str, float]) -> dict[str, Any]:
     notes = dict(source.notes)
     stated = notes.get("header_wavelengths", "not said")
     warnings = []

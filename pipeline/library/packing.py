@@ -13,12 +13,13 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, BLUE, RED
+from twinlines.pipeline.library.components import Reduced, compress
 from twinlines.pipeline.storage import hashed_npz
 
 KIND = "spectral library"
@@ -56,29 +57,15 @@ def pack(grid: str | Path, out: str | Path, components: int = COMPONENTS) -> dic
     axes, index = place_nodes(labels)
     if np.count_nonzero(index >= 0) != labels.shape[0]:
         raise ValueError(f"{grid}: two nodes have the same labels; keep one of them")
-
-    mean = lnflux.mean(axis=0)
-    lnflux -= mean
-    coefficients, codes, scale = _reduce(lnflux, components)
+    compressed = compress(lnflux, components, most=components)
     attrs: dict[str, Any] = {
         "source": Path(grid).name,
         "nodes": int(labels.shape[0]),
-        "components": int(coefficients.shape[1]),
-        "relative_error": _relative_error(lnflux, coefficients, codes, scale),
+        "components": compressed.reduced.scale.size,
+        "relative_error": compressed.relative_error,
     }
-    write(out, axes, index, mean, Reduced(coefficients, codes, scale), attrs)
+    write(out, axes, index, compressed.mean, compressed.reduced, attrs)
     return attrs
-
-
-class Reduced(NamedTuple):
-    """Spectra as principal components: ln flux - mean = coefficients @ (scale[:, None] * codes)."""
-
-    coefficients: NDArray[np.float32]
-    """(node, component)."""
-    codes: NDArray[np.int16]
-    """Components in steps of ``scale``, (component, pixel); blue pixels, then red ones."""
-    scale: NDArray[np.float32]
-    """(component,)."""
 
 
 def place_nodes(labels: NDArray[np.float64]) -> tuple[list[NDArray[np.float64]], NDArray[np.int32]]:
@@ -123,7 +110,7 @@ def write(
     return hashed_npz.write(out, KIND, VERSION, arrays, attrs)
 
 
-def _read_grid(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _read_grid(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return labels (node, 4) and ln flux (node, blue pixels then red pixels)."""
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -134,7 +121,8 @@ def _read_grid(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
                 colour = _COLOURS[name]
                 waves[name] = stored[f"wave_{colour}"]
                 offset = stored[f"lnflux_offset_{colour}"][:, None]
-                parts.append(offset + float(stored["lnflux_scale"]) * stored[f"lnflux_code_{colour}"])
+                lnflux = offset + float(stored["lnflux_scale"]) * stored[f"lnflux_code_{colour}"]
+                parts.append(lnflux.astype(np.float32))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a grid of spectra in the layout that pack() reads: {error}") from error
     for arm in (BLUE, RED):
@@ -146,51 +134,6 @@ def _read_grid(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
                 f"{arm.library_wavelength[0]:.4f} to {arm.library_wavelength[-1]:.4f} A); resample the grid first"
             )
     return labels, np.concatenate(parts, axis=1)
-
-
-def _reduce(
-    centred: NDArray[np.float64], components: int
-) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.float32]]:
-    """Reduce centred spectra (node, pixel) to coefficients (node, k), 16-bit components (k, pixel) and steps (k,).
-
-    The components come from the eigenvectors of the Gram matrix, much smaller than the spectra. Each is scaled to
-    its own largest element, so that no 16-bit step is wasted; the coefficients are then fitted to the rounded
-    components, which absorbs most of the rounding.
-    """
-    _, vectors = np.linalg.eigh(centred @ centred.T)
-    leading = vectors[:, ::-1][:, :components]
-    leading = leading * np.where(leading.sum(axis=0) < 0, -1.0, 1.0)
-    codes, scale = encode(leading.T @ centred)
-    rounded = scale[:, None].astype(np.float64) * codes
-    coefficients = np.linalg.solve(rounded @ rounded.T, rounded @ centred.T).T
-    return np.ascontiguousarray(coefficients, dtype=np.float32), codes, scale
-
-
-def encode(basis: NDArray[np.float64]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """Round components (component, pixel) to 16-bit codes, with the step of each that gives it the norm 1."""
-    peak = np.abs(basis).max(axis=1)
-    codes = np.round(basis / peak[:, None] * np.iinfo(np.int16).max).astype(np.int16)
-    scale = (peak / np.iinfo(np.int16).max / np.linalg.norm(basis, axis=1)).astype(np.float32)
-    return codes, scale
-
-
-def _relative_error(
-    centred: NDArray[np.float64],
-    coefficients: NDArray[np.float32],
-    codes: NDArray[np.int16],
-    scale: NDArray[np.float32],
-) -> dict[str, float]:
-    """Relative error of the restored flux at the nodes: median, 99.9th percentile, maximum, rms, worst node's rms."""
-    restored = coefficients @ (scale[:, None] * codes)
-    error = np.abs(np.expm1(restored - centred))
-    per_node = np.sqrt(np.mean(error**2, axis=1))
-    return {
-        "median": float(f"{np.median(error):.3g}"),
-        "percentile_99.9": float(f"{np.percentile(error, 99.9):.3g}"),
-        "max": float(f"{error.max():.3g}"),
-        "rms": float(f"{np.sqrt(np.mean(error**2)):.3g}"),
-        "worst_node_rms": float(f"{per_node.max():.3g}"),
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -122,7 +122,7 @@ def _covering(segments: Sequence[NDArray[np.float64]], arm: Arm) -> NDArray[np.i
     order = sorted(range(len(segments)), key=lambda number: float(segments[number][0]))
     whole = [number for number in order if segments[number][0] <= grid[0] and segments[number][-1] >= grid[-1]]
     if whole:  # the segment that reaches farthest beyond both ends
-        order = [max(whole, key=lambda one: min(grid[0] - segments[one][0], segments[one][-1] - grid[-1]))]
+        order = [max(whole, key=lambda place: min(grid[0] - segments[place][0], segments[place][-1] - grid[-1]))]
     pieces: list[NDArray[np.int64]] = []
     end, step = 0.0, 0.0
     for number in order:
@@ -138,10 +138,10 @@ def _covering(segments: Sequence[NDArray[np.float64]], arm: Arm) -> NDArray[np.i
         end, step = float(segment[-1]), float(segment[-1] - segment[-2])
     joined, wavelength = np.concatenate(pieces), np.concatenate(segments)
     if wavelength[joined[0]] > grid[0] * (1.0 + 1e-9) or wavelength[joined[-1]] < grid[-1] * (1.0 - 1e-9):
-        found = "; ".join(f"{segment[0]:.2f} to {segment[-1]:.2f}" for segment in segments)
+        ranges = "; ".join(f"{segment[0]:.2f} to {segment[-1]:.2f}" for segment in segments)
         raise ResampleError(
             f"arm {arm.name} needs vacuum wavelengths {grid[0]:.2f} to {grid[-1]:.2f} A (the networks' grid with its "
-            f"margins) without a gap; found {found} A; compute the grid over a wider range, or correct how its scale "
+            f"margins) without a gap; found {ranges} A; compute the grid over a wider range, or correct how its scale "
             f"is said to be stored"
         )
     return _window(joined, wavelength[joined], grid)

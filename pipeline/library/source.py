@@ -59,7 +59,7 @@ class Spectrum:
     """Resolving power lambda / FWHM, if the file states it."""
 
 
-class Source(Protocol):
+class SpectrumSource(Protocol):
     """A grid of synthetic spectra in somebody's format."""
 
     @property
@@ -89,7 +89,9 @@ class Source(Protocol):
 
 
 def label_name(name: str) -> str:
-    """Our name of a label that a file calls ``name``: one of :data:`AXES`, ``vmic``, ``log10vmic``, or upper case.
+    """Our name of a label that a file calls ``name``.
+
+    One of :data:`~twinlines.pipeline.library.packing.AXES`, ``vmic``, ``log10vmic``, or the name in capital letters.
 
     >>> label_name("METALS"), label_name("O Mg Si S Ca Ti"), label_name("[C/Fe]")
     ('feh', 'alpha', '[C/FE]')
@@ -109,7 +111,7 @@ def selected(entries: Sequence[Entry], select: Mapping[str, float]) -> tuple[lis
 
     Returns
     -------
-    kept, fixed
+    chosen, fixed
         The entries with the chosen values, and the value of each further label.
 
     Raises

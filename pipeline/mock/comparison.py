@@ -15,7 +15,7 @@ from twinlines.pipeline.mock.release import TRUNCATED, MockTruth
 from twinlines.pipeline.mock.stars import MOCK_KINDS, SB2
 
 SEPARATION_BINS = ((0.0, 50.0), (50.0, 100.0), (100.0, np.inf))
-"""Bins of |v2 - v1|, km/s, by which recall is counted."""
+"""Bins of ``|v2 - v1|``, km/s, by which recall is counted."""
 
 _FROM_CATALOG = ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax", "npixbad")
 

@@ -50,7 +50,7 @@ class MockError(ValueError):
 
 
 @dataclass(frozen=True)
-class Defects:
+class MockDefects:
     """How much goes wrong in a mock release, beside what always does."""
 
     ruined_nights: int = 1
@@ -76,7 +76,7 @@ class MockConfig:
 
     mixture: Mixture = field(default_factory=Mixture)
     """Kinds of stars."""
-    defects: Defects = field(default_factory=Defects)
+    defects: MockDefects = field(default_factory=MockDefects)
     """What goes wrong."""
     stars_per_plate: int = 12
     """Stars that are observed together; each plate is somewhere else on the sky."""
@@ -206,7 +206,7 @@ def make_release(
     return truth
 
 
-def _fates(plates: list[Plate], defects: Defects, rng: np.random.Generator) -> _Fates:
+def _fates(plates: list[Plate], defects: MockDefects, rng: np.random.Generator) -> _Fates:
     """Choose the files to be spoilt among those of good nights."""
     places = [
         (number, index, place)

@@ -27,6 +27,9 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor
 
+from twinlines.pipeline.spectra.interpolate import between
+from twinlines.pipeline.spectra.tiles import filled, tiles
+
 SMOOTHING = 999_999.0
 """Weight of the integral of f''^2, Angstrom^3: (1 - p) / p with the authors' p = 1e-6."""
 
@@ -41,9 +44,6 @@ MAXIMUM_SPAN = 20_000.0
 
 MINIMUM_PIXELS = 10
 """A spectrum of no more usable (finite, positive) pixels has no continuum."""
-
-TILE = 64
-"""Spectra that are computed together; constant, so that results do not depend on how spectra are batched."""
 
 _DEGREE = 5
 _NODES = 4
@@ -115,15 +115,13 @@ def continuum(wavelength: Tensor, flux: Tensor, good: Tensor | None = None, *, i
     basis = _basis(pixels, str(flux.device))
     wavelength = wavelength.to(device=flux.device, dtype=torch.float64)
     result = torch.empty((rows, pixels), dtype=torch.float64, device=flux.device)
-    for start in range(0, rows, TILE):
-        stop = min(start + TILE, rows)
-        count = stop - start
-        tile = _pad(flux[start:stop].to(torch.float64))
+    for some in tiles(rows):
+        tile = filled(flux[some].to(torch.float64))
         usable = tile.isfinite() & (tile > 0.0)
         if good is not None:
-            usable &= _pad(good[start:stop])
-        x = wavelength[None].contiguous() if wavelength.ndim == 1 else _pad(wavelength[start:stop])
-        result[start:stop] = _tile(basis, x, tile, usable, iterations)[:count]
+            usable &= filled(good[some])
+        x = wavelength[None].contiguous() if wavelength.ndim == 1 else filled(wavelength[some])
+        result[some] = _tile(basis, x, tile, usable, iterations)[: some.stop - some.start]
     return result
 
 
@@ -144,12 +142,6 @@ def normalise(wavelength: Tensor, flux: Tensor, good: Tensor | None = None) -> t
     fitted = continuum(wavelength, flux, good)
     normalised = torch.where(fitted > 0.0, flux.to(torch.float64) / fitted, torch.nan)
     return normalised, fitted
-
-
-def _pad(tile: Tensor) -> Tensor:
-    """Repeat the last row until the tile is full, in one layout of memory whatever the rows came in."""
-    missing = TILE - tile.shape[0]
-    return tile.contiguous() if missing == 0 else torch.cat([tile, tile[-1:].expand(missing, -1)])
 
 
 def _tile(basis: _Basis, wavelength: Tensor, flux: Tensor, usable: Tensor, iterations: int) -> Tensor:
@@ -245,7 +237,7 @@ def _scatter(windows: _Windows, wavelength: Tensor, residual: Tensor, kept: Tens
     sigma: Tensor = (squares / number - mean * mean).clamp(min=0.0).sqrt()
     left = windows.left.expand(rows, -1)
     start, end = sigma.gather(1, left), sigma.gather(1, left + 1)
-    return start + (end - start) * windows.fraction
+    return between(start, end, windows.fraction)
 
 
 @lru_cache(maxsize=32)

@@ -1,4 +1,8 @@
-"""Linear interpolation of many spectra at once, each on its own abscissae, on any device."""
+"""Linear interpolation of many spectra at once, each on its own abscissae, on any device.
+
+Velocities, the detector's pixels and the kernel of rotation take ``torch.lerp`` instead, and keep it: it rounds
+otherwise, in the last bits of one value in three, and stored velocities and training pairs would change.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,13 @@ import torch
 from torch import Tensor
 
 
+def between(left: Tensor, right: Tensor, fraction: Tensor) -> Tensor:
+    """Values at a fraction of the way from ``left`` to ``right``; all of one shape."""
+    return left + (right - left) * fraction
+
+
 class Places:
-    """Where new abscissae lie among old ones; found once, used for every quantity that shares the abscissae.
+    """Where new abscissae lie among old ones; looked up once, used for every quantity that shares the abscissae.
 
     Parameters
     ----------
@@ -38,5 +47,5 @@ class Places:
         """Interpolate ``y`` (spectrum, n) to the new abscissae, (spectrum, m); NaN outside."""
         left, right = y.gather(1, self.left), y.gather(1, self.left + 1)
         # A new abscissa that meets an old one takes its value, even next to a NaN.
-        between = left + (right - left) * self.fraction
-        return torch.where(self.fraction == 0.0, left, torch.where(self.fraction == 1.0, right, between))
+        inner = between(left, right, self.fraction)
+        return torch.where(self.fraction == 0.0, left, torch.where(self.fraction == 1.0, right, inner))

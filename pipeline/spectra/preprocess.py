@@ -21,9 +21,10 @@ from torch import Tensor
 
 from twinlines.pipeline.arms import SPEED_OF_LIGHT, Arm
 from twinlines.pipeline.schema import MAXIMUM_BAD_PIXELS, Quality
-from twinlines.pipeline.spectra.continuum import TILE, continuum, normalise
+from twinlines.pipeline.spectra.continuum import continuum, normalise
 from twinlines.pipeline.spectra.despike import despike, fill
 from twinlines.pipeline.spectra.interpolate import Places
+from twinlines.pipeline.spectra.tiles import tiles
 
 CUSHION = 70
 """Native pixels that are cut at each end, where extraction and sky subtraction fail (the authors' cushion)."""
@@ -111,8 +112,8 @@ def observe(
             f"expected one shape (spectrum, pixel) with more than {2 * CUSHION} pixels"
         )
     parts = [
-        _observe(*(array[start : start + TILE].to(device) for array in arrays))
-        for start in range(0, max(shape[0], 1), TILE)
+        _observe(*(array[tile].to(device) for array in arrays))
+        for tile in tiles(max(shape[0], 1))  # none at all makes an empty one
     ]
     return _join(Observed, parts)
 
@@ -198,10 +199,7 @@ def to_rest_frame(arm: Arm, observed: Observed, velocity: NDArray[np.floating] |
     if velocity.shape != (rows,):
         raise ValueError(f"arm {arm.name}: {rows} spectra, but velocities of shape {tuple(velocity.shape)}")
     grid = torch.from_numpy(arm.wavelength).to(device)
-    parts = [
-        _to_rest_frame(grid, _rows(observed, slice(start, start + TILE)), velocity[start : start + TILE])
-        for start in range(0, max(rows, 1), TILE)
-    ]
+    parts = [_to_rest_frame(grid, _rows(observed, tile), velocity[tile]) for tile in tiles(max(rows, 1))]
     return _join(RestFrame, parts)
 
 

@@ -21,12 +21,9 @@ from numpy.typing import NDArray
 from twinlines.pipeline.arms import STEP_KMS, arm, doppler_factor, velocity_of_shift
 from twinlines.pipeline.schema import Quality
 from twinlines.pipeline.spectra.templates import STRIDE, ArmTemplates, Templates, VelocityConfig
+from twinlines.pipeline.spectra.tiles import filled, tiles
 
 __all__ = ["Correlation", "Templates", "Velocity", "VelocityConfig", "correlate", "measure"]
-
-TILE = 64
-"""Spectra that are computed together; a shorter batch is padded, so that every operation always has the same shape and
-a spectrum's result does not depend on its companions."""
 
 NEWTON_STEPS = 4
 """Newton steps from the best shift tried to the correlation's maximum; the last moves a clear peak by < 1e-6 px."""
@@ -364,13 +361,6 @@ def _tiles(
         if array.shape != wavelength.shape:
             raise ValueError(f"{what} has shape {tuple(array.shape)}, wavelength has {tuple(wavelength.shape)}")
     kinds = (wavelength, torch.float64), (normalised, torch.float64), (sigma, torch.float64), (bad, torch.bool)
-    for start in range(0, len(wavelength), TILE):
-        some = slice(start, min(start + TILE, len(wavelength)))
-        columns = [_fill(array[some].to(prepared.transform.device, dtype)) for array, dtype in kinds]
-        yield some, _prepare(prepared, config, *columns)
-
-
-def _fill(tile: torch.Tensor) -> torch.Tensor:
-    """Pad a tile to its full height with its first row."""
-    missing = TILE - len(tile)
-    return torch.cat([tile, tile[:1].expand(missing, -1)]) if missing else tile.contiguous()
+    for tile in tiles(len(wavelength)):
+        columns = [filled(array[tile].to(prepared.transform.device, dtype)) for array, dtype in kinds]
+        yield tile, _prepare(prepared, config, *columns)

@@ -144,8 +144,8 @@ class Mesh:
                 weight = feh_weight * alpha_weight
                 tracks += [lower, upper]
                 weights += [weight * (1.0 - fraction), weight * fraction]
-        found = Cells(np.stack(tracks), np.stack(weights))
-        return found, (-np.minimum(found.tracks.min(axis=0), 0)).astype(np.int8)
+        cells = Cells(np.stack(tracks), np.stack(weights))
+        return cells, (-np.minimum(cells.tracks.min(axis=0), 0)).astype(np.int8)
 
 
 def beyond(reason: NDArray[np.int8], values: Array, axis: Array, low: TrackReason) -> None:

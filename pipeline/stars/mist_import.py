@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.stars import mist_files, store
@@ -31,7 +30,7 @@ _LISTED = 10  # errors that a message spells out
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class TracksImportReport:
     """What an import has made."""
 
     file: str
@@ -51,19 +50,6 @@ class ImportReport:
         """The report as JSON-serialisable values."""
         return asdict(self)
 
-    def show(self, where: Console) -> None:
-        """Print the report for people."""
-        self.covers.show(where)
-        lines = [f"models: {models} ({number} tracks)" for models, number in self.models.items()]
-        lines.append(f"initial rotation v/v_crit: {', '.join(f'{value:g}' for value in self.rotation) or 'not stated'}")
-        if len(self.models) > 1 or len(self.rotation) > 1:
-            lines.append("attention: these tracks are of different models, and are interpolated as if they were of one")
-        if self.ages_moved:
-            lines.append(f"ages that did not rise, by less than one part in 1e9, and were moved: {self.ages_moved}")
-        lines += [f"left out: {error}" for error in self.left_out]
-        for line in [*lines, f"written: {self.file}"]:
-            where.print(line, markup=False)
-
 
 def import_tracks(
     sources: Sequence[str | Path],
@@ -74,7 +60,7 @@ def import_tracks(
     skip_damaged: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
-) -> ImportReport:
+) -> TracksImportReport:
     """Read track files in MIST's ``.track.eep`` layout and write them as one store.
 
     Parameters
@@ -121,7 +107,7 @@ def import_tracks(
     ages_moved = sum(track.moved for track in tracks)
     attrs = {"models": dict(models), "left_out": len(errors), "ages_moved": ages_moved}
     store.write(out, columns, eep, attrs)
-    return ImportReport(str(out), dict(models), rotation, ages_moved, errors, summarise(Tracks.load(out)))
+    return TracksImportReport(str(out), dict(models), rotation, ages_moved, errors, summarise(Tracks.load(out)))
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
@@ -141,12 +127,12 @@ def _read(
     errors: list[str] = []
     for done, path in enumerate(paths):
         progress("track files", done, len(paths))
-        for one in mist_files.read(path):
-            if isinstance(one, TrackFileError):
-                errors.append(str(one))
-            elif one.mass <= maximum_mass:
+        for track in mist_files.read(path):
+            if isinstance(track, TrackFileError):
+                errors.append(str(track))
+            elif track.mass <= maximum_mass:
                 # A copy, so that what is cut off does not stay in memory.
-                tracks.append(replace(one, table=one.table[:last_eep].copy()))
+                tracks.append(replace(track, table=track.table[:last_eep].copy()))
     progress("track files", len(paths), len(paths))
     return tracks, errors
 
@@ -158,10 +144,10 @@ def _star(track: TrackFile) -> tuple[float, float, float]:
 
 def _refuse_duplicates(tracks: Sequence[TrackFile]) -> None:
     twins = [
-        f"{one.source} and {two.source}: both {one.mass:g} Msun, [Fe/H] {one.feh:g}, [alpha/Fe] {one.alpha:g} "
-        f"(v/v_crit {one.rotation:g} and {two.rotation:g})"
-        for one, two in itertools.pairwise(tracks)
-        if _star(one) == _star(two)
+        f"{first.source} and {second.source}: both {first.mass:g} Msun, [Fe/H] {first.feh:g}, "
+        f"[alpha/Fe] {first.alpha:g} (v/v_crit {first.rotation:g} and {second.rotation:g})"
+        for first, second in itertools.pairwise(tracks)
+        if _star(first) == _star(second)
     ]
     if twins:
         raise TrackFileError(

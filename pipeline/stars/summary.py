@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from twinlines.pipeline.cli import console
 from twinlines.pipeline.stars.tracks import Tracks
 
 
@@ -51,31 +49,11 @@ class TrackSummary:
         """The summary as JSON-serialisable values."""
         return asdict(self)
 
-    def show(self, where: Console) -> None:
-        """Print the summary as a table, a row for each composition."""
-        title = ("[Fe/H]", "[alpha/Fe]", "tracks", "from Msun", "to Msun", "widest step", "shortest to EEP", "longest")
-        rows: list[tuple[object, ...]] = [
-            (
-                *(one.feh, one.alpha, one.tracks),
-                *(one.mass_low, one.mass_high, one.widest_gap),
-                *(one.last_eep_low, one.last_eep_high),
-            )
-            for one in self.compositions
-        ]
-        where.print(console.table(tuple(name.replace("[", r"\[") for name in title), rows))
-        n_tracks, n_compositions = sum(one.tracks for one in self.compositions), len(self.compositions)
-        compositions = "1 composition" if n_compositions == 1 else f"{n_compositions} compositions"
-        where.print(f"{n_tracks} tracks, {compositions}, from EEP {self.first_eep} on; content {self.digest}")
-        for feh, alpha in self.holes:
-            where.print(
-                f"no tracks at [Fe/H] {feh:g}, [alpha/Fe] {alpha:g}: stars next to it have no state", markup=False
-            )
-
 
 def summarise(tracks: Tracks) -> TrackSummary:
     """Say what ``tracks`` cover."""
     last_eep = tracks.eep[tracks.length - 1]
-    found, holes = [], []
+    compositions, holes = [], []
     for feh in tracks.mesh.feh.tolist():
         for alpha in tracks.mesh.alpha.tolist():
             rows = np.flatnonzero((tracks.feh == feh) & (tracks.alpha == alpha))
@@ -84,11 +62,11 @@ def summarise(tracks: Tracks) -> TrackSummary:
                 continue
             masses, last = tracks.mass[rows], last_eep[rows]
             gap = round(float(np.diff(masses).max(initial=0.0)), 6)
-            found.append(
+            compositions.append(
                 Composition(
                     *(feh, alpha, rows.size),
                     *(float(masses[0]), float(masses[-1]), gap),
                     *(round(last.min()), round(last.max())),
                 )
             )
-    return TrackSummary(tracks.digest, round(tracks.eep[0]), found, holes)
+    return TrackSummary(tracks.digest, round(tracks.eep[0]), compositions, holes)

@@ -1,54 +1,17 @@
-"""Files that are there whole or not at all: written aside, flushed to the disk, renamed into place.
-
-Done-markers, reports and publications rest on this: whoever sees a file under its final name sees all of it, also after
-a power cut.
-"""
+"""The one writer of whole files, :mod:`twinlines.models.atomic`, with what the pipeline adds to it: JSON."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
+from twinlines.models.atomic import naming, sync_folder, write_bytes
 
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Give an error of the system that names no file (a full disk does not say which) the name ``path``."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that a reader sees the old content or the new, never a part.
-
-    Raises
-    ------
-    OSError
-        If the folder is missing or the disk is full; then ``path`` is as it was.
-    """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
-    try:
-        with naming(path), aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+__all__ = ["naming", "sync_folder", "write_bytes", "write_json"]
 
 
 def write_json(path: Path, obj: object) -> None:
-    """Write ``obj`` as JSON (keys in their order, indented, UTF-8) with :func:`write_bytes`.
+    """Write ``obj`` as JSON (keys in their order, indented, UTF-8) with :func:`~twinlines.models.atomic.write_bytes`.
 
     Raises
     ------
@@ -58,12 +21,3 @@ def write_json(path: Path, obj: object) -> None:
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
     # A file name that is no UTF-8 reads as lone surrogates, which JSON takes in escaped form.
     write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the entries of ``folder``: a rename survives a power cut only after this."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -93,21 +93,13 @@ def read(path: str | Path, kind: str, version: int) -> Packed:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         header = json.loads(arrays.pop(_HEADER).tobytes())
-        found, stated = (header["kind"], header["version"]), header["digest"]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        stored_as, stated = (header["kind"], header["version"]), header["digest"]
+    except _DAMAGE as error:
         raise PackedError(f"{path} is not a packed {kind}, or is damaged ({error}); make or copy it again") from error
-    if found != (kind, version):
+    if stored_as != (kind, version):
         raise PackedError(
-            f"{path} holds {found[0]!r} version {found[1]}; this code reads {kind!r} version {version}; pack it again"
+            f"{path} holds {stored_as[0]!r} version {stored_as[1]}; this code reads {kind!r} version {version}; "
+            f"pack it again"
         )
     digest = content_digest(arrays)
     if digest != stated:

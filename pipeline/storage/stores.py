@@ -91,9 +91,9 @@ def write_shard(path: PathLike, schema: Schema, start: int, block: xr.Dataset) -
     """
     schema.validate(block)
     group = zarr.open_group(store=Path(path), mode="r+", zarr_format=3)
-    found = group.attrs.get("schema")
-    if found != schema.name:
-        raise SchemaError(f"{path} holds {found!r}, not {schema.name!r}")
+    stored = group.attrs.get("schema")
+    if stored != schema.name:
+        raise SchemaError(f"{path} holds {stored!r}, not {schema.name!r}")
     first = group[next(iter(schema.variables))]
     total, rows = int(first.shape[0]), int(block.sizes[schema.row])  # type: ignore[union-attr]
     stop = start + rows
@@ -113,7 +113,9 @@ def shard_files(path: PathLike, schema: Schema, start: int) -> list[Path]:
     A variable has one, or none if all of its values are missing ones.
     """
     place = str(start // schema.shard_rows)
-    places = (Path(path, name, "c", place, *["0"] * (len(one.dims) - 1)) for name, one in schema.variables.items())
+    places = (
+        Path(path, name, "c", place, *["0"] * (len(variable.dims) - 1)) for name, variable in schema.variables.items()
+    )
     return [file for file in places if file.exists()]
 
 

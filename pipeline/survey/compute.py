@@ -17,7 +17,6 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 from distributed import Client, get_worker
-from rich.console import Console
 
 from twinlines.cluster.workers import device, keeping, kept
 from twinlines.pipeline.jobs import engine, sizing
@@ -92,23 +91,6 @@ class RunReport:
             "catalog": str(self.catalog) if self.catalog else None,
             "complete": self.complete,
         }
-
-    def show(self, console: Console) -> None:
-        """Print it for people."""
-        done = (
-            f"run {self.config_key} of {', '.join(self.releases)}: {self.rows} exposures in {self.shards} shards, "
-            f"{self.computed} computed now ({self.rows_computed} exposures, {self.seconds:.1f} s), "
-            f"{self.skipped} done before, {len(self.failed)} failed"
-        )
-        lines = [done, *(f"failed: {one.piece}: {one.error} (traceback in {one.file})" for one in self.failed)]
-        if self.failed:
-            lines.append("no catalog was published; mend the cause and run again: only what failed is computed")
-        else:
-            lines.append(f"catalog: {self.catalog}")
-            if not self.computed and not self.published:
-                lines.append("nothing to do: all of it was computed with these weights and parameters, and published")
-        for line in lines:
-            console.print(line, markup=False, highlight=False)
 
 
 def run(

@@ -86,7 +86,7 @@ class SurveyRun(Markers):
         return self.folder / "results" / f"{key}.zarr.zip"
 
     def begin(self, recipe: Recipe, shard_rows: int, start_number: int, **about: Any) -> None:
-        """Make the folder, or take it up again; see :meth:`start`.
+        """Make the folder, or take it up again; see :meth:`.Markers.start`.
 
         Starts of a survey's runs are numbered, as clocks jump: the run of the highest number was started last.
         """
@@ -105,7 +105,7 @@ class SurveyRun(Markers):
         return int(self.description().get("start_number", 0))
 
     def is_done(self, key: str, *, verify: bool = False) -> bool:
-        """Whether a task has a marker and its result; see :meth:`finished`."""
+        """Whether a task has a marker and its result; see :meth:`.Markers.finished`."""
         return self.finished(key, [self.result_path(key)], verify=verify)
 
     def record(self, key: str, result: xr.Dataset, **about: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.models import noise
+from twinlines.models.vocabulary import SynthesisStream
 from twinlines.pipeline.arms import BLUE, RED, SPEED_OF_LIGHT, Arm, doppler_factor
 from twinlines.pipeline.synthesis.population import Companion, Priors, Source
 from twinlines.pipeline.synthesis.priors import NAMED, LogUniform, Normal, Prior, Uniform, describe
@@ -25,9 +26,7 @@ H_ALPHA = 6564.61
 TABLE1, COOL_GIANT, BLEND, FIELD = range(4)
 """Numbers of the populations: places in :data:`twinlines.pipeline.schema.POPULATIONS`."""
 
-# In place of an arm's number: streams of noise that no arm has.
-_ACTIVE, _DEFECTIVE = 2, 3
-_DEFECTS = {BLUE.name: 4, RED.name: 5}
+_DEFECTS = {BLUE.name: SynthesisStream.DEFECTS_BLUE, RED.name: SynthesisStream.DEFECTS_RED}
 _PSEUDO_CONTINUUM = 40.0  # Angstrom about H-alpha whose 90th percentile stands for the continuum
 
 
@@ -219,7 +218,9 @@ class Extras:
         """Height (in units of the continuum; 0 where there is none) and width (km/s) of each pair's emission."""
         height, width = np.zeros((2, len(serial)), dtype=np.float32)
         if self.activity.fraction:
-            uniform = np.stack([_generator(number, 0, _ACTIVE, seed).random(3) for number in serial.tolist()])
+            uniform = np.stack(
+                [_generator(number, 0, SynthesisStream.ACTIVITY, seed).random(3) for number in serial.tolist()]
+            )
             active = uniform[:, 0] < self.activity.fraction
             height[active] = self.activity.height.quantile(uniform[active, 1])
             width[active] = self.activity.width.quantile(uniform[active, 2])
@@ -280,7 +281,7 @@ def spoil(
         return changed
     runs = {BLUE.name: defects.repaired_blue, RED.name: defects.repaired_red}[arm.name]
     for row, (serial, kind) in enumerate(keys.tolist()):
-        if _generator(serial, 0, _DEFECTIVE, seed).random() < defects.fraction:
+        if _generator(serial, 0, SynthesisStream.DEFECTIVE, seed).random() < defects.fraction:
             generator = _generator(serial, 1 + kind, _DEFECTS[arm.name], seed)
             touched = _spoil_one(flux[row], sigma[row], generator, defects, runs)
             changed[row] = np.count_nonzero(touched)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlines.models import noise
-from twinlines.pipeline.arms import ARM_NAMES, NATIVE_PIXELS, Arm, doppler_factor, native_wavelength
+from twinlines.models.vocabulary import SYNTHESIS_STREAMS
+from twinlines.pipeline.arms import NATIVE_PIXELS, Arm, doppler_factor, native_wavelength
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra import velocity
 from twinlines.pipeline.spectra.velocity import Templates
@@ -36,7 +37,7 @@ def _native(arm: Arm) -> NDArray[np.float64]:
 
 def detector_noise(arm: Arm, keys: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
     """Standard normal numbers of the detector's pixels, (spectrum, 4136); they depend on (seed, keys, arm) alone."""
-    return noise.normal(keys, ARM_NAMES.index(arm.name), seed, n_draws=1, n_pixels=NATIVE_PIXELS)[:, 0]
+    return noise.normal(keys, SYNTHESIS_STREAMS[arm.name], seed, n_draws=1, n_pixels=NATIVE_PIXELS)[:, 0]
 
 
 def on_grid(arm: Arm, native: NDArray[np.float32], frame: NDArray[np.float64]) -> Tensor:

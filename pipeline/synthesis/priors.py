@@ -3,11 +3,15 @@
 A prior is given by its quantile function, so that one uniform number makes one value. Priors have a form in
 configuration files: a table ``{ kind = "uniform", low = 0.0, high = 1.0 }``, or the name of one of :data:`NAMED`. This
 module must never know a star.
+
+``scipy.stats`` has these distributions, and tests hold ours against it. But a training set's draws stay the same bit
+for bit, and its ``ppf`` would change them: the quantiles of ``loguniform`` and ``rv_histogram`` differ from ours in the
+last bits for 55 of 100 uniform numbers, ``norm`` is infinite at 0, and 64 quantiles take 50 to 80 microseconds longer.
+So the quantiles are ours, a line each over ``scipy.special``, and nothing here needs a density.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, cast
@@ -15,6 +19,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtri
+
+from twinlines.cluster.settings import did_you_mean
 
 Array = NDArray[np.float64]
 
@@ -202,12 +208,12 @@ NAMED: Mapping[str, Prior] = {
 ratios above 0.7."""
 
 
-def parse(found: object, where: str) -> Prior:
+def parse(written: object, where: str) -> Prior:
     """Make a prior from its form in a configuration file.
 
     Parameters
     ----------
-    found
+    written
         A name out of :data:`NAMED`, a number (a constant), or a table with ``kind`` and the distribution's parameters.
     where
         What the prior is for; named in errors.
@@ -217,22 +223,21 @@ def parse(found: object, where: str) -> Prior:
     PriorError
         If there is no such name, kind or parameter, naming those that there are.
     """
-    if isinstance(found, bool):
-        raise PriorError(f"{where}: {found} is no prior; give a name, a number or a table with 'kind'")
-    if isinstance(found, int | float):
-        return Constant(float(found))
-    if isinstance(found, str):
-        if found not in NAMED:
-            raise PriorError(
-                f"{where}: no prior is called {found!r}{_guess(found, NAMED)}; the names are {', '.join(NAMED)}"
-            )
-        return NAMED[found]
-    if not isinstance(found, Mapping) or "kind" not in found:
-        raise PriorError(f"{where}: {found!r} is no prior; give a name, a number or a table with 'kind'")
-    kind, parameters = found["kind"], {name: value for name, value in found.items() if name != "kind"}
+    if isinstance(written, bool):
+        raise PriorError(f"{where}: {written} is no prior; give a name, a number or a table with 'kind'")
+    if isinstance(written, int | float):
+        return Constant(float(written))
+    if isinstance(written, str):
+        if written not in NAMED:
+            meant = did_you_mean(written, NAMED)
+            raise PriorError(f"{where}: no prior is called {written!r}{meant}; the names are {', '.join(NAMED)}")
+        return NAMED[written]
+    if not isinstance(written, Mapping) or "kind" not in written:
+        raise PriorError(f"{where}: {written!r} is no prior; give a name, a number or a table with 'kind'")
+    kind, parameters = written["kind"], {name: value for name, value in written.items() if name != "kind"}
     if kind not in KINDS:
         raise PriorError(
-            f"{where}: no prior is of kind {kind!r}{_guess(kind, KINDS)}; the kinds are {', '.join(KINDS)}"
+            f"{where}: no prior is of kind {kind!r}{did_you_mean(kind, KINDS)}; the kinds are {', '.join(KINDS)}"
         )
     known = [item.name for item in fields(KINDS[kind])]
     for name in parameters:
@@ -242,7 +247,7 @@ def parse(found: object, where: str) -> Prior:
         prior: Prior = KINDS[kind](**parameters)
     except TypeError as error:
         raise PriorError(
-            f"{where}: {dict(found)!r} is no prior of kind {kind!r} ({error}); it has {', '.join(known)}"
+            f"{where}: {dict(written)!r} is no prior of kind {kind!r} ({error}); it has {', '.join(known)}"
         ) from error
     except PriorError as error:
         raise PriorError(f"{where}: {error}") from error
@@ -253,10 +258,5 @@ def describe(prior: Prior) -> dict[str, Any]:
     """Form of a prior in a configuration file, as JSON; what :func:`parse` reads."""
     kinds = {cls: kind for kind, cls in KINDS.items()}
     kind, made = kinds.get(type(prior), type(prior).__name__), cast("Any", prior)
-    values = {item.name: getattr(made, item.name) for item in fields(made)}
-    return {"kind": kind, **{name: list(one) if isinstance(one, tuple) else one for name, one in values.items()}}
-
-
-def _guess(word: object, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(str(word), known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    values = ((item.name, getattr(made, item.name)) for item in fields(made))
+    return {"kind": kind, **{name: list(value) if isinstance(value, tuple) else value for name, value in values}}

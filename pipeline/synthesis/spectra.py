@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlines.models import noise
+from twinlines.models.vocabulary import SYNTHESIS_STREAMS
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, RED, STEP_KMS, Arm, pixel_shift
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra.broadening import broaden_and_shift
 from twinlines.pipeline.spectra.continuum import normalise
+from twinlines.pipeline.spectra.tiles import TILE
 from twinlines.pipeline.synthesis import observing
 from twinlines.pipeline.synthesis.beyond_table1 import FIELD, Extras, fill_h_alpha, spoil
 from twinlines.pipeline.synthesis.population import Population
@@ -30,7 +32,7 @@ FLUX_STEP = 2.0**-12
 """Step in which flux over continuum is stored: its rounding, 7e-5 rms, is 0.7 % of the noise at S/N 100, and halves
 the store."""
 
-_BATCH = 32  # pairs synthesised together: their 64 spectra are one tile of the continuum's, and fit the cache
+_BATCH = TILE // 2  # pairs synthesised together: their spectra are one tile of the continuum's, and fit the cache
 _MARGIN = 256  # library pixels on either side of the grid: 500 km/s of shift, 500 km/s of rotation, and the guard
 _GUARD = 40  # pixels beyond the reach of shift and rotation: eight standard deviations of the instrument's profile
 
@@ -69,7 +71,7 @@ def component(arm: Arm, library: Library, stars: Stars, *, whole: bool = False) 
     arm, library, stars
         Which arm of which stars.
     whole
-        Return the whole library grid, whose ends mean nothing (see :func:`broaden_and_shift`), not the arm's.
+        Return the whole library grid, whose ends mean nothing (see :func:`.broaden_and_shift`), not the arm's.
 
     Returns
     -------
@@ -138,7 +140,7 @@ def add_noise(flux: Tensor, snr: Tensor, keys: NDArray[np.int64], arm: Arm, seed
     noisy, sigma : Tensor, shape (spectrum, pixel)
         The noisy flux, and the standard deviation of its noise.
     """
-    normal = noise.normal(keys, ARM_NAMES.index(arm.name), seed, n_draws=1, n_pixels=flux.shape[1])[:, 0]
+    normal = noise.normal(keys, SYNTHESIS_STREAMS[arm.name], seed, n_draws=1, n_pixels=flux.shape[1])[:, 0]
     return _expose(flux, snr, torch.from_numpy(normal))
 
 

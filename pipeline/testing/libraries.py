@@ -97,8 +97,8 @@ def write_ferre(
         Further lines of the main header.
     """
     stored = [wavelengths(limits, logw=logw, step=step) for limits in segments]
-    waves = [np.where(one < 2000.0, one, air_to_vacuum(one)) if in_air else one for one in stored]
-    grids = [_FORWARD[logw](one) for one in stored]
+    waves = [np.where(wave < 2000.0, wave, air_to_vacuum(wave)) if in_air else wave for wave in stored]
+    grids = [_FORWARD[logw](wave) for wave in stored]
     with path.open("w") as file:
         file.write("\n".join(_ferre_header(axes, grids, resolutions, logw, irregular, extra)) + "\n")
         for number, values in enumerate(itertools.product(*axes.values())):
@@ -119,15 +119,15 @@ def _ferre_header(
     irregular: bool,
     extra: Sequence[str],
 ) -> list[str]:
-    values = [np.array(one) for one in axes.values()]
-    steps = [float(one[1] - one[0]) if one.size > 1 else 0.0 for one in values]
+    values = [np.array(axis) for axis in axes.values()]
+    steps = [float(axis[1] - axis[0]) if axis.size > 1 else 0.0 for axis in values]
     common = [
         f" N_OF_DIM = {len(axes)}",
-        f" N_P = {' '.join(str(one.size) for one in values)}",
+        f" N_P = {' '.join(str(axis.size) for axis in values)}",
         *(f" LABEL({number}) = '{name}'" for number, name in enumerate(axes, start=1)),
         *([" TYPE = 'irregular'"] if irregular else []),
-        *([] if irregular else [f" LLIMITS = {' '.join(f'{one[0]:.5f}' for one in values)}"]),
-        *([] if irregular else [f" STEPS = {' '.join(f'{one:.5f}' for one in steps)}"]),
+        *([] if irregular else [f" LLIMITS = {' '.join(f'{axis[0]:.5f}' for axis in values)}"]),
+        *([] if irregular else [f" STEPS = {' '.join(f'{step:.5f}' for step in steps)}"]),
     ]
     described = [
         [
@@ -141,7 +141,7 @@ def _ferre_header(
     main = [" &SYNTH", " ID = 'made up = for tests'", " DATE = '2022-01-01'"]
     if len(grids) == 1:
         return [*main, *common, *described[0], *extra, " /"]
-    blocks = [[" &SYNTH", *common, *one, " /"] for one in described]
+    blocks = [[" &SYNTH", *common, *segment, " /"] for segment in described]
     return [*main, f" MULTI = {len(grids)}", *common, *extra, " /", *itertools.chain(*blocks)]
 
 

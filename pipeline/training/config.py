@@ -15,19 +15,17 @@ What is not given is as in Table 1 of Zhang et al. (2022). ``docs/training-set.m
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from twinlines.cluster import settings
+from twinlines.cluster.settings import Reader, Unfit
 from twinlines.models.network import PRESETS, NetworkConfig
 from twinlines.pipeline.synthesis import priors
 from twinlines.pipeline.synthesis.beyond_table1 import Extras
 from twinlines.pipeline.synthesis.population import PARAMETERS, TABLE1, Priors
-
-_SECTIONS = ("condition", "priors", "extras")
 
 Settings = TypeVar("Settings")
 
@@ -47,72 +45,38 @@ def read(path: str | Path) -> dict[str, Any]:
         If a prior or a fraction is impossible.
     """
     path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
-    _only(f"{path}", content, _SECTIONS)
-    return {
-        "condition": _names(f"{path}: condition", content.get("condition", [])),
-        "priors": _priors(f"{path}: priors", content.get("priors", {})),
-        "extras": _extras(f"{path}: extras", content.get("extras", {})),
-    }
+    sections: dict[str, Reader] = {"condition": _names, "priors": _priors, "extras": _extras}
+    standard = {"condition": (), "priors": TABLE1, "extras": Extras()}
+    return standard | settings.read_table(settings.read_toml(path, ConfigError), sections, f"{path}:", ConfigError)
 
 
-def _only(where: str, found: object, known: Collection[str]) -> Mapping[str, Any]:
-    """``found``, if it is a table with no other keys than ``known``."""
-    if not isinstance(found, Mapping):
-        raise ConfigError(f"{where} is {found!r}; write it as a table")
-    for name in found:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            guess = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ConfigError(f"{where}: there is no {name!r}{guess}; there are {', '.join(known)}")
-    return found
+def _names(written: Any, _: str) -> tuple[str, ...]:
+    if not isinstance(written, list) or not all(isinstance(name, str) for name in written):
+        raise Unfit("give a list of parameters, such as ['feh']")
+    return tuple(written)
 
 
-def _names(where: str, found: object) -> tuple[str, ...]:
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise ConfigError(f"{where} is {found!r}; write it as a list of parameters, such as ['feh']")
-    return tuple(found)
+def _priors(written: Any, where: str) -> Priors:
+    return _changed(TABLE1, dict.fromkeys(PARAMETERS, priors.parse), written, where)
 
 
-def _priors(where: str, found: object) -> Priors:
-    table = _only(where, found, PARAMETERS)
-    return replace(TABLE1, **{name: priors.parse(value, f"{where}.{name}") for name, value in table.items()})
-
-
-def _extras(where: str, found: object) -> Extras:
+def _extras(written: Any, where: str) -> Extras:
     standard = Extras()
-    table = _only(where, found, [item.name for item in fields(Extras)])
-    return replace(
-        standard, **{name: _extra(f"{where}.{name}", getattr(standard, name), value) for name, value in table.items()}
-    )
+    readers = {item.name: _extra(getattr(standard, item.name)) for item in fields(standard)}
+    return _changed(standard, readers, written, where)
 
 
-def _extra(where: str, standard: Settings, found: object) -> Settings:
-    """``standard`` with the fields that ``found`` sets."""
-    names = [item.name for item in fields(standard)]  # type: ignore[arg-type]
-    changes = {
-        name: _value(f"{where}.{name}", getattr(standard, name), value)
-        for name, value in _only(where, found, names).items()
-    }
-    return replace(standard, **changes)  # type: ignore[type-var]
+_OF_AN_EXTRA: Mapping[str, Reader] = {"bool": settings.switch, "float": settings.number, "Prior": priors.parse}
 
 
-def _value(where: str, standard: object, found: object) -> object:
-    """``found`` as what ``standard`` is: a switch, a number or a prior."""
-    match standard:
-        case bool():
-            if not isinstance(found, bool):
-                raise ConfigError(f"{where} is {found!r}; write true or false")
-            return found
-        case float():
-            if isinstance(found, bool) or not isinstance(found, int | float):
-                raise ConfigError(f"{where} is {found!r}; write a number")
-            return float(found)
-        case _:
-            return priors.parse(found, where)
+def _extra(standard: Any) -> Reader:
+    readers = settings.readers_of(type(standard), _OF_AN_EXTRA)
+    return lambda written, where: _changed(standard, readers, written, where)
+
+
+def _changed(standard: Settings, readers: Mapping[str, Reader], written: Any, where: str) -> Settings:
+    """``standard`` with the fields that a table sets."""
+    return replace(standard, **settings.read_table(written, readers, where, ConfigError))  # type: ignore[type-var]
 
 
 def read_sizes(name: str) -> dict[str, Any]:
@@ -128,22 +92,11 @@ def read_sizes(name: str) -> dict[str, Any]:
     path = Path(name)
     if not path.suffix:
         raise ConfigError(f"no network is called {name!r}; there are {', '.join(PRESETS)}, or name a TOML file")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
-    standard = {item.name: item.default for item in fields(NetworkConfig) if item.name not in _GIVEN}
-    return {
-        key: _size(f"{path}: {key}", standard[key], value) for key, value in _only(f"{path}", content, standard).items()
-    }
+    readers = settings.readers_of(NetworkConfig, {"tuple[int, ...]": _sizes, "float": settings.number})
+    return settings.read_table(settings.read_toml(path, ConfigError), readers, f"{path}:", ConfigError)
 
 
-_GIVEN = ("n_pixels", "architecture")
-
-
-def _size(where: str, standard: object, found: object) -> Any:
-    if not isinstance(standard, tuple):
-        return _value(where, standard, found)
-    if not isinstance(found, list) or not all(type(one) is int and one > 0 for one in found):
-        raise ConfigError(f"{where} is {found!r}; write it as a list of numbers above 0, such as {list(standard)}")
-    return tuple(found)
+def _sizes(written: Any, _: str) -> tuple[int, ...]:
+    if not isinstance(written, list) or not all(type(size) is int and size > 0 for size in written):
+        raise Unfit("give a list of numbers above 0, such as [16, 32]")
+    return tuple(written)

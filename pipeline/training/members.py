@@ -12,7 +12,7 @@ from typing import Any
 from distributed import Client
 
 from twinlines.cluster.workers import device
-from twinlines.models import checkpoint
+from twinlines.models import checkpoint, defaults
 from twinlines.models.network import NetworkConfig
 from twinlines.models.pairs import load_pairs
 from twinlines.models.threads import one_thread
@@ -34,11 +34,11 @@ MARKERS = ".training"
 class WarmStart:
     """How a member learns its second and later penalties: briefly, from its own weights at the first."""
 
-    epochs: int = 1
+    epochs: int = defaults.WARM_EPOCHS
     """Most epochs at each such penalty."""
-    learning_rate: float = 3.0e-4
+    learning_rate: float = defaults.WARM_LEARNING_RATE
     """Adam's learning rate at the start."""
-    pairs: int = 0
+    pairs: int = defaults.EPOCH_PAIRS
     """Pairs shown in an epoch; 0: all."""
 
 
@@ -48,17 +48,17 @@ class Training:
 
     arms: Sequence[str] = ("B", "R")
     """Arms."""
-    penalties: Sequence[int] = (16,)
+    penalties: Sequence[int] = (defaults.PENALTY,)
     """Penalties; with a warm start, the first is trained from random weights and the others from the first."""
-    members: int = 5
+    members: int = defaults.MEMBERS
     """Members for each arm and penalty."""
-    epochs: int = 60
+    epochs: int = defaults.EPOCHS
     """Most epochs of a member."""
-    learning_rate: float = 1.0e-3
+    learning_rate: float = defaults.LEARNING_RATE
     """Adam's learning rate at the start."""
     seed: int = 0
     """Seed of the ensemble."""
-    schedule: str = "validation"
+    schedule: str = defaults.SCHEDULE
     """How the learning rate falls: see :attr:`twinlines.models.training.TrainingConfig.schedule`."""
     sizes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of :class:`~twinlines.models.network.NetworkConfig` that are not the default ones."""

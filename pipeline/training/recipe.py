@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlines.models.vocabulary import TEST, TRAIN, VALIDATION
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import DRAWS, PAIRS, POPULATIONS
@@ -204,13 +205,15 @@ def _first_kept(source: Source, wanted: int, tracks: Tracks, library: Library, t
 
 
 def splits(start: int, stop: int, seed: int) -> NDArray[np.int8]:
-    """Split of the pairs from ``start`` to ``stop``: codes of :data:`twinlines.pipeline.schema.SPLITS`.
+    """Split of the pairs from ``start`` to ``stop``: codes of :data:`twinlines.models.vocabulary.SPLITS`.
 
     Of every :data:`PERIOD` pairs, 20 are for the test and 17 for validation, in an order that depends on the seed and
     the period alone: the paper's proportions, exactly, and a pair's split does not change when the set grows.
     """
     first, last = start // PERIOD, -(-stop // PERIOD)
-    pattern = np.repeat([2, 1, 0], [TEST_PAIRS, VALIDATION_PAIRS, PERIOD - TEST_PAIRS - VALIDATION_PAIRS])
+    pattern = np.repeat(
+        [TEST, VALIDATION, TRAIN], [TEST_PAIRS, VALIDATION_PAIRS, PERIOD - TEST_PAIRS - VALIDATION_PAIRS]
+    )
     key = np.array([seed, _SPLIT_STREAM], dtype=np.uint64)
     bits = np.random.Philox(key=key, counter=np.array([PERIOD * first, 0, 0, 0], dtype=np.uint64))
     # One counter, four words, for each pair; the first of them ranks it within its period.

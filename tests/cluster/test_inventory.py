@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ from distributed import Client
 
 from twinlines.cluster import inventory
 from twinlines.cluster.errors import LaunchError
-from twinlines.cluster.inventory import Report, admitting, collect, describe, expectation, mismatch
+from twinlines.cluster.inventory import HOUSES, Report, admitting, code_digest, collect, describe, expectation, mismatch
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Address, Local
 from twinlines.cluster.workers import workers_of
 from twinlines.models.precision import has_bfloat16
 
+ROOT = Path(__file__).resolve().parents[2]
 HERE = Report("node1", {"python": "3.11", "torch": "2.13.0", "numpy": "2.4.6"}, "cpu", "x86_64", bfloat16=True)
 
 
@@ -110,3 +112,60 @@ def test_a_worker_that_joins_later_with_another_version_is_ended(tmp_path: Path)
             assert client.submit(sum, [1, 2]).result() == 3
     assert len(told) == 1
     assert "has numpy 0.0.1, and the client" in told[0]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> dict[str, Path]:
+    """A copy of the modules, in the checkout's folders."""
+    folders = {house: house.partition(".")[2] or "front" for house in HOUSES}
+    for folder in folders.values():
+        modules = [path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts]
+        assert modules, folder
+        for path in modules:
+            copy = tmp_path / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    return {house: tmp_path / folder for house, folder in folders.items()}
+
+
+def test_the_code_s_digest_changes_with_any_byte_of_any_module(checkout: dict[str, Path]) -> None:
+    modules = sorted(path for folder in checkout.values() for path in folder.rglob("*.py"))
+    assert {len(path.relative_to(checkout["twinlines"].parent).parts) for path in modules} >= {2, 3}
+    digests = {code_digest(checkout)}
+    for path in modules:
+        code = path.read_bytes()
+        path.write_bytes(code + b"#")
+        digests.add(code_digest(checkout))
+        path.write_bytes(code)
+    assert len(digests) == 1 + len(modules)
+
+
+def test_the_code_s_digest_knows_where_code_stands(checkout: dict[str, Path]) -> None:
+    before = code_digest(checkout)
+    room = checkout["twinlines.pipeline"] / "storage"
+    (room / "atomic.py").rename(room / "atomics.py")
+    renamed = code_digest(checkout)
+    (room / "atomics.py").rename(room.parent / "atomic.py")
+    assert len({before, renamed, code_digest(checkout)}) == 3
+
+
+def test_the_code_s_digest_leaves_out_what_is_no_module_of_a_package(checkout: dict[str, Path]) -> None:
+    before = code_digest(checkout)
+    pipeline = checkout["twinlines.pipeline"]
+    for stray in ("__pycache__/arms.py", "data/make.py", "notes.txt", "storage/tests/test_atomic.py", "typed.pyi"):
+        (pipeline / stray).parent.mkdir(exist_ok=True)
+        (pipeline / stray).write_text("1\n")
+    assert code_digest(checkout) == before
+
+
+def test_the_code_s_digest_is_the_same_where_packages_lie_within_each_other(
+    checkout: dict[str, Path], tmp_path: Path
+) -> None:
+    before = code_digest(checkout)
+    # As pip lays them out: editable installs have four folders side by side, others one within which the three lie.
+    installed = checkout["twinlines"].rename(tmp_path / "twinlines")
+    inner = {
+        house: folder.rename(installed / folder.name) for house, folder in checkout.items() if house != "twinlines"
+    }
+    assert code_digest({"twinlines": installed, **inner}) == before
+    assert code_digest({**inner, "twinlines": installed}) == before

@@ -12,7 +12,6 @@ from benchmarks.ensemble import mixed_against_float32
 from twinlines.models import checkpoint
 from twinlines.models.checkpoint import CheckpointError
 from twinlines.models.ensemble import Ensemble, EnsembleError
-from twinlines.models.folded import FoldedNetwork
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.noise import normal
 from twinlines.models.precision import has_bfloat16, resolve
@@ -26,26 +25,6 @@ def spectra() -> Spectra:
     flux = rng.normal(1.0, 0.2, (9, 120)).astype(np.float32)
     sigma = rng.uniform(0.05, 0.3, (9, 120)).astype(np.float32)
     return flux, sigma, np.stack([np.arange(9) + 10**8, np.full(9, 84_000_000)], axis=1)
-
-
-def test_folded_is_unfolded(make_network: Callable[..., Network]) -> None:
-    network = make_network(3)
-    flux = 1 + 0.5 * torch.randn(50, 120, generator=torch.Generator().manual_seed(1))
-    flux[0, 3] = 40.0
-    with torch.no_grad():
-        torch.testing.assert_close(
-            FoldedNetwork(network, "float32", "cpu")(flux - 1), network(flux), rtol=1e-5, atol=1e-5
-        )
-
-
-def test_folded_default_architecture_is_unfolded() -> None:
-    torch.manual_seed(0)
-    network = Network(NetworkConfig(3347))
-    with torch.no_grad():
-        network.train()(1 + 0.1 * torch.randn(16, 3347))
-        flux = 1 + 0.1 * torch.randn(4, 3347)
-        expected = network.eval()(flux)
-        torch.testing.assert_close(FoldedNetwork(network, "float32", "cpu")(flux - 1), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_values_are_every_draw_by_every_member(make_ensemble: Callable[..., Path], spectra: Spectra) -> None:

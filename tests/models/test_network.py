@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinlines.models import kernels
-from twinlines.models.folded import FoldedNetwork
+from twinlines.models.inference_member import InferenceMember
 from twinlines.models.network import PRESETS, Network, NetworkConfig
 
 
@@ -55,7 +55,9 @@ def test_presets_run_in_the_trainer_and_in_the_ensemble(name: str, make_network:
     flux = 1.0 + 0.3 * torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = network(flux)
-        torch.testing.assert_close(FoldedNetwork(network, "float32", "cpu")(flux - 1.0), expected, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(
+            InferenceMember(network, "float32", "cpu")(flux - 1.0), expected, rtol=1e-5, atol=1e-4
+        )
     assert float(expected.std()) > 0.004  # far more than the tolerance
 
 

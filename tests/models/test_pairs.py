@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import zarr
 
-from twinlines.models.pairs import TEST, TRAIN, VALIDATION, PairArrays, PairsError, load_pairs
+from twinlines.models.pairs import PairArrays, PairsError, load_pairs
+from twinlines.models.vocabulary import TEST, TRAIN, VALIDATION
 
 
 def store(path: Path, pairs: PairArrays, chunk: int = 64) -> Path:

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from twinlines.models import checkpoint, tile
 from twinlines.models.ensemble import Ensemble
-from twinlines.models.folded import FoldedNetwork, Pixels, Windows
+from twinlines.models.inference_member import InferenceMember
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.tile import DeviceTile, HostTile, tile_size
 
@@ -19,52 +18,10 @@ ODD = NetworkConfig(120, filters=(3, 5), kernels=(7, 4), strides=(2, 3), dense=(
 EVEN = NetworkConfig(120, filters=(5,), kernels=(8,), strides=(4,), dense=(6,))
 
 
-@pytest.mark.parametrize("config", [DEEP, WITHOUT_DENSE, ODD, EVEN])
-def test_folded_is_unfolded_whatever_the_sizes(config: NetworkConfig, make_network: Callable[..., Network]) -> None:
-    network = make_network(2, config)
-    flux = 1 + 0.5 * torch.randn(30, 120, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        expected = network(flux)
-        torch.testing.assert_close(FoldedNetwork(network, "float32", "cpu")(flux - 1), expected, rtol=1e-5, atol=1e-5)
-        rounded = FoldedNetwork(network, "mixed", "cpu")(flux - 1)
-    assert rounded.dtype == torch.float32
-    assert not torch.equal(rounded, expected)
-    torch.testing.assert_close(rounded, expected, rtol=0.05, atol=0.3)
-
-
-def test_the_first_convolution_is_a_product_where_windows_overlap_little(
-    make_network: Callable[..., Network],
-) -> None:
-    assert type(FoldedNetwork(make_network(0, DEEP), "float32", "cpu").layout) is Pixels
-    # Of ODD's 57 windows, the second convolution's kernel of 4 at stride 3 leaves out the last two.
-    for config, columns, count in ((ODD, 8, 55), (EVEN, 10, 29)):
-        layout = FoldedNetwork(make_network(0, config), "float32", "cpu").layout
-        assert isinstance(layout, Windows)
-        room = layout.empty(2, 120)
-        assert room.shape == (2, count, columns)
-        layout.fill(room, torch.full((2, 120), -5.0))
-        kernel, stride = config.kernels[0], config.strides[0]
-        last = [*[0] * (columns - kernel - 1), 1]
-        assert room[1, 3].tolist() == [*[-2.0] * kernel, *last]
-        layout.fill(room, torch.arange(240.0).view(2, 120) / 200)
-        for row in range(count):
-            pixels = (torch.arange(row * stride, row * stride + kernel) / 200).tolist()
-            assert room[0, row].tolist() == pytest.approx([*pixels, *last])
-
-
-def test_operations_are_those_of_the_layers(make_network: Callable[..., Network]) -> None:
-    network = make_network(0, DEEP)
-    units = [DEEP.filters[-1] * DEEP.lengths()[-1], *DEEP.dense, 1]
-    products = sum(a * b for a, b in pairwise(units))
-    for length, kernel, (before, after) in zip(DEEP.lengths(), DEEP.kernels, pairwise((1, *DEEP.filters)), strict=True):
-        products += length * kernel * before * after
-    assert FoldedNetwork(network, "float32", "cpu").operations == 2 * products
-
-
 def test_members_of_different_sizes_share_a_tile(make_network: Callable[..., Network]) -> None:
     """And every place in it, full or not, gives the same bits."""
     networks = [make_network(1), make_network(2, DEEP), make_network(3, WITHOUT_DENSE), make_network(4, ODD)]
-    members = [FoldedNetwork(network, "float32", "cpu") for network in networks]
+    members = [InferenceMember(network, "float32", "cpu") for network in networks]
     rng = np.random.default_rng(0)
     flux = rng.normal(1, 0.2, (8, 120)).astype(np.float32)
     sigma = rng.uniform(0, 0.3, (8, 120)).astype(np.float32)
@@ -88,7 +45,7 @@ def test_members_of_different_sizes_share_a_tile(make_network: Callable[..., Net
 
 
 def test_seeds_of_64_bits_reach_the_device(make_network: Callable[..., Network]) -> None:
-    members = [FoldedNetwork(make_network(1), "float32", "cpu")]
+    members = [InferenceMember(make_network(1), "float32", "cpu")]
     spectra = np.ones((1, 120), np.float32), np.ones((1, 120), np.float32), np.array([[1, 2]])
     with torch.inference_mode():
         device, host = DeviceTile(members, 66, 120, 4, "cpu", spectra=1), HostTile(members, 66, 120, 4)
@@ -99,22 +56,22 @@ def test_seeds_of_64_bits_reach_the_device(make_network: Callable[..., Network])
 def test_a_tile_is_one_spectrum_where_places_differ(
     make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    members = [FoldedNetwork(make_network(5, config), "float32", "cpu") for config in (DEEP, WITHOUT_DENSE)]
-    honest = FoldedNetwork.logits
+    members = [InferenceMember(make_network(5, config), "float32", "cpu") for config in (DEEP, WITHOUT_DENSE)]
+    honest = InferenceMember.logits
 
-    def uneven(self: FoldedNetwork, features: Tensor) -> Tensor:
+    def uneven(self: InferenceMember, features: Tensor) -> Tensor:
         found = honest(self, features)
         if self.config == WITHOUT_DENSE:
             found[-1] = torch.nextafter(found[-1], torch.tensor(torch.inf))
         return found
 
-    monkeypatch.setattr(FoldedNetwork, "logits", uneven)
+    monkeypatch.setattr(InferenceMember, "logits", uneven)
     # Draws that no other test has: what was found is kept.
     assert tile_size(members, 21) == 1
 
 
 def test_a_tile_fits_the_cache(make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch) -> None:
-    member = FoldedNetwork(make_network(0), "float32", "cpu")
+    member = InferenceMember(make_network(0), "float32", "cpu")
     for spectra in (1, 3):
         monkeypatch.setattr(tile, "_ACTIVATION_BYTES", spectra * 20 * member.activation + 8)
         assert tile_size([member], 20) in (1, spectra)

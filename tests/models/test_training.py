@@ -13,8 +13,10 @@ from twinlines.models.augmentation import Augmentation
 from twinlines.models.batches import Batch, batches
 from twinlines.models.evaluation import evaluate, logits_of
 from twinlines.models.network import NetworkConfig
-from twinlines.models.pairs import SPLITS, TEST, VALIDATION, PairArrays, PairsError
+from twinlines.models.pairs import PairArrays, PairsError
 from twinlines.models.training import Epoch, TrainingConfig, TrainingError, train_member
+from twinlines.models.trainingstate import TrainingRun
+from twinlines.models.vocabulary import SPLITS, TEST, VALIDATION
 
 
 @pytest.fixture
@@ -206,7 +208,7 @@ def test_a_linear_schedule_falls_to_zero_and_shows_what_it_is_asked(
     shown: list[int] = []
     step = training._step
 
-    def watched(run: training.Run, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> torch.Tensor:
+    def watched(run: TrainingRun, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> torch.Tensor:
         rates.append(run.optimizer.param_groups[0]["lr"])
         shown.append(len(batch.flux))
         return step(run, config, batch, dropout)
@@ -266,7 +268,7 @@ def test_a_loss_that_is_no_number_names_its_batch_and_keeps_the_last_epoch(
     whole = train_member(pairs, config, tmp_path / "whole")
     step, steps = training._step, 0
 
-    def broken(run: training.Run, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> torch.Tensor:
+    def broken(run: TrainingRun, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> torch.Tensor:
         nonlocal steps
         steps += 1
         loss = step(run, config, batch, dropout)

@@ -14,7 +14,7 @@ from cdshealpix.nested import lonlat_to_healpix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinlines.pipeline.catalog import catalog
+from twinlines.pipeline.catalog import catalog, export
 from twinlines.pipeline.catalog.catalog import CatalogError
 from twinlines.pipeline.schema import CATALOG, TABLE4
 from twinlines.pipeline.storage import stores
@@ -168,20 +168,20 @@ def test_export_takes_names_as_they_are(cat: xr.Dataset, tmp_path: Path, name: s
 def test_export_that_a_full_disk_cuts_short_is_refused(
     cat: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: int
 ) -> None:
-    check = catalog._check_whole
+    check = export._check_whole
 
     def cut_and_check(path: Path, written: Path) -> None:
         os.truncate(written, written.stat().st_size * kept // 100)
         check(path, written)
 
-    monkeypatch.setattr(catalog, "_check_whole", cut_and_check)
+    monkeypatch.setattr(export, "_check_whole", cut_and_check)
     with pytest.raises(CatalogError, match="make room"):
         cat.sb2.export(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_export_streams_in_blocks(cat: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "_EXPORT_ROWS", 700)
+    monkeypatch.setattr(export, "_BLOCK_ROWS", 700)
     cat.sb2.export(tmp_path / "blocks.fits")
     table = Table.read(tmp_path / "blocks.fits")
     np.testing.assert_array_equal(table["lmjm"], cat["lmjm"].values)

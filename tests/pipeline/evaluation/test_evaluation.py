@@ -20,9 +20,11 @@ from twinlines.models import checkpoint, evaluation
 from twinlines.models.checkpoint import CheckpointError
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.network import Network
-from twinlines.models.pairs import TEST, PairArrays, load_pairs
+from twinlines.models.pairs import PairArrays, load_pairs
+from twinlines.models.vocabulary import TEST
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, BLUE
 from twinlines.pipeline.cli import main
+from twinlines.pipeline.cli.evaluation import write
 from twinlines.pipeline.evaluation import evaluation as job
 from twinlines.pipeline.evaluation import twins
 from twinlines.pipeline.evaluation.answers import Answer, Answers
@@ -238,7 +240,7 @@ def test_killed_it_goes_on_and_nothing_stale_is_taken_for_new(
 
 
 def test_files_and_figures_are_written(report: EvaluationReport, tmp_path: Path) -> None:
-    paths = evaluationfigures.write(report, tmp_path / "new")
+    paths = write(report, tmp_path / "new")
     assert {path.name for path in paths} == {
         *("evaluation.json", "table3.csv", "evaluation.txt", "figure4.png", "figure6.png", "reliability.png"),
         *("figure5_B.png", "figure5_R.png"),

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
-from twinlines.pipeline.figures import demo
+from twinlines.pipeline.figures import canvas, demo
+from twinlines.pipeline.mock.showpiece import Epoch
 
 RNG = np.random.default_rng(0)
 
 
-def epoch(label: str, velocities: tuple[float, ...]) -> demo.Epoch:
-    return demo.Epoch(
+def epoch(label: str, velocities: tuple[float, ...]) -> Epoch:
+    return Epoch(
         label=label,
         flux={name: RNG.normal(1.0, 0.05, ARMS[name].n_pixels).astype(np.float32) for name in ARM_NAMES},
         probability={"B": 0.93, "R": np.nan},
@@ -24,7 +26,7 @@ def epoch(label: str, velocities: tuple[float, ...]) -> demo.Epoch:
     )
 
 
-def labels(figure: demo.Figure) -> list[str]:
+def labels(figure: Figure) -> list[str]:
     return [text for axes in figure.axes for text in (axes.get_xlabel(), axes.get_ylabel()) if text]
 
 
@@ -36,7 +38,7 @@ def test_epochs_of_a_star_are_drawn_with_their_probabilities(tmp_path: Path) -> 
     # Where the second star's H-alpha is expected: 150 km/s redward.
     ticks = [line.get_segments() for line in figure.axes[1].collections]
     assert ticks[-1][0][0][0] == pytest.approx(6564.61 * (1.0 + 150.0 / 299792.458))
-    path = demo.save(figure, tmp_path / "epochs.png")
+    path = canvas.save(figure, tmp_path / "epochs.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no epoch of KIC 1"):
         demo.epochs("KIC 1", [])
@@ -51,7 +53,7 @@ def test_probabilities_leave_out_what_is_missing(tmp_path: Path) -> None:
     drawn = [len(points.get_offsets()) for axes in figure.axes[:4] for points in axes.collections]
     assert sum(drawn) == 10
     assert any("km/s" in label for label in labels(figure))
-    demo.save(figure, tmp_path / "figure.png")
+    canvas.save(figure, tmp_path / "figure.png")
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -67,7 +69,7 @@ def test_velocity_residuals_are_summarised(tmp_path: Path, known: bool) -> None:
         assert summary[0].startswith("399 exposures: median +0.3")
         assert "2 beyond the axis" in summary[0]
     assert "Measured − true velocity (km/s)" in labels(figure)
-    demo.save(figure, tmp_path / "figure.png")
+    canvas.save(figure, tmp_path / "figure.png")
 
 
 def test_pyplot_is_not_imported() -> None:

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from tests.places import SHARED
 from twinlines.pipeline.arms import NATIVE_PIXELS
+from twinlines.pipeline.cli.survey import show_ingestion
 from twinlines.pipeline.ingest import ingestion as ingesting
 from twinlines.pipeline.ingest import rows as ingest_rows
 from twinlines.pipeline.ingest.index import Index, Known, resolve
@@ -272,7 +273,7 @@ def test_bad_files_are_rows_of_the_report(client: Client, tmp_path: Path) -> Non
     kept = json.loads((tmp_path / "s" / "releases" / "r" / "report.json").read_text())
     assert kept == json.loads(json.dumps(report.to_json()))
     shown = io.StringIO()
-    report.show(Console(file=shown, width=300))
+    show_ingestion(report, Console(file=shown, width=300))
     assert "5 exposures, 5 of 13 files" in shown.getvalue()
     assert "truncated.fits.gz (truncated)" in shown.getvalue()
 
@@ -347,7 +348,7 @@ def test_files_on_which_the_reader_crashes_or_stalls_cost_themselves_alone(clien
     # What dies once only, by the hand of an operator perhaps, is not to blame.
     assert release_of(tmp_path / "s")["source_file"].values.tolist() == ["a.fits", "once.fits", "z.fits"]
     shown = io.StringIO()
-    report.show(Console(file=shown, width=300))
+    show_ingestion(report, Console(file=shown, width=300))
     assert "quarantined: 2 crashes the reader, 1 stalls the reader" in shown.getvalue()
 
 
@@ -501,7 +502,7 @@ def test_a_report_with_any_name_can_be_printed() -> None:
     name = os.fsdecode(b"\xff.fits")
     report = IngestReport("r", None, "f", 1, 0, 0, 0, 0, 0, (), (Quarantined(name, "empty", f"{name}: nothing"),), ())
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    report.show(Console(file=out))
+    show_ingestion(report, Console(file=out))
     out.seek(0)
     assert r"\udcff.fits" in out.read()
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinlines.pipeline.library.ferre import FerreGrid, read_header
+from twinlines.pipeline.library.ferre import FerreGrid
+from twinlines.pipeline.library.ferre_header import read_header
 from twinlines.pipeline.library.source import LibraryImportError, Spectrum, label_name, selected, selection
 from twinlines.pipeline.testing.libraries import AXES, flux, wavelengths, write_ferre
 
@@ -54,8 +55,8 @@ def test_several_segments_follow_each_other_on_a_line(tmp_path: Path) -> None:
     limits = [(5000.0, 5020.0), (6400.0, 6450.0), (8500.0, 8510.0)]
     grid = FerreGrid(small(tmp_path / "grid.dat", segments=limits, resolutions=[2e4] * 3))
     spectrum = read(grid, 0)
-    assert [segment.size for segment in spectrum.segments] == [wavelengths(one).size for one in limits]
-    np.testing.assert_allclose([one[0] for one in spectrum.segments], [one[0] for one in limits])
+    assert [segment.size for segment in spectrum.segments] == [wavelengths(ends).size for ends in limits]
+    np.testing.assert_allclose([segment[0] for segment in spectrum.segments], [ends[0] for ends in limits])
     assert spectrum.flux.size == grid.header.pixels
     assert len(grid.index()) == 12
 
@@ -103,7 +104,7 @@ def test_headers_as_people_write_them(tmp_path: Path) -> None:
  VACUUM = 1
  &end
 """
-    path.write_text(header + "\n" + " ".join(["1.5D+06"] * wave.size) + "\n\n")
+    path.write_text(header + "\n" + " ".join(["1.5D+06", *["1.5+006"] * (wave.size - 1)]) + "\n\n")
     grid = FerreGrid(path)
     (entry,) = grid.index()
     assert entry.labels == {"teff": 5750.0, "logg": 0.0, "feh": 0.0}

@@ -26,7 +26,7 @@ from twinlines.pipeline.library import components as librarycomponents
 from twinlines.pipeline.library import importing
 from twinlines.pipeline.library.ferre import FerreGrid
 from twinlines.pipeline.library.fits_folder import FolderConfig, SpectraFolder
-from twinlines.pipeline.library.importing import Choices, ImportReport, import_library
+from twinlines.pipeline.library.importing import Choices, LibraryImportReport, import_library
 from twinlines.pipeline.library.library import Library, Outside, OutsideLibraryError
 from twinlines.pipeline.library.source import LibraryImportError
 from twinlines.pipeline.spectra.continuum import normalise
@@ -44,7 +44,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_ferre(tmp_path_factory.mktemp("grid") / "grid.dat", missing=[5])
 
 
-def imported(path: Path, out: Path, choices: Choices = VACUUM) -> tuple[Library, ImportReport]:
+def imported(path: Path, out: Path, choices: Choices = VACUUM) -> tuple[Library, LibraryImportReport]:
     report = import_library(FerreGrid(path), out, choices)
     assert not list(out.parent.glob(".*")), "no scratch file is left"
     return Library.load(out), report

@@ -21,8 +21,8 @@ from twinlines.pipeline.mock.release import (
     RUINED,
     TEXT,
     TRUNCATED,
-    Defects,
     MockConfig,
+    MockDefects,
     MockTruth,
     make_release,
 )
@@ -32,7 +32,7 @@ from twinlines.pipeline.stars.tracks import Tracks
 
 SMALL = MockConfig(
     mixture=Mixture(sb2=0.34, sb1=0.17, giant=0.17),
-    defects=Defects(missing_arms=2),
+    defects=MockDefects(missing_arms=2),
     stars_per_plate=3,
     nights=(2, 2),
     exposures=(2, 2),
@@ -113,12 +113,12 @@ def test_the_same_seed_gives_the_same_bytes(truth: MockTruth, tmp_path: Path) ->
 
     make_release(tmp_path / "again", stars=6, seed=3, config=SMALL)
     assert digests(tmp_path / "again") == digests(truth.folder)
-    other = make_release(tmp_path / "other", stars=1, seed=4, config=replace(SMALL, defects=Defects(0, 0, 0, 0, 0)))
+    other = make_release(tmp_path / "other", stars=1, seed=4, config=replace(SMALL, defects=MockDefects(0, 0, 0, 0, 0)))
     assert set(digests(other.folder)).isdisjoint(set(digests(truth.folder)) - {"truth.ecsv", "files.ecsv"})
 
 
 def test_the_new_format_holds_the_same_pixels_and_every_date(tmp_path: Path) -> None:
-    config = replace(SMALL, defects=Defects(0, 0, 0, 0, 0))
+    config = replace(SMALL, defects=MockDefects(0, 0, 0, 0, 0))
     rows = make_release(tmp_path / "rows", stars=1, seed=5, config=config, layout="rows")
     vectors = make_release(tmp_path / "vectors", stars=1, seed=5, config=config, layout="vectors")
     path = rows.files["file"][0]
@@ -235,9 +235,9 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one star or more"):
         make_release(tmp_path / "none", stars=0, seed=0)
     with pytest.raises(ValueError, match="add stars"):
-        make_release(tmp_path / "few", stars=1, seed=0, config=MockConfig(defects=Defects(truncated_files=50)))
+        make_release(tmp_path / "few", stars=1, seed=0, config=MockConfig(defects=MockDefects(truncated_files=50)))
     with pytest.raises(ValueError, match="cannot be negative"):
-        Defects(duplicates=-1)
+        MockDefects(duplicates=-1)
     with pytest.raises(ValueError, match="add up to 1"):
         Mixture(sb2=0.9, giant=0.3).kinds(10)
     with pytest.raises(FileNotFoundError, match=r"no truth\.ecsv"):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from benchmarks import preprocess as reference
 from tests.places import SHARED
 from twinlines.pipeline.arms import BLUE, RED, arm
-from twinlines.pipeline.spectra.continuum import MINIMUM_PIXELS, TILE, continuum, normalise
+from twinlines.pipeline.spectra.continuum import MINIMUM_PIXELS, continuum, normalise
 from twinlines.pipeline.spectra.despike import despike
+from twinlines.pipeline.spectra.tiles import TILE
 
 
 def spectra(rows: int, pixels: int = 3996, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.precision import has_bfloat16
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
 from twinlines.pipeline.lamost import reader
-from twinlines.pipeline.mock.release import Defects, MockConfig, make_release
+from twinlines.pipeline.mock.release import MockConfig, MockDefects, make_release
 from twinlines.pipeline.schema import EXPOSURES, RESULTS, Quality
 from twinlines.pipeline.spectra.inference import Inference, InferenceParameters, WeightsChangedError
 
@@ -46,7 +46,7 @@ def exposures(files: list[reader.MrsFile]) -> xr.Dataset:
 @pytest.fixture(scope="module")
 def block(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     folder = tmp_path_factory.mktemp("mock") / "fits"
-    none = Defects(**dict.fromkeys(Defects.__dataclass_fields__, 0))
+    none = MockDefects(**dict.fromkeys(MockDefects.__dataclass_fields__, 0))
     config = replace(MockConfig(), defects=none, nights=(2, 2), exposures=(2, 2), median_snr=30.0)
     make_release(folder, stars=3, seed=4, config=config)
     files = [reader.read(path) for path in sorted(folder.rglob("med-*.fits.gz"))]

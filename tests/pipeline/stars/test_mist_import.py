@@ -14,11 +14,13 @@ from typer.testing import CliRunner
 
 from tests.places import SHARED
 from twinlines.pipeline.cli import main
+from twinlines.pipeline.cli.options import QUARANTINED
+from twinlines.pipeline.cli.tracks import show_import
 from twinlines.pipeline.figures.tracks import diagram
 from twinlines.pipeline.schema import TRACKS
 from twinlines.pipeline.stars import store as trackstore
 from twinlines.pipeline.stars.mist_files import TrackFileError
-from twinlines.pipeline.stars.mist_import import ImportReport, import_tracks
+from twinlines.pipeline.stars.mist_import import TracksImportReport, import_tracks
 from twinlines.pipeline.stars.summary import Composition, summarise
 from twinlines.pipeline.stars.tracks import MAXIMUM_AGE, RGB_TIP, TrackReason, Tracks
 from twinlines.pipeline.storage.stores import StoreError, open_store
@@ -39,9 +41,9 @@ def sources(tmp_path: Path) -> list[Path]:
     return [folder, write_archive(tmp_path / "p0.25.txz", members)]
 
 
-def shown(report: ImportReport) -> str:
+def shown(report: TracksImportReport) -> str:
     where = Console(file=io.StringIO(), width=160)
-    report.show(where)
+    show_import(report, where)
     return where.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -220,7 +222,7 @@ def test_the_commands(sources: list[Path], tmp_path: Path) -> None:
     skipped = run(
         main.app, ["tracks", "import", str(sources[0]), "--out", str(tmp_path / "s.zarr.zip"), "--skip-damaged"]
     )
-    assert skipped.exit_code == main.QUARANTINED
+    assert skipped.exit_code == QUARANTINED
     assert "left out: " in skipped.output
 
 

@@ -27,7 +27,8 @@ from twinlines.cluster.workers import WorkerError
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.catalog import diff as catalogdiff
 from twinlines.pipeline.catalog.catalog import CatalogError
-from twinlines.pipeline.cli.survey import duration, show_status
+from twinlines.pipeline.cli.catalog import show_diff
+from twinlines.pipeline.cli.survey import duration, show_run, show_status
 from twinlines.pipeline.jobs.locks import LockedError
 from twinlines.pipeline.schema import CATALOG, EXPOSURES
 from twinlines.pipeline.storage import stores
@@ -114,7 +115,7 @@ def test_a_run_computes_and_publishes_and_the_next_one_is_idle(client: Client, f
     assert second.complete
     assert second.catalog == first.catalog
     shown = io.StringIO()
-    second.show(Console(file=shown, width=300))
+    show_run(second, Console(file=shown, width=300))
     assert "nothing to do" in shown.getvalue()
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     written = {path.name for path in after if after[path] != before.get(path)}
@@ -397,7 +398,7 @@ def test_the_catalog_of_every_release_stays_readable(client: Client, folder: Pat
     back = catalogdiff.diff(folder, "dr2", "dr1")
     assert (back.added, back.gone) == (0, 40)
     shown = io.StringIO()
-    one_run.show(Console(file=shown, width=300))
+    show_diff(one_run, Console(file=shown, width=300))
     assert "40 new, 0 gone, 20 changed by content, 0 recomputed, 80 as they were" in shown.getvalue()
     assert json.loads(json.dumps(one_run.to_json()))["added"] == 40
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,9 @@ import zarr
 from distributed import Client, LocalCluster
 from typer.testing import CliRunner
 
-from twinlines.models import checkpoint
+from twinlines.models import checkpoint, defaults
 from twinlines.models.network import PRESETS, Network, NetworkConfig
-from twinlines.models.training import TrainingError
+from twinlines.models.training import TrainingConfig, TrainingError
 from twinlines.pipeline.arms import ARMS
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.figures import learning
@@ -66,9 +68,20 @@ def test_later_penalties_start_at_the_first(client: Client, store: Path, tmp_pat
     assert [len(logs["B", penalty, 1]) for penalty in (8, 16, 32)] == [1, 2, 1]
     figure = learning.draw(logs)
     assert len(figure.axes) == 4
+    assert learning.learning_curves(tmp_path) == tmp_path / "learning.png"
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
     assert train(client, store, tmp_path, training) == metrics  # nothing is trained twice
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == before
+
+
+def test_workers_that_train_load_nothing_that_draws() -> None:
+    code = "import sys, twinlines.pipeline.training.members; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_settings_of_an_ensemble_and_of_a_member_have_the_same_defaults() -> None:
+    ((config,), *_) = Training().chains()
+    assert config == TrainingConfig("B", defaults.PENALTY, NetworkConfig(ARMS["B"].n_pixels))
 
 
 def test_without_a_warm_start_each_member_is_its_own_task() -> None:
@@ -138,7 +151,7 @@ def test_sizes_come_from_a_file_or_a_name(tmp_path: Path) -> None:
     assert read_sizes(str(path)) == {"filters": (4, 8), "kernels": (8, 8), "strides": (4, 2), "dropout": 0.1}
     for text, said in (
         ("filter = [4]", r"there is no 'filter' \(did you mean 'filters'\?\)"),
-        ("filters = 4", r"sizes\.toml: filters is 4; write it as a list of numbers above 0, such as \[16, 32, 64\]"),
+        ("filters = 4", r"sizes\.toml: filters is 4; give a list of numbers above 0, such as \[16, 32\]"),
         ("dense = [0]", "dense is "),
         ("filters = [", "cannot be read as TOML"),
     ):

@@ -1,9 +1,10 @@
-"""A member made ready to judge: normalisations folded, channels last, the precision chosen.
+"""A member made ready to judge: its network computes the same function, rewritten for speed.
 
-The first convolution is a matrix product over its windows, which are laid out once for all members. Every other one is
-two-dimensional over images of height 1 with channels last: its windows are then contiguous, and it runs at the speed of
-a matrix product without a copy of them. The first dense layer's weights are permuted to match, so that nothing is ever
-transposed. Knows neither noise nor draws.
+What training needs and judging does not is gone: batch normalisations are folded into the weights before them, and the
+arithmetic is float32 or bfloat16. The first convolution is a matrix product over its windows, which are laid out once
+for all members. Every other one is two-dimensional over images of height 1 with channels last: its windows are then
+contiguous, and it runs at the speed of a matrix product without a copy of them. The first dense layer's weights are
+permuted to match, so that nothing is ever transposed. Knows neither noise nor draws.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Windows(Pixels):
         return matrix.to(self.dtype)
 
 
-class FoldedNetwork:
+class InferenceMember:
     """A member for inference: normalisations folded, products in the precision, sums in float32."""
 
     layout: Pixels

@@ -11,7 +11,9 @@ import pytest
 from distributed import Client
 from rich.console import Console
 
-from twinlines.pipeline.cli.demo import DemoResult, prepare_folder, run_demo
+from twinlines.pipeline.cli.mock import show_demo
+from twinlines.pipeline.figures.demo import write
+from twinlines.pipeline.mock.demo import DemoResult, prepare_folder, run_demo
 from twinlines.pipeline.mock.release import MockConfig
 from twinlines.pipeline.mock.stars import Mixture
 from twinlines.pipeline.spectra.inference import InferenceParameters
@@ -30,12 +32,13 @@ def result(client: Client, untrained_weights: Path, tmp_path_factory: pytest.Tem
         weights=untrained_weights,
         config=SMALL,
         parameters=InferenceParameters(n_draws=2),
+        draw=write,
     )
 
 
 def test_nothing_is_lost_and_bad_files_are_named(result: DemoResult) -> None:
     assert result.comparison.lost == []
-    reasons = sorted(one.reason for one in result.ingested.quarantined)
+    reasons = sorted(file.reason for file in result.ingested.quarantined)
     assert reasons == ["truncated", "wrong format"]
     assert result.ingested.duplicates == 2
     expected = len(result.truth.exposures) - 2  # those of the truncated file
@@ -65,7 +68,7 @@ def test_numbers_pictures_and_words_come_out(result: DemoResult) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in result.figures)
     assert json.loads((result.folder / "demo.json").read_text()) == json.loads(json.dumps(result.to_json()))
     console = Console(file=io.StringIO(), width=160)
-    result.show(console)
+    show_demo(result, console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     for words in ("Candidates against the injected truth", "SB2, |Δv| >100 km/s", "quarantined", "velocities.png"):
         assert words in printed

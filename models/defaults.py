@@ -1,0 +1,33 @@
+"""How training goes if nothing else is said: the paper's choices where it states them (Zhang et al. 2022, section 3.2).
+
+Declared here alone. Free of torch, since the command line's help shows these numbers and must not wait for it.
+"""
+
+from __future__ import annotations
+
+PENALTY = 16
+"""Weight Lambda of single stars in the loss: the paper's choice for its catalog (section 4.1)."""
+
+MEMBERS = 5
+"""Members for each arm and penalty."""
+
+EPOCHS = 60
+"""Epochs after which a member's training ends in any case."""
+
+LEARNING_RATE = 1.0e-3
+"""Adam's learning rate at the start (the paper's)."""
+
+SCHEDULES = ("validation", "linear")
+"""Ways in which the learning rate falls."""
+
+SCHEDULE = SCHEDULES[0]
+"""The paper's: divided after epochs whose validation loss has risen."""
+
+EPOCH_PAIRS = 0
+"""Training pairs shown in an epoch; 0: all."""
+
+WARM_EPOCHS = 1
+"""Most epochs at a second or later penalty, which starts at the weights of the first."""
+
+WARM_LEARNING_RATE = 3.0e-4
+"""Adam's learning rate at the start of those."""

@@ -1,0 +1,134 @@
+"""A catalog as a FITS table: the columns of Table 4 of Zhang et al. (2022), in its names, order, formats, units."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import fitsio
+import numpy as np
+import xarray as xr
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from twinlines.pipeline.schema import TABLE4
+
+_BLOCK_ROWS = 65536
+_FITS_BLOCK = 2880
+
+
+class ExportError(RuntimeError):
+    """A table cannot be written as asked."""
+
+
+def export(catalog: xr.Dataset, path: Path, *, overwrite: bool = False) -> int:
+    """Write the rows of a catalog as a FITS table, and return their number.
+
+    Text columns are as wide as their longest entry. Rows are streamed, so a catalog of any size needs the memory of one
+    block.
+
+    Raises
+    ------
+    ExportError
+        If ``path`` exists and ``overwrite`` is not set, or is not named ``.fits`` or ``.fits.gz``, or its folder
+        does not exist, or it could not be written wholly.
+    """
+    if not path.name.endswith((".fits", ".fits.gz")):
+        raise ExportError(f"{path} is not named .fits or .fits.gz, and FITS is the format of the export")
+    if path.exists() and not overwrite:
+        raise ExportError(f"{path} exists already; choose another name or allow it to be overwritten")
+    if not path.parent.is_dir():
+        raise ExportError(f"there is no folder {path.parent} to write {path.name} in; make it first")
+    rows = catalog.sizes["exposure"]
+    widths = {name: _width(catalog, name) for name, variable in TABLE4.items() if variable.dtype == "str"}
+    with _partial(path) as partial:
+        with fitsio.FITS(partial, "rw") as fits:
+            for start in range(0, max(rows, 1), _BLOCK_ROWS):
+                block = catalog.isel(exposure=slice(start, start + _BLOCK_ROWS)).load()
+                records = _records(block, widths)
+                if start == 0:
+                    units = [variable.units for variable in TABLE4.values()]
+                    fits.write(records, extname="TWINLINES", units=units, header=_header(catalog))
+                else:
+                    fits[1].append(records)
+        _check_whole(path, Path(partial))
+    return rows
+
+
+def _width(catalog: xr.Dataset, name: str) -> int:
+    return max(1, max((len(text) for text in catalog[name].values.tolist()), default=1))
+
+
+def _header(catalog: xr.Dataset) -> list[dict[str, object]]:
+    attrs = catalog.attrs
+    cards = (
+        ("RELEASE", attrs.get("releases", [])[-1:], "newest release"),
+        ("RUN", [attrs["run"]] if "run" in attrs else [], "key of weights, parameters and numerics"),
+        ("WEIGHTS", [attrs["weights_digest"]] if "weights_digest" in attrs else [], "digest of the ensemble"),
+    )
+    return [
+        {"name": key, "value": str(value)[:68], "comment": comment}
+        for key, values, comment in cards
+        for value in values
+    ]
+
+
+def _check_whole(path: Path, written: Path) -> None:
+    """Refuse a file that is shorter than its headers say: cfitsio keeps a full disk to itself."""
+    last = b""
+    with suppress(OSError, EOFError), gzip.open(written) if written.suffix == ".gz" else written.open("rb") as file:
+        Header.fromfile(file)
+        table = Header.fromfile(file)
+        size = table["NAXIS1"] * table["NAXIS2"]
+        file.seek(file.tell() + -(-size // _FITS_BLOCK) * _FITS_BLOCK - 1)
+        last = file.read(1)
+    if not last:
+        raise ExportError(f"{path} could not be written wholly; make room on the disk and export again")
+
+
+@contextmanager
+def _partial(path: Path) -> Iterator[str]:
+    """Name of a file to write instead of ``path``, which it becomes in the end; of letters that mean nothing.
+
+    cfitsio takes brackets and parentheses in a name for its own syntax and writes another file: it is given a link to
+    the folder, and a name of ours.
+    """
+    suffix = ".fits.gz" if path.name.endswith(".gz") else ".fits"
+    partial = path.with_name(f".partial-{zlib.crc32(os.fsencode(path.name)):08x}{suffix}")
+    partial.unlink(missing_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="twinlines-") as scratch:
+            there = Path(scratch) / "there"
+            there.symlink_to(path.parent.resolve(), target_is_directory=True)
+            yield str(there / partial.name)
+        partial.replace(path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            said = str(error).splitlines()[0]  # further lines name the link
+            raise ExportError(f"{path} cannot be written ({said}); make room or choose another place") from error
+        raise
+
+
+def _records(block: xr.Dataset, widths: dict[str, int]) -> NDArray[np.void]:
+    """Rows as a structured array in Table 4's names, order and formats."""
+    fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = []
+    for name, variable in TABLE4.items():
+        if variable.dtype == "str":
+            fields.append((name, f"S{widths[name]}"))
+        elif len(variable.dims) == 1:
+            fields.append((name, np.dtype(variable.dtype).str))
+        else:
+            fields.append((name, np.dtype(variable.dtype).str, block[name].shape[1:]))
+    records = np.empty(block.sizes["exposure"], dtype=fields)
+    for name, variable in TABLE4.items():
+        values = block[name].values
+        if variable.dtype == "str":
+            values = np.array([text.encode("ascii", "replace") for text in values.tolist()], dtype=f"S{widths[name]}")
+        records[name] = values
+    return records

@@ -1,0 +1,139 @@
+"""The commands that need no survey of one's own: ``twinlines demo`` and ``mock``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twinlines.pipeline.cli import console
+from twinlines.pipeline.cli.options import ClusterOptions, JsonOption, SeedOption, WorkersOption, connected
+from twinlines.pipeline.cli.survey import show_ingestion
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from twinlines.pipeline.mock.comparison import Comparison
+    from twinlines.pipeline.mock.demo import DemoResult
+
+_STAR_NUMBERS = {
+    "Teff (K)": ("teff1", ".0f"),
+    "q": ("q", ".2f"),
+    "L2/L1 red": ("light_ratio_R", ".2f"),
+    "P (d)": ("period", ".1f"),
+    "max |Δv| (km/s)": ("delta_v", ".0f"),
+    "S/N B": ("snr_B", ".0f"),
+    "S/N R": ("snr_R", ".0f"),
+    "p50 B": ("p50_B", ".2f"),
+    "p50 R": ("p50_R", ".2f"),
+}
+_STAR_TITLES = ("star", "kind", *_STAR_NUMBERS, "candidates", "verdict")
+_VERDICT_STYLES = {"found": "green", "missed": "yellow", "false alarm": "red"}
+
+mock_app = typer.Typer()
+
+
+class LayoutName(StrEnum):
+    """Layouts of LAMOST MRS files."""
+
+    ROWS = "rows"
+    VECTORS = "vectors"
+
+
+@mock_app.command(epilog="Example: twinlines demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the demo; an earlier demo there is replaced.")] = Path(
+        "demo"
+    ),
+    stars: Annotated[int, typer.Option("--stars", min=10, help="Stars of the mock release.")] = 48,
+    seed: SeedOption = 1,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Everything below on a small mock survey: a table of candidates against the injected truth, and figures."""
+    from twinlines.pipeline.figures.demo import write
+    from twinlines.pipeline.mock.demo import run_demo
+
+    with connected(ClusterOptions(workers=workers)) as client, console.progress() as progress:
+        result = run_demo(client, out, stars=stars, seed=seed, draw=write, progress=progress)
+    console.show(result.to_json(), as_json, lambda screen: show_demo(result, screen))
+
+
+@mock_app.command(epilog="Example: twinlines mock fits/ --stars 500")
+def mock(
+    out: Annotated[Path, typer.Argument(help="New folder for the FITS files.")],
+    stars: Annotated[int, typer.Option("--stars", min=1, help="Number of stars.")] = 500,
+    seed: SeedOption = 0,
+    layout: Annotated[LayoutName, typer.Option("--layout", help="rows: to DR8; vectors: from DR9.")] = LayoutName.ROWS,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a mock release: LAMOST-format FITS files with known binaries and defects, and tables of the truth."""
+    from twinlines.pipeline.mock.release import make_release
+
+    with console.progress() as progress:
+        truth = make_release(out, stars=stars, seed=seed, layout=layout.value, progress=progress)
+    summary = truth.summary()
+    console.show(summary, as_json, lambda screen: screen.print(console.table(("", ""), list(summary.items()))))
+
+
+def show_demo(result: DemoResult, where: Console) -> None:
+    """Print the candidates against the truth, and what the numbers come to."""
+    where.print(_stars(result.comparison))
+    numbers = result.to_json()
+    where.print(_exposures(numbers["sb2_exposures"], numbers["other_exposures"]))
+    lines = [
+        f"{arm} velocities of {values['exposures']} exposures of one visible star against the truth: "
+        f"median {values['median_kms']:+.2f}, scatter {values['scatter_kms']:.2f} km/s, "
+        f"{values['scatter_over_error']:.2f} times the errors"
+        for arm, values in numbers["velocities"].items()
+        if values["exposures"]
+    ]
+    console.say(where, lines)
+    show_ingestion(result.ingested, where)
+    lost = result.comparison.lost
+    console.say(where, [f"lost: {', '.join(lost)}" if lost else "no exposure of a readable file was lost"])
+    for path in result.figures:
+        where.print(f"figure: {path}", highlight=False, soft_wrap=True)
+    spent = ", ".join(f"{stage} {value:.0f} s" for stage, value in result.seconds.items())
+    console.say(where, [f"time: {spent}"])
+
+
+def _exposures(sb2s: list[dict[str, Any]], others: list[dict[str, Any]]) -> Table:
+    """How many of the judged exposures are candidates: a row for each bin of separation and each other kind."""
+    from rich.table import Table
+
+    table = Table(title="Exposures judged in both arms", header_style="bold")
+    for column in ("", "exposures", "candidates (p0 > 0.5)", "p50 > 0.5"):
+        table.add_column(column, justify="right" if column else "left")
+    named = [(f"SB2, |Δv| {counts['separation_kms']} km/s", counts) for counts in sb2s]
+    named += [(str(counts["kind"]), counts) for counts in others]
+    for name, counts in named:
+        table.add_row(name, *(str(counts[column]) for column in ("exposures", "candidates", "median_above_half")))
+    return table
+
+
+def _stars(comparison: Comparison) -> Table:
+    """Every double-lined star and every star with a candidate; the rest is one line."""
+    import numpy as np
+    from rich.table import Table
+
+    from twinlines.pipeline.mock.stars import SB2
+
+    stars = comparison.stars()
+    interesting = (stars["kind"] == SB2) | (stars["candidates"] > 0)
+    table = Table(title="Candidates against the injected truth", header_style="bold")
+    for title in _STAR_TITLES:
+        table.add_column(title, justify="left" if title in ("kind", "verdict") else "right")
+    for star in stars[interesting][np.lexsort((-stars["delta_v"][interesting], stars["kind"][interesting]))]:
+        numbers = (format(star[name], spec) if np.isfinite(star[name]) else "" for name, spec in _STAR_NUMBERS.values())
+        verdict = str(star["verdict"])
+        candidates = f"{star['candidates']} of {star['exposures']}"
+        row = (str(star["star"]), str(star["kind"]), *numbers, candidates, verdict)
+        table.add_row(*row, style=_VERDICT_STYLES.get(verdict))
+    rest = stars[~interesting]
+    quiet = int((rest["verdict"] == "rightly single").sum())
+    table.caption = f"and {quiet} other stars without a candidate, rightly; {len(rest) - quiet} could not be judged"
+    return table

@@ -1,0 +1,35 @@
+"""What every figure stands on: a canvas of its own, a file, and colours. Knows nothing of what is drawn.
+
+Every figure is drawn on its own Agg canvas, without pyplot and without state, so a figure may be made in a worker, a
+test or a notebook alike. Colours are those of Okabe and Ito (2008) and the perceptually uniform maps, which stay apart
+for colour-blind readers; what a colour says, a marker or a label says too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from twinlines.pipeline.arms import ArmName
+
+BLUE_COLOUR, RED_COLOUR = "#0072B2", "#D55E00"
+"""Blue and vermilion: of the two stars of a binary, and of the two arms."""
+
+ARM_TITLES: dict[ArmName, str] = {"B": "Blue arm", "R": "Red arm"}
+"""What the arms are called above panels."""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches on a canvas of its own."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: str | Path, dpi: int = 130) -> Path:
+    """Write a figure as PNG and return its path."""
+    path = Path(path)
+    figure.savefig(path, dpi=dpi, format="png")
+    return path
