@@ -58,7 +58,7 @@ def _places(stub: Path) -> dict[str, tuple[str, str]]:
     """Module and name there of each name that a stub offers."""
     import ast
 
-    places = {}
+    places: dict[str, tuple[str, str]] = {}
     for node in ast.parse(stub.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             places |= {alias.asname: (node.module, alias.name) for alias in node.names if alias.asname is not None}

@@ -11,6 +11,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
+else:  # the real one takes longer to import than all of this; nothing asks for it
+    Loader = object
 
 PACKAGE = "twinlines.pipeline"
 
@@ -34,8 +40,8 @@ _ROOMS = {
         "ingest_index=index ingest_tasks=tasks ingest_rows=rows ingest_report=report filewalk fitsreader=reader"
     ),
     "catalog": "catalogdiff=diff",
-    "evaluation": ("evaluationtasks=tasks evaluationrun=run evaluationanswers=answers evaluationreport=report twins"),
-    "mock": "mockplates=plates mockspectra=spectra mockstars=stars comparison",
+    "evaluation": ("evaluationtasks=tasks evaluationanswers=answers evaluationreport=report twins"),
+    "mock": "mockplates=plates mockspectra=spectra mockstars=stars comparison demo",
     "testing": "testing_libraries=libraries testing_reader=reader testing_survey=survey testing_tracks=tracks",
     "figures": (
         "trackfigures=tracks libraryfigures=library trainingreport=training_set trainingfigures=learning "
@@ -43,7 +49,7 @@ _ROOMS = {
     ),
     "cli": (
         "cli_options=options cli_tracks=tracks cli_library=library cli_training=training cli_catalog=catalog "
-        "cli_cluster=cluster console demo"
+        "cli_cluster=cluster console"
     ),
 }
 
@@ -98,7 +104,7 @@ class _Moved:
         return ModuleSpec(name, _Parts(SPLIT[old])) if old in SPLIT else None
 
 
-class _Whole:
+class _Whole(Loader):
     """Loads a module's old name: the very module that has the new one."""
 
     def __init__(self, new: str) -> None:
@@ -114,7 +120,7 @@ class _Whole:
         module.__spec__ = self._spec  # importing has put the old name's in its place
 
 
-class _Parts:
+class _Parts(Loader):
     """Loads the old name of a module whose content is now in several."""
 
     def __init__(self, places: dict[str, tuple[str, str]]) -> None:
