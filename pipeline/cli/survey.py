@@ -47,6 +47,10 @@ def ingest(
     survey: SurveyOption,
     release: Annotated[str, typer.Option("--release", help="Name of the new release.")],
     where: ClusterOptions,
+    without_unreadable: Annotated[
+        bool,
+        typer.Option("--without-unreadable", help="Leave out files that the system does not let us read, for now."),
+    ] = False,
     ignore_plan: IgnorePlanOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,9 +58,17 @@ def ingest(
     from twinlines.pipeline.ingest.ingestion import ingest as run_ingest
 
     with connected(where) as client, console.progress() as progress:
-        report = run_ingest(client, fits_dir, survey, release, progress=progress, ignore_plan=ignore_plan)
+        report = run_ingest(
+            client,
+            fits_dir,
+            survey,
+            release,
+            progress=progress,
+            ignore_plan=ignore_plan,
+            without_unreadable=without_unreadable,
+        )
     console.show(report.to_json(), as_json, lambda screen: show_ingestion(report, screen))
-    if report.quarantined:
+    if report.quarantined or report.conflicts:
         raise typer.Exit(QUARANTINED)
 
 
@@ -115,10 +127,8 @@ def status(
 
 def show_ingestion(report: IngestReport, where: Console) -> None:
     """Print what became of the files of a folder."""
-    used = report.files_seen - len(report.quarantined)
-    lines = [
-        f"release {report.release}: {report.rows} exposures, {used} of {report.files_seen} files in {report.folder}"
-    ]
+    files = f"{report.files_used} of {report.files_seen} files in {report.folder}"
+    lines = [f"release {report.release}: {report.rows} exposures, {files}"]
     if report.follows:
         lines.append(
             f"{report.new} exposures are new, {report.changed} changed, {report.unchanged} left out as they are in "
@@ -128,10 +138,20 @@ def show_ingestion(report: IngestReport, where: Console) -> None:
         lines.append("quarantined: " + ", ".join(f"{count} {reason}" for reason, count in report.reasons.items()))
     if report.duplicates:
         lines.append(f"{report.duplicates} exposures are in several files with the same content; one each is kept")
+    if report.conflicts:
+        lines.append(f"{len(report.conflicts)} exposures are in several files with other content; the first has them")
+    if report.hidden:
+        lines.append(f"{report.hidden} hidden folders or files were passed over (a dot begins their names)")
+    if report.named_otherwise:
+        lines.append(
+            f"{report.named_otherwise} files were passed over whose names only resemble a spectrum's; if they are "
+            "spectra, rename them and ingest again"
+        )
     sections: list[tuple[str, list[str]]] = [
         ("quarantined", [f"{file.path} ({file.reason}): {file.message}" for file in report.quarantined]),
         ("conflict", [f"{row.obsid}, {row.lmjm}: {row.kept} kept, {row.dropped} differs" for row in report.conflicts]),
         ("warning", [f"{warning.path}: {warning.message}" for warning in report.warnings]),
+        ("passed over", list(report.passed_over)),
     ]
     for title, entries in sections:
         lines += [f"{title}: {entry}" for entry in entries[:_LISTED]]

@@ -29,8 +29,8 @@ import numpy as np
 from distributed import Client
 from numpy.typing import NDArray
 
-from twinlines.pipeline.ingest.filewalk import Batch, FileList, walk
-from twinlines.pipeline.ingest.index import Index, Known, resolve
+from twinlines.pipeline.ingest.filewalk import Batch, FileList, PassedOver, walk
+from twinlines.pipeline.ingest.index import KNOWN_COLUMNS, Index, Known, Stranger, fibre_name, resolve, strangers
 from twinlines.pipeline.ingest.reader import Reading
 from twinlines.pipeline.ingest.report import Conflict, FileWarning, IngestReport, Quarantined
 from twinlines.pipeline.ingest.tasks import (
@@ -46,7 +46,9 @@ from twinlines.pipeline.ingest.tasks import (
 )
 from twinlines.pipeline.jobs import engine, sizing
 from twinlines.pipeline.jobs.markers import Markers, now
+from twinlines.pipeline.lamost import names as file_names
 from twinlines.pipeline.lamost.content_hash import CONTENT_VERSION
+from twinlines.pipeline.lamost.exposures import Reason
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import EXPOSURES, Schema
 from twinlines.pipeline.storage import atomic, stores
@@ -60,6 +62,13 @@ KEPT_SHARE = 0.25
 release; where the space is needed for the release, what was kept goes, and files are read again."""
 
 
+SCAN_VERSION = 2
+"""Raised when a scan notes something else of the same file: what an ingestion of before has scanned is scanned anew."""
+
+ROUNDS = 2
+"""How often batches are scanned of which the system does not let us read all files: again when all others are."""
+
+
 def ingest(
     client: Client,
     folder: Path,
@@ -71,6 +80,7 @@ def ingest(
     schema: Schema = EXPOSURES,
     reading: Reading | None = None,
     ignore_plan: bool = False,
+    without_unreadable: bool = False,
 ) -> IngestReport:
     """Make release ``release`` of ``survey`` from the FITS files under ``folder``.
 
@@ -84,7 +94,8 @@ def ingest(
     client
         Whose workers do it.
     folder
-        Searched for ``*.fits`` and ``*.fits.gz``, subfolders and links included.
+        Searched for files that are named like spectra (:mod:`twinlines.pipeline.lamost.names`), subfolders and links
+        included, hidden folders and files not.
     survey
         Folder of the survey; made if it is not there.
     release
@@ -99,13 +110,16 @@ def ingest(
         How files are read, and how long for one is too long.
     ignore_plan
         Write the release even if memory or space seem too small for it.
+    without_unreadable
+        Make the release without files that the system does not let us read, instead of raising an error. They are in
+        the report, and the next release takes them.
 
     Raises
     ------
     IngestError
         If the name is taken or unusable, the folder has no FITS file or none with an exposure (then its message says
-        where the report is), a file changes meanwhile, or a task fails to the last retry. What is done stays done:
-        ingesting again goes on from there.
+        where the report is), the system does not let us read a file, a file changes meanwhile, or a task fails to the
+        last retry. What is done stays done: ingesting again goes on from there.
     twinlines.pipeline.jobs.locks.LockedError
         If another ingestion is at work on the survey.
     twinlines.pipeline.jobs.engine.JobError
@@ -125,16 +139,22 @@ def ingest(
     if target.exists():
         shutil.rmtree(work, ignore_errors=True)
         raise IngestError(f"{target} exists already, and a release never changes; choose another name for the new one")
-    if next(walk(folder), None) is None:
-        raise IngestError(f"no *.fits or *.fits.gz file in {folder}; give the folder that holds the FITS files")
+    nowhere = PassedOver()
+    if next(walk(folder, nowhere), None) is None:
+        raise IngestError(
+            f"no file in {folder} is named like a spectrum ({file_names.PATTERNS}); give the folder that holds the "
+            f"FITS files. Passed over: {nowhere}"
+        )
     work.mkdir(parents=True, exist_ok=True)
     with place.ingest_lock(f"ingest {release}"):
         if target.exists():  # whoever held the lock may have made it
             raise IngestError(f"{target} exists already, and a release never changes; choose another name")
-        files = FileList.write(work / "files.jsonl", walk(folder), files_per_task, f"{folder} {CONTENT_VERSION}")
+        passed_over = PassedOver()
+        salt = f"{folder} {CONTENT_VERSION} {SCAN_VERSION}"
+        files = FileList.write(work / "files.jsonl", walk(folder, passed_over), files_per_task, salt)
         earlier = place.releases
         tell, how = progress or silent, reading or Reading()
-        job = _Job(client, folder, making, schema, tell, earlier, how, ignore_plan)
+        job = _Job(client, folder, making, schema, tell, earlier, how, ignore_plan, without_unreadable, passed_over)
         report = job.run(files)
         shutil.rmtree(work)
     return report
@@ -152,17 +172,22 @@ class _Job:
     earlier: tuple[Release, ...]
     reading: Reading
     ignore_plan: bool
+    without_unreadable: bool
+    passed_over: PassedOver
 
     def run(self, files: FileList) -> IngestReport:
         index = self._scan(files)
+        known = Known.of(release.key_columns(names=KNOWN_COLUMNS) for release in self.earlier)
+        index = index.without([self._quarantined(index, files, each) for each in strangers(index, known)])
         kept, duplicates, conflicts = resolve(index)
-        known = Known.of(_key_columns(release) for release in self.earlier)
         new, changed = known.compare(index.obsid[kept], index.lmjm[kept], index.content_hash[kept])
         report = IngestReport(
             release=self.making.name,
             follows=self.earlier[-1].name if self.earlier else None,
             folder=str(self.folder),
             files_seen=len(files),
+            files_used=len(np.unique(index.file[kept])),
+            unused=tuple(files.path(n) for n in np.setdiff1d(index.file, index.file[kept]).tolist()),
             rows=int(np.sum(new | changed)),
             new=int(np.sum(new)),
             changed=int(np.sum(changed)),
@@ -174,10 +199,21 @@ class _Job:
             ),
             quarantined=tuple(Quarantined(files.path(n), reason, message) for n, reason, message in index.quarantined),
             warnings=tuple(FileWarning(files.path(n), message) for n, message in index.warnings),
+            hidden=self.passed_over.hidden,
+            named_otherwise=self.passed_over.named_otherwise,
+            passed_over=tuple(self.passed_over.examples),
         )
-        if not len(kept):
-            path = self.making.work / REPORT
+        path = self.making.work / REPORT
+        if not len(kept) or (index.out_of_reach and not self.without_unreadable):
             atomic.write_json(path, report.to_json())
+        if index.out_of_reach and not self.without_unreadable:
+            first = next(each for each in report.quarantined if each.reason == Reason.OUT_OF_REACH)
+            raise IngestError(
+                f"{index.out_of_reach} of the {len(files)} files in {self.folder} are out of reach, which is no fault "
+                f"of theirs; the first: {first.message}; {path} names all. Mend the cause and give the same command "
+                "again: what is read is kept. Or, with --without-unreadable, make the release without them"
+            )
+        if not len(kept):
             raise IngestError(
                 f"none of the {len(files)} files in {self.folder} has a usable exposure; {path} says why of each"
             )
@@ -186,11 +222,31 @@ class _Job:
         self._publish(report, _content_digest(index, stored), shards)
         return report
 
+    def _quarantined(self, index: Index, files: FileList, stranger: Stranger) -> tuple[int, str, str]:
+        """Number of a file that is another star's, reason and message."""
+        row, other = stranger.row, stranger.other
+        number = int(index.file[row])
+        message = (
+            f"{self.folder / files.path(number)}: obsid {index.obsid[row]}, LMJM {index.lmjm[row]} is of "
+            f"{fibre_name(int(index.fibre[row]))}, at {index.ra[row]:.4f} {index.dec[row]:+.4f} deg; in "
+            f"{files.path(int(index.file[other])) if other >= 0 else 'an earlier release'}, it is of "
+            f"{fibre_name(stranger.fibre)}, at {stranger.ra:.4f} {stranger.dec:+.4f} deg. An identifier has one star: "
+            "give one of the files another OBSID, and ingest it as another release, or leave it out"
+        )
+        return number, str(Reason.OTHER_STAR), message
+
     def _scan(self, files: FileList) -> Index:
         """Scan what is not scanned, and return the index of all files."""
         markers = self.making.scanned
         markers.open((INDEX, ROWS))
-        missing = [batch for batch in files.batches if _stored_index(markers, batch) is None]
+        for _ in range(ROUNDS):
+            missing = [batch for batch in files.batches if not _is_scanned(markers, batch)]
+            self._scan_batches(missing, files)
+        parts = [(batch.first, _stored_index(markers, batch)) for batch in files.batches]
+        return Index.concatenate([(first, part) for first, part in parts if part is not None])
+
+    def _scan_batches(self, missing: list[Batch], files: FileList) -> None:
+        markers = self.making.scanned
         done = len(files) - sum(batch.count for batch in missing)
         self.progress("scan", done, len(files))
         used = sum(path.stat().st_size for path in (markers.folder / ROWS).iterdir())
@@ -208,8 +264,6 @@ class _Job:
             self.progress("scan", done, len(files))
 
         self._compute(markers, scan, tasks(), finished)
-        parts = [(batch.first, _stored_index(markers, batch)) for batch in files.batches]
-        return Index.concatenate([(first, part) for first, part in parts if part is not None])
 
     def _write(self, index: Index, stored: NDArray[np.int64], files: FileList) -> list[dict[str, Any]]:
         """Write the shards that are not written; returns all shards' checksums."""
@@ -301,6 +355,12 @@ class _Job:
             )
 
 
+def _is_scanned(markers: Markers, batch: Batch) -> bool:
+    """Whether a batch needs no scan: all its files were read that the system lets us read."""
+    index = _stored_index(markers, batch)
+    return index is not None and not index.out_of_reach
+
+
 def _stored_index(markers: Markers, batch: Batch) -> Index | None:
     path = index_path(markers, batch)
     if not markers.finished(batch.key, [path]):
@@ -309,11 +369,6 @@ def _stored_index(markers: Markers, batch: Batch) -> Index | None:
         return Index.from_bytes(path.read_bytes())
     except ValueError:
         return None
-
-
-def _key_columns(release: Release) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    columns = release.key_columns()
-    return columns["obsid"], columns["lmjm"], columns["content_hash"]
 
 
 def _content_digest(index: Index, rows: NDArray[np.int64], files: FileList | None = None, salt: str = "") -> str:

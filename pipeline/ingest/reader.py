@@ -7,19 +7,26 @@ hashes, and where the child has kept the rows; no spectra. A child that dies, or
 by dying; the file is tried once more in a new child, and then it is quarantined.
 
 The child reads paths from its standard input and writes one JSON line for each; it ends when its input does, also when
-the worker was killed. An alarm clock of the kernel ends it when one file takes too long, even within C, and when there
+the worker was killed. Alarm clocks of the kernel end it when one file takes too long, even within C, and when there
 has been nothing to read for a minute.
+
+What the system does not let us read is no fault of the file: it is tried again after pauses, and the answer says that
+the file is out of reach, which nobody may take for a verdict on it. So is a file whose reader waits without end, or is
+killed by somebody; one that keeps the processor busy without end is to blame itself. The child takes no module from
+the working folder, where a ``random.py`` may lie.
 """
 
 from __future__ import annotations
 
 import atexit
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +44,18 @@ IDLE = 60
 """Seconds after which a child that has nothing to read ends."""
 
 PATIENCE = 120
-"""Seconds after which a file is taken for one that stalls. An ordinary one takes some 10 ms, a second on slow disks."""
+"""Seconds of the processor's time after which a file is taken for one that stalls. An ordinary one takes some 10 ms."""
+
+WAITING = 600
+"""Seconds by the clock after which the disk of a file, or its server, is taken to be at fault."""
+
+PAUSES = (0.2, 1.0, 5.0)
+"""Seconds to wait before a file that the system did not let us read is tried again."""
+
+_PAUSES_OF_A_BATCH = 60.0  # where much is out of reach, waiting for each file would take days
+_HANGING_OF_A_BATCH = 3  # files
+_KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)  # by no file's hand
+_LASTING = (errno.EACCES, errno.EPERM)
 
 
 class ReaderError(RuntimeError):
@@ -48,8 +66,8 @@ class ReaderError(RuntimeError):
 class Answer:
     """What reading a file gave."""
 
-    rows: tuple[tuple[int, int, int], ...] = ()
-    """obsid, lmjm and content hash of each usable exposure."""
+    rows: tuple[tuple[int, int, int, int, float, float], ...] = ()
+    """obsid, lmjm, content hash, fibre, right ascension and declination (deg) of each usable exposure."""
     problems: tuple[str, ...] = ()
     """What is wrong in a file that is used nevertheless."""
     reason: str = ""
@@ -58,6 +76,8 @@ class Answer:
     """Why it gives no row, and what to do."""
     kept: int = -1
     """Byte at which the rows begin in the file that keeps them; -1 if they are not kept."""
+    passing: bool = False
+    """Whether the reason may be gone in a moment, so that to try again is worth while."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,9 @@ class Reading:
     """How files are read."""
 
     patience: int = PATIENCE
-    """Seconds after which a file is taken for one that stalls."""
+    """Seconds of the processor's time after which a file is taken for one that stalls."""
+    waiting: int = WAITING
+    """Seconds by the clock after which its disk is taken to be at fault."""
     module: str = "twinlines.pipeline.ingest.reader"
     """Module that the child runs; another one only to test files that crash or stall."""
 
@@ -78,7 +100,7 @@ class Child:
         self.said = ""  # the last line of its standard error, once it has ended
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", reading.module, str(reading.patience)],
+            [sys.executable, "-P", "-m", reading.module, str(reading.patience), str(reading.waiting)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -111,8 +133,8 @@ class Child:
         answer = json.loads(line)
         if "failed" in answer:
             raise ReaderError(f"{path}: {answer['failed']}; this says nothing about the file")
-        rows = tuple((int(a), int(b), int(c)) for a, b, c in answer["rows"])
-        return Answer(rows, tuple(answer["problems"]), answer["reason"], answer["message"], answer["kept"])
+        rows = tuple(tuple(row) for row in answer["rows"])
+        return Answer(**{**answer, "rows": rows, "problems": tuple(answer["problems"])})
 
     def lives(self) -> bool:
         """Whether the child is there to be asked."""
@@ -190,11 +212,26 @@ def read_all(paths: Iterator[str], reading: Reading, keep: str | None = None) ->
     Raises
     ------
     ReaderError
-        If no child can be started, or memory or space is wanting.
+        If no child can be started, memory or space is wanting, or one file after the other hangs.
     """
+    patience, hanging = _PAUSES_OF_A_BATCH, 0
     with _borrowed(reading) as held:
         for path in paths:
-            yield _isolated(path, keep, held, reading)
+            answer = _isolated(path, keep, held, reading)
+            for pause in PAUSES:
+                if not answer.passing or pause > patience:
+                    break
+                patience -= pause
+                time.sleep(pause)
+                answer = _isolated(path, keep, held, reading)
+            if answer.message.endswith(_HANGS):
+                hanging += 1
+                if hanging == _HANGING_OF_A_BATCH:
+                    raise ReaderError(f"{answer.message}, as for {hanging - 1} files before it")
+            yield answer
+
+
+_HANGS = "see whether its disk, or the server that it is on, answers"
 
 
 def _isolated(path: str, keep: str | None, held: list[Child], reading: Reading) -> Answer:
@@ -206,22 +243,26 @@ def _isolated(path: str, keep: str | None, held: list[Child], reading: Reading) 
         dead = held.pop()
         status, said = dead.close(), dead.said
         held.append(Child(reading))
-    if status == -signal.SIGALRM:
+        if status == -signal.SIGALRM:
+            waited = f"{path}: nothing came for {reading.waiting} s; {_HANGS}"
+            return Answer(reason=Reason.OUT_OF_REACH, message=waited)
+    if status == -signal.SIGPROF:
         return Answer(
             reason=Reason.STALLED,
-            message=f"{path}: not read after {reading.patience} s, {ATTEMPTS} times; fetch the file again or remove it",
+            message=f"{path}: not read after {reading.patience} s, {ATTEMPTS} times; fetch the file again or leave it "
+            "out",
         )
     how = signal.Signals(-status).name if status < 0 else f"status {status}"
-    return Answer(
-        reason=Reason.CRASHED,
-        message=f"{path}: ends the process that reads it, {ATTEMPTS} times ({how}; {said}); fetch the file again or "
-        "remove it",
-    )
+    message = f"{path}: ends the process that reads it, {ATTEMPTS} times ({how}; {said})"
+    if -status in _KILLS:
+        killed = f"{message}; no file does that: see who does, perhaps the system for want of memory"
+        return Answer(reason=Reason.OUT_OF_REACH, message=killed)
+    return Answer(reason=Reason.CRASHED, message=f"{message}; fetch the file again or leave it out")
 
 
 def serve(read: Callable[[str, str | None], Answer]) -> None:
     """Be the child: read paths from standard input, answer on standard output, until the input ends."""
-    patience = int(sys.argv[1])
+    patience, waiting = (int(argument) for argument in sys.argv[1:])
     # Whatever else is printed, cfitsio's own words included, must not stand among the answers.
     with os.fdopen(os.dup(1), "wb", buffering=0) as out:
         os.dup2(2, 1)
@@ -229,8 +270,10 @@ def serve(read: Callable[[str, str | None], Answer]) -> None:
         out.write(b"ready\n")
         signal.alarm(IDLE)
         for line in sys.stdin.buffer:
-            signal.alarm(patience)
+            signal.alarm(waiting)
+            signal.setitimer(signal.ITIMER_PROF, patience)
             out.write(json.dumps(_answer(read, *json.loads(line))).encode() + b"\n")
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.alarm(IDLE)
 
 
@@ -243,22 +286,33 @@ def _answer(read: Callable[[str, str | None], Answer], path: str, keep: str | No
         place = traceback.extract_tb(error.__traceback__)[-1]
         message = (
             f"{path}: {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}); this is a "
-            "fault of the reader; report it, or remove the file"
+            "fault of the reader; report it, or leave the file out"
         )
         return vars(Answer(reason=Reason.CRASHED, message=message))
+
+
+def out_of_reach(error: OSError) -> Answer:
+    """What to answer where the system does not let us read a file."""
+    message = f"{error.filename}: the system does not let us read it (error {error.errno}: {error.strerror})"
+    return Answer(reason=Reason.OUT_OF_REACH, message=message, passing=error.errno not in _LASTING)
 
 
 def read_one(path: str, keep: str | None = None) -> Answer:
     """Read one file in this process, and append its rows to ``keep``."""
     from twinlines.pipeline.ingest import rows as ingest_rows
+    from twinlines.pipeline.ingest.index import fibre_number
     from twinlines.pipeline.lamost import reader
 
     try:
         file = reader.read(Path(path))
     except reader.LamostError as error:
         return Answer(reason=str(error.reason), message=str(error))
+    except reader.OutOfReachError as error:
+        return out_of_reach(error)
     found = ingest_rows.records(file)
-    rows = tuple(zip(*(found[name].tolist() for name in ("obsid", "lmjm", "content_hash")), strict=True))
+    fibres = fibre_number(found["spid"], found["fiberid"])
+    columns = found["obsid"], found["lmjm"], found["content_hash"], fibres, found["ra"], found["dec"]
+    rows = tuple(zip(*(column.tolist() for column in columns), strict=True))
     return Answer(rows, tuple(file.problems), kept=-1 if keep is None else ingest_rows.append(keep, found))
 
 

@@ -54,7 +54,9 @@ class IngestReport:
     folder: str
     """The folder that was ingested."""
     files_seen: int
-    """Files named ``*.fits`` or ``*.fits.gz``."""
+    """Files whose names are those of spectra; see :mod:`twinlines.pipeline.lamost.names`."""
+    files_used: int
+    """Files that give a row: not those that are quarantined, nor those of which each exposure is in an earlier file."""
     rows: int
     """Exposures in the release: the new and the changed ones."""
     new: int
@@ -65,12 +67,20 @@ class IngestReport:
     """Exposures that are left out because an earlier release has them as they are."""
     duplicates: int
     """Exposures that were left out because an earlier file has them with the same content."""
+    unused: tuple[str, ...]
+    """Files that give no row because earlier files have each of their exposures."""
     conflicts: tuple[Conflict, ...]
     """Exposures that were left out because an earlier file has them with other content."""
     quarantined: tuple[Quarantined, ...]
     """Files that give no row."""
     warnings: tuple[FileWarning, ...]
     """What is wrong in the others."""
+    hidden: int
+    """Hidden folders and spectra, whose names begin with a dot, that were passed over."""
+    named_otherwise: int
+    """Files whose names resemble a spectrum's but are none, such as ``x.fits.gz.1``, that were passed over."""
+    passed_over: tuple[str, ...]
+    """Paths of the first hundred of both."""
 
     @property
     def reasons(self) -> dict[str, int]:

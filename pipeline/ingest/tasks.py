@@ -6,6 +6,7 @@ only markers and indexes come out. Knows files and stores, no Dask.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.ingest.filewalk import Batch
 from twinlines.pipeline.ingest.index import Index
-from twinlines.pipeline.ingest.reader import Reading, read_all
+from twinlines.pipeline.ingest.reader import PAUSES, Reading, read_all
 from twinlines.pipeline.ingest.rows import ROW, kept, records
 from twinlines.pipeline.jobs.markers import Markers, fingerprint
 from twinlines.pipeline.lamost import reader, times
-from twinlines.pipeline.lamost.reader import LamostError
+from twinlines.pipeline.lamost.exposures import LamostError, MrsFile, OutOfReachError
 from twinlines.pipeline.schema import Schema
 from twinlines.pipeline.storage import atomic, stores
 
@@ -63,7 +64,7 @@ def scan(
         Keep the rows in a scratch file, so that writing need not read the files again.
     """
     keep = rows_path(markers, batch) if keep_rows else None
-    rows: list[tuple[int, int, int, int, int]] = []
+    rows: list[tuple[int | float, ...]] = []
     quarantined: list[tuple[int, str, str]] = []
     warnings: list[tuple[int, str]] = []
     if keep is not None:
@@ -75,16 +76,7 @@ def scan(
         warnings += [(number, problem) for problem in answer.problems]
         for place, row in enumerate(answer.rows):
             rows.append((number, *row, answer.kept if answer.kept < 0 else answer.kept + place * ROW.itemsize))
-    columns = list(zip(*rows, strict=True)) or [(), (), (), (), ()]
-    index = Index(
-        np.array(columns[0], np.int64),
-        np.array(columns[1], np.int64),
-        np.array(columns[2], np.int32),
-        np.array(columns[3], np.uint64),
-        np.array(columns[4], np.int64),
-        tuple(quarantined),
-        tuple(warnings),
-    )
+    index = Index.of(rows, tuple(quarantined), tuple(warnings))
     path = index_path(markers, batch)
     atomic.write_bytes(path, index.to_bytes())
     markers.mark(batch.key, len(index), fingerprint([path]), **batch.about)
@@ -176,6 +168,15 @@ def write_rows(
     return rows
 
 
+def _read_patiently(path: Path) -> MrsFile:
+    for pause in PAUSES:
+        try:
+            return reader.read(path)
+        except OutOfReachError:
+            time.sleep(pause)
+    return reader.read(path)
+
+
 def _rows(folder: Path, part: FileRows) -> tuple[NDArray[np.void], str]:
     """The rows of a part, of :data:`twinlines.pipeline.ingest.rows.ROW`, and their plan: kept ones, or read again."""
     expected = tuple(zip(part.lmjm, part.content_hash, strict=True))
@@ -183,7 +184,7 @@ def _rows(folder: Path, part: FileRows) -> tuple[NDArray[np.void], str]:
     if found is not None:
         return found, found["planid"][0].decode()
     try:
-        file = reader.read(folder / part.path)
+        file = _read_patiently(folder / part.path)
     except LamostError as error:
         raise IngestError(f"changed while it was ingested: {error}; or leave it out, and ingest again") from error
     found = records(file)

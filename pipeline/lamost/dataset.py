@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.lamost import times
+from twinlines.pipeline.lamost import names, times
 from twinlines.pipeline.lamost.content_hash import contents
 from twinlines.pipeline.lamost.exposures import LamostError, MrsFile
 from twinlines.pipeline.lamost.reader import read
@@ -21,7 +21,6 @@ from twinlines.pipeline.schema import EXPOSURES
 
 PathLike = str | os.PathLike[str]
 
-_ENDINGS = (".fits", ".fits.gz")
 _OF_FILE = ("obsid", "lmjd", "planid", "spid", "fiberid", "ra", "dec")
 _OF_ARM = ("snr", "exptime", "flux", "ivar", "loglam", "mask")
 
@@ -36,8 +35,9 @@ def read_lamost(paths: PathLike | Iterable[PathLike], *, skip_bad: bool = False)
     Parameters
     ----------
     paths
-        A file, several, or a folder, which is searched with all in it for ``*.fits`` and ``*.fits.gz``. All rows are in
-        memory, 110 kB each: for more than some ten thousand, make a survey of them ('twinlines ingest').
+        A file, several, or a folder, which is searched with all in it for files that are named like spectra
+        (:data:`twinlines.pipeline.lamost.names.PATTERNS`) and not hidden. All rows are in memory, 110 kB each: for more
+        than some ten thousand, make a survey of them ('twinlines ingest').
     skip_bad
         Leave out files that cannot be used, with a warning for each, instead of raising an error.
 
@@ -54,6 +54,8 @@ def read_lamost(paths: PathLike | Iterable[PathLike], *, skip_bad: bool = False)
         If there is no such file, or none in a folder.
     LamostError
         If a file cannot be used; it names the file, what is wrong and what to do.
+    OutOfReachError
+        If the system does not let us read one.
 
     Examples
     --------
@@ -97,8 +99,14 @@ def _listed(path: Path) -> Iterator[tuple[Path, str]]:
             raise FileNotFoundError(f"there is no file {path}; name a LAMOST file, several, or a folder of them")
         yield path, path.name
         return
-    inside = sorted(each for each in path.rglob("*") if each.name.lower().endswith(_ENDINGS) and each.is_file())
+    inside = sorted(
+        each
+        for each in path.rglob("*")
+        if names.is_spectrum(each.name)
+        and not any(map(names.is_hidden, each.relative_to(path).parts))
+        and each.is_file()
+    )
     if not inside:
-        raise FileNotFoundError(f"there is no file *.fits or *.fits.gz in the folder {path}; name another one")
+        raise FileNotFoundError(f"there is no spectrum ({names.PATTERNS}) in the folder {path}; name another one")
     for each in inside:
         yield each, each.relative_to(path).as_posix()

@@ -35,6 +35,10 @@ class Reason(StrEnum):
     OFF_GRID = "off grid"
     CRASHED = "crashes the reader"
     STALLED = "stalls the reader"
+    OTHER_FRAME = "another frame"
+    OTHER_INSTRUMENT = "another instrument"
+    OTHER_STAR = "another star's identifier"
+    OUT_OF_REACH = "out of reach"
 
 
 class LamostError(ValueError):
@@ -47,6 +51,13 @@ class LamostError(ValueError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class OutOfReachError(OSError):
+    """The system does not let us read a file (no permission, a server that does not answer, no memory, ...).
+
+    That says nothing about the file, which may be read another time.
+    """
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,10 @@ or workers; whatever is wrong with a file leaves this module as a :class:`Lamost
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
-import stat
-import tempfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,18 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, NATIVE_PIXELS, ArmName, arm
-from twinlines.pipeline.lamost import times
+from twinlines.pipeline.lamost import frame, times
 from twinlines.pipeline.lamost.exposures import (
     ArmExposure,
     Exposure,
     LamostError,
     MrsFile,
+    OutOfReachError,
     Reason,
     file_name,
     mid_exposure_bjd,
     mid_exposure_utc,
     starts_at,
 )
+from twinlines.pipeline.lamost.unpacking import content_of, scratch_copy
 from twinlines.pipeline.lamost.writer import write
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Exposure",
     "LamostError",
     "MrsFile",
+    "OutOfReachError",
     "Reason",
     "file_name",
     "fold_mask",
@@ -51,14 +52,12 @@ __all__ = [
     "write",
 ]
 
-MAXIMUM_BYTES = 1 << 28
-"""Largest file, after decompression, that can be an MRS file: 256 MiB, some two thousand exposures."""
-
 _CARD = 80  # bytes of one line of a header
 
 _KEYWORDS = {
     *(b"OBSID", b"LMJD", b"PLANID", b"SPID", b"FIBERID", b"RA", b"DEC"),
-    *(b"NEXP_B", b"NEXP_R", b"LMJM", b"SNR", b"EXPTIME", b"DATE-BEG", b"DATE-END"),
+    *(b"NEXP_B", b"NEXP_R", b"LMJM", b"SNR", b"EXPTIME", b"DATE-BEG", b"DATE-END", b"ZTABLE"),
+    *(key.encode() for key in frame.KEYWORDS),
 }
 """What is read of headers."""
 
@@ -72,13 +71,17 @@ HEADER_SNR_RATIO = 0.95
 """Header S/N over median(flux sqrt(ivar)), measured on DR7 files: 0.92 to 0.97. Used where a header has no S/N."""
 
 _EXPOSURE_HDU = re.compile(r"([BR])-(\d{8})")
-_FILE_NAME = re.compile(r"med-(?P<LMJD>\d{5})-(?P<PLANID>.+)_sp(?P<SPID>\d{2})-(?P<FIBERID>\d{3})\.fits(\.gz)?")
+_FILE_NAME = re.compile(
+    r"med-(?P<LMJD>\d{5})-(?P<PLANID>.+)_sp(?P<SPID>\d{2})-(?P<FIBERID>\d{3})\.(fits?|fts)(\.\w+)?",
+    re.IGNORECASE,
+)
 _MAXIMUM_FLOAT32 = float(np.finfo(np.float32).max)
-_SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
+# The copy is ours and a moment old: that it cannot be opened (too many open files, no memory) is not the file's fault.
+_OF_THE_SYSTEM = ("FITSIO status = 104:", "FITSIO status = 113:")
 
 
 def read(path: Path) -> MrsFile:
-    """Read one file, plain or gzipped (told by its content), in either format (told by its columns).
+    """Read one file, plain or compressed (told by its content), in either format (told by its columns).
 
     Extensions are found by name, ``B-<LMJM>`` and ``R-<LMJM>``, whatever their order and whatever else is there. An
     arm of an exposure that cannot be used counts as absent and leaves a line in ``problems``.
@@ -87,22 +90,24 @@ def read(path: Path) -> MrsFile:
     ------
     LamostError
         If the file cannot be read wholly, is not of this kind, or has no usable exposure.
+    OutOfReachError
+        If the system does not let us read it, which says nothing about the file.
+    OSError
+        If there is no room for a copy of it, which says nothing about the file either.
     """
     path = Path(path)
-    content = _content(path)
-    # cfitsio reads a truncated gzip without complaint as far as it goes, and takes brackets in a name for its own
-    # syntax: it gets neither compressed files nor users' names. That the copy fails says nothing about the file.
-    with tempfile.NamedTemporaryFile(suffix=".fits", dir=_SCRATCH) as scratch:
-        scratch.write(content)
-        scratch.flush()
+    content = content_of(path)
+    with scratch_copy(content) as scratch:
         _forget_errors()
         try:
-            with fitsio.FITS(scratch.name) as hdus:
+            with fitsio.FITS(scratch) as hdus:
                 return _Reader(path, hdus, content).read()
         except LamostError:
             raise
         except (OSError, ValueError, TypeError, KeyError, IndexError, SystemError, RuntimeError) as error:
-            detail = " ".join(str(error).replace(scratch.name, path.name).split()) or type(error).__name__
+            detail = " ".join(str(error).replace(scratch, path.name).split()) or type(error).__name__
+            if any(words in detail for words in _OF_THE_SYSTEM):
+                raise OSError(errno.ENOMEM, f"cfitsio cannot open its copy ({detail})", scratch) from error
             raise LamostError(
                 Reason.UNREADABLE, f"{path}: not readable as FITS ({detail}); fetch the file again"
             ) from error
@@ -116,59 +121,6 @@ def _forget_errors() -> None:
     """
     with contextlib.suppress(OSError, UnicodeDecodeError):
         fitsio.FITS(os.devnull)
-
-
-def _content(path: Path) -> bytes:
-    """Return the file's bytes, decompressed and checked."""
-    try:
-        _require_ordinary(path)
-        with path.open("rb") as file:
-            content = file.read(MAXIMUM_BYTES + 1)
-        if content.startswith(b"\x1f\x8b"):
-            content = _inflated(content)
-    except EOFError as error:
-        raise LamostError(
-            Reason.TRUNCATED, f"{path}: the gzip file of {_size(path)} bytes ends early; fetch it again"
-        ) from error
-    except (OSError, zlib.error) as error:
-        raise LamostError(Reason.UNREADABLE, f"{path}: cannot be read ({error}); fetch it again") from error
-    if not content:
-        raise LamostError(Reason.EMPTY, f"{path}: there is nothing in the file (0 bytes); fetch it again")
-    if len(content) > MAXIMUM_BYTES:
-        raise LamostError(
-            Reason.WRONG_FORMAT, f"{path}: more than {MAXIMUM_BYTES} bytes; an MRS file has about a million; remove it"
-        )
-    if not content.startswith(b"SIMPLE  ="):
-        raise LamostError(
-            Reason.WRONG_FORMAT, f"{path}: begins with {content[:9]!r}, a FITS file with 'SIMPLE  ='; remove it"
-        )
-    return content
-
-
-def _inflated(content: bytes) -> bytes:
-    """Decompress gzip members that follow each other, up to a byte more than a file may have.
-
-    The gzip module does the same in pieces of 8 kB, a quarter slower.
-    """
-    parts, room = [], MAXIMUM_BYTES + 1
-    while content and room:
-        member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        parts.append(member.decompress(content, room))
-        room -= len(parts[-1])
-        if room and not member.eof:
-            raise EOFError
-        content = member.unused_data.lstrip(b"\0")
-    return b"".join(parts)
-
-
-def _require_ordinary(path: Path) -> None:
-    """Refuse what is no file: a pipe would be waited for without end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is not an ordinary file")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 class _ArmError(Exception):
@@ -188,10 +140,12 @@ class _Reader:
         self.content = content
         self.problems: list[str] = []
         self.reasons: list[Reason] = []
+        self.frames: dict[tuple[str, int], frame.Frame] = {}
 
     def read(self) -> MrsFile:
         self._check_whole()
         header = _header(self.hdus[0], self.content)
+        self.problems += [*frame.require_survey(self.path, header), *frame.unstated(header)]
         arms: dict[tuple[str, int], ArmExposure] = {}
         names = [str(hdu.get_extname()).strip().upper() for hdu in self.hdus]
         for hdu, name in zip(self.hdus, names, strict=True):
@@ -202,8 +156,10 @@ class _Reader:
             if key in arms:
                 self.problems.append(f"{name}: a second extension of this name; the first is used")
                 continue
+            own = _header(hdu, self.content)
+            self.frames[key] = frame.frame_of(self.path, {**header, **own})
             try:
-                arms[key] = self._arm(hdu, name, arm(match[1]).name)
+                arms[key] = self._arm(hdu, own, name, arm(match[1]).name)
             except _ArmError as error:
                 self.reasons.append(error.reason)
                 self.problems.append(f"{name}: {error}; the arm counts as absent")
@@ -213,7 +169,9 @@ class _Reader:
         exposures = tuple(Exposure(lmjm, arms.get(("B", lmjm)), arms.get(("R", lmjm))) for lmjm in minutes)
         fields = self._metadata(header)
         self._compare_counts(header, names)
-        return MrsFile(**fields, exposures=exposures, date_beg=_text(header, "DATE-BEG"), problems=tuple(self.problems))
+        date = _text(header, "DATE-BEG")
+        file = MrsFile(**fields, exposures=exposures, date_beg=date, problems=tuple(self.problems))
+        return frame.standardise(self.path, file, self.frames, header)
 
     def _check_whole(self) -> None:
         """Refuse a file that ends inside an extension, or whose extensions cannot all be found."""
@@ -238,7 +196,7 @@ class _Reader:
             )
         return LamostError(
             Reason.WRONG_FORMAT,
-            f"{self.path}: the extensions {names[:6]} are not a LAMOST MRS file's (B-<LMJM>, R-<LMJM>); remove it",
+            f"{self.path}: the extensions {names[:6]} are not a LAMOST MRS file's (B-<LMJM>, R-<LMJM>); leave it out",
         )
 
     def _metadata(self, header: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,8 +227,9 @@ class _Reader:
             if math.isfinite(said) and said != found:
                 self.problems.append(f"the header says NEXP_{letter} = {said:.0f}, the file has {found}")
 
-    def _arm(self, hdu: Any, name: str, letter: ArmName) -> ArmExposure:
-        header = _header(hdu, self.content)
+    def _arm(self, hdu: Any, header: Mapping[str, Any], name: str, letter: ArmName) -> ArmExposure:
+        if header.get("ZTABLE"):
+            raise _ArmError(Reason.WRONG_FORMAT, "the table is packed by fpack; unpack the file with funpack")
         columns = self._columns(hdu)
         flux, ivar = (_pixels(columns, key).astype(np.float32) for key in ("FLUX", "IVAR"))
         loglam = _loglam(columns, letter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -85,15 +86,17 @@ class Release:
         except (ValueError, KeyError, TypeError) as error:
             raise SurveyError(f"{path} is damaged ({error!r}); ingest this release again") from error
 
-    def key_columns(self, start: int = 0, stop: int | None = None) -> dict[str, NDArray[Any]]:
-        """obsid, lmjm and content hash of the rows from ``start`` to ``stop`` (all by default).
+    def key_columns(
+        self, start: int = 0, stop: int | None = None, names: Sequence[str] = KEY_COLUMNS
+    ) -> dict[str, NDArray[Any]]:
+        """obsid, lmjm and content hash of the rows from ``start`` to ``stop`` (all by default), or ``names``.
 
         Raises
         ------
         SurveyError
             If rows were lost.
         """
-        columns = stores.read_columns(self.store, KEY_COLUMNS, start, stop)
+        columns = stores.read_columns(self.store, names, start, stop)
         if np.any(columns["obsid"] == EXPOSURES.variables["obsid"].missing):
             # Zarr reads a file that is not there as missing values.
             raise SurveyError(

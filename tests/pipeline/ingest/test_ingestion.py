@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import bz2
+import errno
 import gzip
 import io
 import json
+import lzma
 import os
 import shutil
 import signal
@@ -26,9 +29,9 @@ from twinlines.pipeline.arms import NATIVE_PIXELS
 from twinlines.pipeline.cli.survey import show_ingestion
 from twinlines.pipeline.ingest import ingestion as ingesting
 from twinlines.pipeline.ingest import rows as ingest_rows
-from twinlines.pipeline.ingest.index import Index, Known, resolve
+from twinlines.pipeline.ingest.index import Index, Known, resolve, strangers
 from twinlines.pipeline.ingest.ingestion import ingest
-from twinlines.pipeline.ingest.reader import Reading
+from twinlines.pipeline.ingest.reader import ReaderError, Reading, close_idle, read_all
 from twinlines.pipeline.ingest.report import Conflict, IngestReport, Quarantined
 from twinlines.pipeline.ingest.rows import ROW
 from twinlines.pipeline.ingest.tasks import IngestError
@@ -274,7 +277,7 @@ def test_bad_files_are_rows_of_the_report(client: Client, tmp_path: Path) -> Non
     assert kept == json.loads(json.dumps(report.to_json()))
     shown = io.StringIO()
     show_ingestion(report, Console(file=shown, width=300))
-    assert "5 exposures, 5 of 13 files" in shown.getvalue()
+    assert "5 exposures, 4 of 13 files" in shown.getvalue()
     assert "truncated.fits.gz (truncated)" in shown.getvalue()
 
 
@@ -292,6 +295,63 @@ def test_one_exposure_in_two_files_with_other_content(client: Client, tmp_path: 
     stored = release_of(tmp_path / "s")
     assert set(stored["source_file"].values) == {"a/z.fits"}
     assert np.array_equal(stored["flux"].values[1, 0], random_arm(99).flux)
+
+
+def test_another_star_under_a_star_s_identifier_is_quarantined(client: Client, tmp_path: Path) -> None:
+    """From DR11 on, one obsid may have several stars: the first path has it, and the others are said."""
+    file = random_file(0, 2)
+    others = {
+        "b.fits": replace(file, spid=file.spid % 16 + 1),
+        "c.fits": replace(file, fiberid=file.fiberid + 1),
+        "d.fits": replace(file, dec=file.dec + 12 / 3600),
+        "e.fits": replace(file, dec=file.dec + 8 / 3600),
+    }
+    for name, each in {"a.fits": file, **others}.items():
+        write(tmp_path / "in" / name, each)
+    report = ingest(client, tmp_path / "in", tmp_path / "s", "r", files_per_task=1)
+    assert {one.path: one.reason for one in report.quarantined} == dict.fromkeys(
+        ("b.fits", "c.fits", "d.fits"), "another star's identifier"
+    )
+    assert f"in a.fits, it is of spectrograph {file.spid}, fibre {file.fiberid}" in report.quarantined[0].message
+    assert [(one.kept, one.dropped) for one in report.conflicts] == [("a.fits", "e.fits")] * 2
+    assert (report.rows, report.duplicates, report.files_used, report.unused) == (2, 0, 1, ("e.fits",))
+    # Nor does it take the place of the star that an earlier release has.
+    write(tmp_path / "next" / "b.fits", others["b.fits"])
+    write(tmp_path / "next" / "new.fits", random_file(1, 1))
+    second = ingest(client, tmp_path / "next", tmp_path / "s", "r2")
+    assert (second.new, second.changed, second.reasons) == (1, 0, {"another star's identifier": 1})
+    assert "in an earlier release, it is of" in second.quarantined[0].message
+
+
+@pytest.mark.parametrize("name", ["x.fit", "x.fts", "X.FITS", "x.fits.bz2", "x.fits.xz", "x.fits.fz", "x.FIT.GZ"])
+def test_spectra_have_many_suffixes(client: Client, tmp_path: Path, name: str) -> None:
+    write(tmp_path / "plain.fits", random_file(0, 1))
+    content = (tmp_path / "plain.fits").read_bytes()
+    packed = {"bz2": bz2.compress, "xz": lzma.compress, "GZ": gzip.compress}.get(name.rpartition(".")[2], bytes)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(packed(content))
+    report = ingest(client, tmp_path / "in", tmp_path / "s", "r")
+    assert (report.rows, report.files_used, report.named_otherwise) == (1, 1, 0)
+
+
+def test_what_is_hidden_or_named_otherwise_is_passed_over_and_said(client: Client, tmp_path: Path) -> None:
+    file = random_file(0, 1)
+    write(tmp_path / "in" / "night" / "x.fits", file)
+    for name in (".Trash-1000/files/x.fits", "._x.fits", "night/x.fits.gz.1", "night/x.fits~"):
+        write(tmp_path / "in" / name, with_arm(file, 0, "B", random_arm(99)))
+    (tmp_path / "in" / "fitness.txt").touch()
+    (tmp_path / "in" / ".notes").touch()
+    report = ingest(client, tmp_path / "in", tmp_path / "s", "r")
+    assert release_of(tmp_path / "s")["source_file"].values.tolist() == ["night/x.fits"]
+    assert (report.hidden, report.named_otherwise, report.conflicts) == (2, 2, ())
+    assert report.passed_over == (".Trash-1000/", "._x.fits", "night/x.fits.gz.1", "night/x.fits~")
+    shown = io.StringIO()
+    show_ingestion(report, Console(file=shown, width=300))
+    assert "2 hidden folders or files were passed over" in shown.getvalue()
+    assert "passed over: night/x.fits.gz.1" in shown.getvalue()
+    (tmp_path / "in" / "night" / "x.fits").unlink()
+    with pytest.raises(IngestError, match=r"2 hidden, 2 not named like spectra .*; the first is \.Trash-1000/"):
+        ingest(client, tmp_path / "in", tmp_path / "s", "r3")
 
 
 def test_no_usable_row_leaves_a_report(client: Client, tmp_path: Path) -> None:
@@ -316,7 +376,7 @@ def test_refusals_before_any_work(client: Client, tmp_path: Path) -> None:
         ingest(client, tmp_path / "in", tmp_path / "s", "r", files_per_task=0)
     with pytest.raises(IngestError, match="not a folder"):
         ingest(client, tmp_path / "nowhere", tmp_path / "s", "r")
-    with pytest.raises(IngestError, match=r"no \*\.fits"):
+    with pytest.raises(IngestError, match="named like a spectrum"):
         ingest(client, tmp_path / "bare", tmp_path / "s", "r")
     assert not (tmp_path / "s").exists()
 
@@ -333,6 +393,7 @@ def test_a_release_never_changes(client: Client, tmp_path: Path) -> None:
 # -- files that bring the reader down ----------------------------------------------------------------------------------
 
 TRAPS = Reading(patience=2, module="twinlines.pipeline.testing.reader")
+WAITS = Reading(waiting=3, module="twinlines.pipeline.testing.reader")
 
 
 def test_files_on_which_the_reader_crashes_or_stalls_cost_themselves_alone(client: Client, tmp_path: Path) -> None:
@@ -350,6 +411,51 @@ def test_files_on_which_the_reader_crashes_or_stalls_cost_themselves_alone(clien
     shown = io.StringIO()
     show_ingestion(report, Console(file=shown, width=300))
     assert "quarantined: 2 crashes the reader, 1 stalls the reader" in shown.getvalue()
+
+
+@pytest.mark.parametrize("trouble", [errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENOMEM])
+def test_what_the_system_does_not_let_us_read_is_tried_again(client: Client, tmp_path: Path, trouble: int) -> None:
+    write(tmp_path / "in" / f"errno{trouble}-x.fits", random_file(0, 1))
+    report = ingest(client, tmp_path / "in", tmp_path / "s", "r", reading=TRAPS)
+    assert (report.rows, report.quarantined) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("errno13always.fits", "Permission denied"), ("killed.fits", "SIGKILL"), ("hang.fits", "nothing came for 3 s")],
+)
+def test_the_system_s_troubles_are_never_stored(client: Client, tmp_path: Path, name: str, said: str) -> None:
+    """The same command finds the file when the cause is mended; without it, the next release does."""
+    write(tmp_path / "in" / name, random_file(0, 1))
+    write(tmp_path / "in" / "y.fits", random_file(1, 1))
+    with pytest.raises(IngestError, match=f"1 of the 2 files .* out of reach.*{name}.*{said}"):
+        ingest(client, tmp_path / "in", tmp_path / "s", "r", reading=WAITS)
+    assert not (tmp_path / "s" / "releases" / "r").exists()
+    kept = json.loads((tmp_path / "s" / "releases" / ".r.work" / "report.json").read_text())
+    assert [(one["path"], one["reason"]) for one in kept["quarantined"]] == [(name, "out of reach")]
+    less = ingest(client, tmp_path / "in", tmp_path / "less", "r", reading=WAITS, without_unreadable=True)
+    assert (less.rows, less.reasons) == (1, {"out of reach": 1})
+    assert ingest(client, tmp_path / "in", tmp_path / "s", "r").rows == 2
+    assert ingest(client, tmp_path / "in", tmp_path / "less", "r2").new == 1
+
+
+def test_a_disk_that_hangs_ends_the_ingestion(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"hang{n}.fits") for n in range(5)]
+    with pytest.raises(ReaderError, match=r"hang2\.fits: nothing came for 1 s; .* as for 2 files before it"):
+        list(read_all(iter(paths), Reading(waiting=1, module="twinlines.pipeline.testing.reader")))
+
+
+def test_the_working_folder_holds_no_module_of_a_child_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python puts the working folder first on the path of what it is told to run by -m."""
+    close_idle()
+    write(tmp_path / "x.fits", random_file(0, 1))
+    for name in ("random.py", "signal.py", "fitsio/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit('run, and ought not to be')")
+    monkeypatch.chdir(tmp_path)
+    (answer,) = read_all(iter([str(tmp_path / "x.fits")]), Reading())
+    close_idle()
+    assert len(answer.rows) == 1
 
 
 def test_a_full_disk_is_not_the_file_s_fault(client: Client, tmp_path: Path) -> None:
@@ -500,7 +606,9 @@ def test_killed_outright(client: Client, tmp_path: Path) -> None:
 
 def test_a_report_with_any_name_can_be_printed() -> None:
     name = os.fsdecode(b"\xff.fits")
-    report = IngestReport("r", None, "f", 1, 0, 0, 0, 0, 0, (), (Quarantined(name, "empty", f"{name}: nothing"),), ())
+    report = IngestReport(
+        "r", None, "f", 1, 0, 0, 0, 0, 0, 0, (), (), (Quarantined(name, "empty", f"{name}: nothing"),), (), 0, 0, ()
+    )
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     show_ingestion(report, Console(file=out))
     out.seek(0)
@@ -509,16 +617,14 @@ def test_a_report_with_any_name_can_be_printed() -> None:
 
 def an_index(rows: list[tuple[int, int, int]]) -> Index:
     """An index of one row per file, with the given (obsid, lmjm, content)."""
-    obsid, lmjm, content = zip(*rows, strict=True) if rows else ((), (), ())
-    return Index(
-        np.arange(len(rows)),
-        np.array(obsid, np.int64),
-        np.array(lmjm, np.int32),
-        np.array(content, np.uint64),
-        np.arange(len(rows), dtype=np.int64) - 1,
-        ((0, "empty", "nothing"),),
-        ((1, "odd"),),
-    )
+    every = [(number, *row, 5, 10.0, 20.0, number - 1) for number, row in enumerate(rows)]
+    return Index.of(every, ((0, "empty", "nothing"),), ((1, "odd"),))
+
+
+def columns_of(index: Index) -> dict[str, np.ndarray]:
+    """Columns of an index as a release has them."""
+    about = {"spid": index.fibre >> 15, "fiberid": index.fibre & 0x7FFF}
+    return {**about, **{name: getattr(index, name) for name in ("obsid", "lmjm", "content_hash", "ra", "dec")}}
 
 
 some_rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2)), max_size=30)
@@ -549,13 +655,34 @@ def test_rows_are_compared_with_the_newest_known_ones(
     for rows in (old, newer):
         unique = {(a, b): c for a, b, c in rows}  # a release has a key once
         newest |= unique
-        index = an_index([(a, b, c) for (a, b), c in unique.items()])
-        parts.append((index.obsid, index.lmjm, index.content_hash))
+        parts.append(columns_of(an_index([(a, b, c) for (a, b), c in unique.items()])))
     rows = [(a, b, c) for (a, b), c in {(a, b): c for a, b, c in asked}.items()]
     index = an_index(rows)
     new, changed = Known.of(parts).compare(index.obsid, index.lmjm, index.content_hash)
     assert new.tolist() == [(a, b) not in newest for a, b, _ in rows]
     assert changed.tolist() == [newest.get((a, b), c) != c for a, b, c in rows]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 3)), max_size=20))
+def test_files_without_strangers_have_one_star_a_key(rows: list[tuple[int, int, int]]) -> None:
+    """Files of two rows, each of one star: those that stay agree, and each that goes disagrees with one that stays."""
+    every = [
+        (number // 2, obsid, lmjm, 0, rows[number - number % 2][2], 0.0, 0.0, 0)
+        for number, (obsid, lmjm, _) in enumerate(rows)
+    ]
+    index = Index.of(every, (), ())
+    gone = strangers(index, Known.of([]))
+    names = [int(index.file[each.row]) for each in gone]
+    stars: dict[tuple[int, int], int] = {}
+    expected = []
+    for file in sorted({each[0] for each in every}):
+        own = [each for each in every if each[0] == file]
+        if any(stars.get((each[1], each[2]), each[4]) != each[4] for each in own):
+            expected.append(file)
+        else:
+            stars |= {(each[1], each[2]): each[4] for each in own}
+    assert names == expected
+    assert strangers(index.without([(name, "x", "y") for name in names]), Known.of([])) == []
 
 
 @given(some_rows)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.places import SHARED
 from twinlines.pipeline.arms import ARM_NAMES, BLUE, NATIVE_PIXELS, RED
 from twinlines.pipeline.lamost import layout as lamost_layout
-from twinlines.pipeline.lamost import reader, times
+from twinlines.pipeline.lamost import reader, times, unpacking
 from twinlines.pipeline.lamost.content_hash import content_hash
 from twinlines.pipeline.lamost.exposures import ArmExposure, MrsFile
 from twinlines.pipeline.lamost.reader import LamostError, Reason
@@ -397,11 +397,11 @@ def test_gzip_members_follow_each_other_and_end_somewhere(tmp_path: Path, monkey
     )
     path.write_bytes(b"".join(members) + b"more")
     assert refusal(path).reason is Reason.UNREADABLE
-    monkeypatch.setattr(reader, "MAXIMUM_BYTES", len(content))
+    monkeypatch.setattr(unpacking, "MAXIMUM_BYTES", len(content))
     path.write_bytes(b"".join(members))
     assert reader.read(path).obsid == whole.obsid
     for some in (members, [gzip.compress(content)]):
-        monkeypatch.setattr(reader, "MAXIMUM_BYTES", len(content) - 1)
+        monkeypatch.setattr(unpacking, "MAXIMUM_BYTES", len(content) - 1)
         path.write_bytes(b"".join(some))
         assert "an MRS file has about a million" in str(refusal(path))
 
