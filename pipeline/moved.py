@@ -41,7 +41,7 @@ _ROOMS = {
     ),
     "catalog": "catalogdiff=diff",
     "evaluation": ("evaluationtasks=tasks evaluationanswers=answers evaluationreport=report twins"),
-    "mock": "mockplates=plates mockspectra=spectra mockstars=stars comparison",
+    "mock": "mockplates=plates mockspectra=spectra mockstars=stars comparison demo",
     "testing": "testing_libraries=libraries testing_reader=reader testing_survey=survey testing_tracks=tracks",
     "figures": (
         "trackfigures=tracks libraryfigures=library trainingreport=training_set trainingfigures=learning "
@@ -49,7 +49,7 @@ _ROOMS = {
     ),
     "cli": (
         "cli_options=options cli_tracks=tracks cli_library=library cli_training=training cli_catalog=catalog "
-        "cli_cluster=cluster console demo"
+        "cli_cluster=cluster console"
     ),
 }
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.models.vocabulary import KINDS, PERCENTILES, SPLITS
+from twinlines.models.vocabulary import KINDS as KINDS
+from twinlines.models.vocabulary import PERCENTILES as PERCENTILES
+from twinlines.models.vocabulary import SPLITS as SPLITS
 from twinlines.pipeline.arms import ARM_NAMES, BLUE, NATIVE_PIXELS, RED
 
 if TYPE_CHECKING:

@@ -58,7 +58,10 @@ def _room(path: Path) -> str | None:
 
 IN_PIPELINE = [path for path in MODULES if path.is_relative_to(ROOT / "pipeline")]
 each_module = pytest.mark.parametrize("path", MODULES, ids=_named)
-each_module_of_the_pipeline = pytest.mark.parametrize("path", IN_PIPELINE, ids=_named)
+# What a room's stub offers is imported, too, when it is used.
+each_file_of_the_pipeline = pytest.mark.parametrize(
+    "path", [*IN_PIPELINE, *sorted((ROOT / "pipeline").rglob("*.pyi"))], ids=_named
+)
 
 
 @each_module
@@ -77,7 +80,7 @@ def test_every_room_has_its_place_in_the_order() -> None:
     assert rooms == set(ROOMS), "name a new room in tests/houses.py, and in docs/architecture.md"
 
 
-@each_module_of_the_pipeline
+@each_file_of_the_pipeline
 def test_a_room_imports_only_those_before_it(path: Path) -> None:
     room = _room(path)
     allowed = () if room is None else ROOMS[: ROOMS.index(room) + 1]

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import JsonOption, OverwriteOption, SurveyOption
 
 if TYPE_CHECKING:
     import xarray as xr
-    from rich.console import Console
 
     from twinlines.pipeline.catalog.diff import CatalogDiff
 
@@ -141,8 +142,6 @@ def rows_to_json(rows: xr.Dataset) -> list[dict[str, Any]]:
 
 def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console) -> None:
     """Print those columns of the first ``limit`` rows that tell a reader most."""
-    from rich.table import Table
-
     table = Table(header_style="bold")
     for name in (*_COLUMNS, "p0 B", "p50 B", "p0 R", "p50 R"):
         table.add_column(name, justify="right")

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import ClusterOptions, JsonOption, connected, grouped
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from twinlines.cluster.inventory import Report
     from twinlines.cluster.show import Shown
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import (
@@ -21,8 +22,6 @@ from twinlines.pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from twinlines.models.evaluation import Precision, Rate, Rates
     from twinlines.pipeline.evaluation.report import EvaluationReport, FrameCurves, PopulationRow, TableRow
 
@@ -119,8 +118,6 @@ def write(report: EvaluationReport, folder: Path) -> list[Path]:
     folder
         Where to; made if there is none.
     """
-    from rich.console import Console
-
     from twinlines.pipeline.evaluation.report import write_numbers
     from twinlines.pipeline.figures import evaluation as figures
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import JsonOption, OverwriteOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rich.console import Console
 
     from twinlines.pipeline.library.source import SpectrumSource
 

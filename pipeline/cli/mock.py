@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import ClusterOptions, JsonOption, SeedOption, WorkersOption, connected
 from twinlines.pipeline.cli.survey import show_ingestion
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from twinlines.pipeline.mock.comparison import Comparison
     from twinlines.pipeline.mock.demo import DemoResult
 
@@ -103,8 +102,6 @@ def show_demo(result: DemoResult, where: Console) -> None:
 
 def _exposures(sb2s: list[dict[str, Any]], others: list[dict[str, Any]]) -> Table:
     """How many of the judged exposures are candidates: a row for each bin of separation and each other kind."""
-    from rich.table import Table
-
     table = Table(title="Exposures judged in both arms", header_style="bold")
     for column in ("", "exposures", "candidates (p0 > 0.5)", "p50 > 0.5"):
         table.add_column(column, justify="right" if column else "left")
@@ -118,7 +115,6 @@ def _exposures(sb2s: list[dict[str, Any]], others: list[dict[str, Any]]) -> Tabl
 def _stars(comparison: Comparison) -> Table:
     """Every double-lined star and every star with a candidate; the rest is one line."""
     import numpy as np
-    from rich.table import Table
 
     from twinlines.pipeline.mock.stars import SB2
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import (
@@ -22,8 +23,6 @@ from twinlines.pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from twinlines.pipeline.ingest.report import IngestReport
     from twinlines.pipeline.survey.compute import RunReport
     from twinlines.pipeline.survey.status import SurveyStatus

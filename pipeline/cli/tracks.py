@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import QUARANTINED, JsonOption, OverwriteOption
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from twinlines.pipeline.stars.mist_import import TracksImportReport
     from twinlines.pipeline.stars.summary import TrackSummary
 

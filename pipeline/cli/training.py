@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from twinlines.models import defaults
 from twinlines.pipeline.cli import console
@@ -22,8 +23,6 @@ from twinlines.pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from twinlines.pipeline.training.members import Training
     from twinlines.pipeline.training.recipe import TrainingSet
     from twinlines.pipeline.training.store import SynthesisReport

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from twinlines.models.ensemble import Ensemble, EnsembleError
 from twinlines.models.threads import one_thread
+from twinlines.models.vocabulary import PERCENTILES
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.schema import (
     CATALOG_PENALTIES,
     FATAL,
     MINIMUM_SNR,
-    PERCENTILES,
     RESULTS,
     TABLE4,
     Quality,

@@ -71,7 +71,7 @@ def observe(
     arm: Arm,
     flux: NDArray[np.float32] | Tensor,
     ivar: NDArray[np.float32] | Tensor,
-    loglam: NDArray[np.float32] | Tensor,
+    loglam: NDArray[np.float32] | NDArray[np.float64] | Tensor,
     mask: NDArray[np.uint8] | Tensor,
     *,
     device: str | torch.device = "cpu",

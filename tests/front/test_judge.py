@@ -16,7 +16,7 @@ import twinlines as tw
 from tests.places import SHARED
 from twinlines.models import checkpoint
 from twinlines.pipeline.ingest import ingest
-from twinlines.pipeline.mock import Defects, MockConfig
+from twinlines.pipeline.mock import MockConfig, MockDefects
 from twinlines.pipeline.schema import EXPOSURES, RESULTS, SchemaError
 from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Inference, InferenceParameters
 from twinlines.pipeline.survey import Survey, run
@@ -37,7 +37,7 @@ def three_threads() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("front") / "fits"
-    none = Defects(**dict.fromkeys(Defects.__dataclass_fields__, 0))
+    none = MockDefects(**dict.fromkeys(MockDefects.__dataclass_fields__, 0))
     config = replace(MockConfig(), defects=none, nights=(2, 2), exposures=(2, 2), median_snr=25.0)
     tw.mock_release(folder, stars=4, seed=9, config=config)
     return folder
