@@ -53,7 +53,6 @@ extensions = [
 templates_path = [str(Path(__file__).parent / "_templates")]
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
-autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 add_module_names = False
 python_use_unqualified_type_names = True
