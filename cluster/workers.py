@@ -1,7 +1,9 @@
 """Which workers there are, and what one keeps between tasks: objects that are dear to load, such as an ensemble.
 
 A loader and its arguments (a path, a hash) travel to the workers; the object itself never does. Every worker loads it
-once, also one that joins later, and tasks ask for it by name with :func:`kept`.
+once, also one that joins later, and tasks ask for it with :func:`kept`, by a name that no other job has: on a scheduler
+that several clients share, none is handed the ensemble of another, and one that was killed leaves nothing behind for
+long.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
+from uuid import uuid4
 
-from distributed import Client, Worker, WorkerPlugin, get_worker
+from distributed import Client, Scheduler, Worker, WorkerPlugin, get_worker
 
 
 def workers_of(client: Client) -> dict[str, dict[str, Any]]:
@@ -44,6 +47,9 @@ def _device_of(worker: Worker) -> str:
     return "cuda" if worker.state.total_resources.get("GPU") else "cpu"
 
 
+_KEPT = "twinlines-keeps"
+
+
 class WorkerError(RuntimeError):
     """A worker cannot load what it should keep, or does not keep what a task asks for."""
 
@@ -55,8 +61,6 @@ class Keep(WorkerPlugin):
     kept, too, and raised to whoever asks for the object: a worker that refuses to start would leave a run waiting for
     ever.
     """
-
-    idempotent = True
 
     def __init__(self, name: str, loader: Callable[..., object], *args: object) -> None:
         self.name = name
@@ -120,23 +124,48 @@ def _check(name: str, dask_worker: Worker) -> str | None:
 
 
 @contextmanager
-def keeping(client: Client, name: str, loader: Callable[..., object], *args: object) -> Iterator[None]:
-    """While the context lasts, every worker of ``client`` keeps ``loader(*args)`` under ``name``.
+def keeping(client: Client, what: str, loader: Callable[..., object], *args: object) -> Iterator[str]:
+    """While the context lasts, every worker of ``client`` keeps ``loader(*args)``; yields the name to ask for it by.
+
+    Objects of clients that are gone, which were killed perhaps before they could take them back, are let go first.
+
+    Parameters
+    ----------
+    client
+        A connected client.
+    what
+        What it is, for people.
+    loader, args
+        Make it, on a worker.
 
     Raises
     ------
     WorkerError
         If the loader fails on a worker that is there now; the message carries its error.
     """
-    client.register_plugin(Keep(name, loader, *args), name=name)
+    for stale in client.run_on_scheduler(_of_clients_gone):
+        _let_go(client, stale)
+    # The number makes it the name of this call alone: a scheduler takes a known name for the object that it knows.
+    name = f"{_KEPT} {client.id} {what} {uuid4().hex}"
+    client.register_plugin(Keep(what, loader, *args), name=name)
     try:
         for failure in client.run(_check, name).values():
             if failure is not None:
                 raise WorkerError(failure)
-        yield
+        yield name
     finally:
         # Whoever lost the scheduler has an error to tell already; there is nothing to take back then.
         if client.status == "running":
-            # A worker that is leaving may have let go by itself (KeyError).
-            with suppress(OSError, KeyError):
-                client.unregister_worker_plugin(name)
+            _let_go(client, name)
+
+
+def _let_go(client: Client, name: str) -> None:
+    # A worker that is leaving may have let go by itself (KeyError).
+    with suppress(OSError, KeyError):
+        client.unregister_worker_plugin(name)
+
+
+def _of_clients_gone(dask_scheduler: Scheduler) -> list[str]:
+    """Names of the objects that workers keep for clients that the scheduler no longer knows."""
+    names = [name for name in dask_scheduler.worker_plugins if name.startswith(f"{_KEPT} ")]
+    return [name for name in names if name.split(" ")[1] not in dask_scheduler.clients]

@@ -1,4 +1,6 @@
 from twinlines import plot as plot
+from twinlines._judging import judge as judge
+from twinlines._judging import judge_arrays as judge_arrays
 from twinlines._loading import load_ensemble as load_ensemble
 from twinlines._loading import load_library as load_library
 from twinlines._loading import load_tracks as load_tracks
@@ -7,8 +9,6 @@ from twinlines.pipeline.catalog.catalog import open as open_catalog
 from twinlines.pipeline.lamost.dataset import read_lamost as read_lamost
 from twinlines.pipeline.mock.release import make_release as mock_release
 from twinlines.pipeline.spectra.judging import ccf as ccf
-from twinlines.pipeline.spectra.judging import judge as judge
-from twinlines.pipeline.spectra.judging import judge_arrays as judge_arrays
 from twinlines.pipeline.spectra.quality import explain as explain
 from twinlines.pipeline.training.sample import synthesize as synthesize
 

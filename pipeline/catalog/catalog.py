@@ -9,6 +9,8 @@ A catalog is an xarray Dataset; the questions are methods of its accessor ``sb2`
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +34,11 @@ MAXIMUM_COLOUR = 2.5
 SOURCE_RADIUS = 3.0
 """Exposures within this angle are of one source, arcsec: about the fibre's diameter."""
 
-_WIDE = 5.0 * u.deg  # Wider cones look at every row: cdshealpix misses cells of very wide ones (seen at 139 degrees).
+# Beyond these, cones look at every row's declination: cdshealpix misses cells of very wide ones (seen at 139 degrees)
+# and about the poles (seen where a cone reaches beyond 88 degrees); below the last, it panics.
+_WIDE = 5.0 * u.deg
+_POLAR = 75.0  # deg
+_NARROW = float(np.radians(0.1 / 3600.0))
 
 
 class CatalogError(RuntimeError):
@@ -55,7 +61,7 @@ def open(survey: str | Path, name: str | None = None, *, release: str | None = N
     Raises
     ------
     CatalogError
-        If the survey or the catalog does not exist, naming those that do.
+        If the survey or the catalog does not exist, naming those that do, or has lost files.
 
     Examples
     --------
@@ -82,7 +88,24 @@ def open(survey: str | Path, name: str | None = None, *, release: str | None = N
         raise CatalogError(f"the survey {survey} has published no catalog yet; run 'twinlines run --survey {survey}'")
     if not folder.exists():
         raise CatalogError(f"the survey {survey} has no catalog {folder.name!r}; it has {known}")
-    return stores.open_store(folder, CATALOG, chunked=True)
+    try:
+        catalog = stores.open_store(folder, CATALOG, chunked=True)
+    except stores.StoreError as error:
+        raise CatalogError(f"{error}; 'twinlines run --survey {survey}' publishes the catalog again") from error
+    return _workable(catalog)
+
+
+def _workable(catalog: xr.Dataset) -> xr.Dataset:
+    """A catalog whose text and attributes are of kinds that all of xarray can work with, and netCDF can hold.
+
+    Zarr's text is of NumPy's own type for it, which ``where``, ``reindex`` and joins cannot fill; attributes that are
+    tables of their own, as the parameters of a run, become JSON.
+    """
+    texts = {
+        name: catalog[name].astype(object) for name, variable in CATALOG.variables.items() if variable.dtype == "str"
+    }
+    attrs = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in catalog.attrs.items()}
+    return catalog.assign(texts).assign_attrs(attrs)
 
 
 @xr.register_dataset_accessor("sb2")
@@ -137,7 +160,15 @@ class SB2:
         threshold: float = 0.5,
         arms: Literal["both", "any"] = "both",
     ) -> NDArray[np.bool_]:
-        """Whether each exposure is a candidate by the rule of :meth:`candidates`, shape (exposure,)."""
+        """Whether each exposure is a candidate by the rule of :meth:`candidates`, shape (exposure,).
+
+        Raises
+        ------
+        CatalogError
+            If the catalog keeps no such penalty or percentile, or ``arms`` is none of the two.
+        """
+        if arms not in ("both", "any"):
+            raise CatalogError(f"arms is {arms!r}; give 'both' (arms must agree) or 'any' (one is enough)")
         agreed: list[NDArray[np.bool_]] = []
         for arm in ARM_NAMES:
             probability = self.probability(arm, penalty=penalty, percentile=percentile).values
@@ -162,22 +193,28 @@ class SB2:
             raise CatalogError(f"ra {ra}, dec {dec} is no position in degrees (0 to 360, -90 to 90)")
         if not 0.0 < angle.to_value(u.deg) <= 180.0:
             raise CatalogError(f"a cone's radius lies between 0 and 180 degrees (asked: {angle})")
-        rows = self._near(ra, dec, angle) if angle <= _WIDE else np.flatnonzero(self._catalog["healpix29"].values >= 0)
+        rows = self._near(float(ra), float(dec), angle)
         positions = SkyCoord(self._catalog["ra"].values[rows], self._catalog["dec"].values[rows], unit="deg")
         distance = positions.separation(SkyCoord(ra, dec, unit="deg")).to_value(u.deg)
         inside = distance <= angle.to_value(u.deg)
         rows, distance = rows[inside], distance[inside]
         return self._rows(rows[np.lexsort((rows, distance))])
 
-    def source(self, obsid: int) -> xr.Dataset:
+    def source(self, obsid: int | str) -> xr.Dataset:
         """All exposures, of any file, of the star that was observed as ``obsid``, in time order.
 
         Raises
         ------
         CatalogError
-            If the catalog has no such obsid.
+            If the catalog has no such obsid, or ``obsid`` is no whole number.
         """
-        rows = np.flatnonzero(self._catalog["obsid"].values == obsid)
+        try:
+            number = int(obsid)
+        except (TypeError, ValueError):
+            number = -1
+        if number < 0 or (not isinstance(obsid, str) and number != obsid):
+            raise CatalogError(f"obsid is {obsid!r}; give a whole number, such as 747012076")
+        rows = np.flatnonzero(self._catalog["obsid"].values == number)
         if len(rows) == 0:
             raise CatalogError(f"the catalog has no exposure of obsid {obsid}")
         ra, dec = float(self._catalog["ra"][rows[0]]), float(self._catalog["dec"][rows[0]])
@@ -200,19 +237,35 @@ class SB2:
             raise CatalogError(str(error)) from error
 
     def _near(self, ra: float, dec: float, angle: u.Quantity) -> NDArray[np.int64]:
-        """Rows in the HEALPix cells that cover a cone: all within it, and some beside."""
-        cells, orders, _ = cdshealpix.nested.cone_search(
-            lon=ra * u.deg, lat=dec * u.deg, radius=angle, depth=_covering_order(angle.to_value(u.rad)), flat=False
-        )
-        scale = 2 * (HEALPIX_ORDER - orders.astype(np.int64))
+        """Rows that may lie in a cone: all within it, and some beside; whatever the order of rows."""
+        if "healpix29" not in self._catalog or angle > _WIDE or abs(dec) + angle.to_value(u.deg) > _POLAR:
+            declination = self._catalog["dec"].values
+            # Missing and impossible declinations are near nothing.
+            return np.flatnonzero(
+                (np.abs(declination - dec) <= angle.to_value(u.deg) + 1e-9) & (np.abs(declination) <= 90)
+            )
         index = self._catalog["healpix29"].values
-        begins = np.searchsorted(index, cells.astype(np.int64) << scale)
-        ends = np.searchsorted(index, (cells.astype(np.int64) + 1) << scale)
-        none = np.empty(0, dtype=np.int64)
-        return np.concatenate([none, *(np.arange(a, b) for a, b in zip(begins, ends, strict=True))])
+        begins, ends = _covering_ranges(ra, dec, max(angle.to_value(u.rad), _NARROW))
+        if np.all(index[1:] >= index[:-1]):  # as published
+            first, last = np.searchsorted(index, begins), np.searchsorted(index, ends)
+            none = np.empty(0, dtype=np.int64)
+            return np.concatenate([none, *(np.arange(a, b) for a, b in zip(first, last, strict=True))])
+        place = np.searchsorted(begins, index, side="right") - 1
+        return np.flatnonzero((place >= 0) & (index < ends[place]))
 
     def _rows(self, rows: NDArray[np.int64]) -> xr.Dataset:
         return self._catalog.isel(exposure=rows).load()
+
+
+def _covering_ranges(ra: float, dec: float, radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ranges of the HEALPix index (order 29, nested), ascending, that cover a cone; ``radius`` in radians."""
+    cells, orders, _ = cdshealpix.nested.cone_search(
+        lon=ra * u.deg, lat=dec * u.deg, radius=radius * u.rad, depth=_covering_order(radius), flat=False
+    )
+    scale = 2 * (HEALPIX_ORDER - orders.astype(np.int64))
+    begins, ends = cells.astype(np.int64) << scale, (cells.astype(np.int64) + 1) << scale
+    order = np.argsort(begins)
+    return begins[order], ends[order]
 
 
 def _covering_order(radius: float) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import os
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import fitsio
 import numpy as np
@@ -42,6 +41,7 @@ def export(catalog: xr.Dataset, path: Path, *, overwrite: bool = False) -> int:
         raise ExportError(f"{path} is not named .fits or .fits.gz, and FITS is the format of the export")
     if path.exists() and not overwrite:
         raise ExportError(f"{path} exists already; choose another name or allow it to be overwritten")
+    path = path.resolve()  # a link stays, and what it leads to is replaced
     if not path.parent.is_dir():
         raise ExportError(f"there is no folder {path.parent} to write {path.name} in; make it first")
     rows = catalog.sizes["exposure"]
@@ -81,7 +81,9 @@ def _header(catalog: xr.Dataset) -> list[dict[str, object]]:
 def _check_whole(path: Path, written: Path) -> None:
     """Refuse a file that is shorter than its headers say: cfitsio keeps a full disk to itself."""
     last = b""
-    with suppress(OSError, EOFError), gzip.open(written) if written.suffix == ".gz" else written.open("rb") as file:
+    reader = gzip.open if written.suffix == ".gz" else Path.open
+    # ValueError and KeyError: what astropy says of half a header.
+    with suppress(OSError, EOFError, ValueError, KeyError), reader(written, "rb") as file:
         Header.fromfile(file)
         table = Header.fromfile(file)
         size = table["NAXIS1"] * table["NAXIS2"]
@@ -99,8 +101,8 @@ def _partial(path: Path) -> Iterator[str]:
     the folder, and a name of ours.
     """
     suffix = ".fits.gz" if path.name.endswith(".gz") else ".fits"
-    partial = path.with_name(f".partial-{zlib.crc32(os.fsencode(path.name)):08x}{suffix}")
-    partial.unlink(missing_ok=True)
+    # A name of its own: two may export to one path at a time, and the last one's table stays.
+    partial = path.with_name(f".partial-{uuid4().hex}{suffix}")
     try:
         with tempfile.TemporaryDirectory(prefix="twinlines-") as scratch:
             there = Path(scratch) / "there"

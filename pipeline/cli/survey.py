@@ -180,7 +180,7 @@ def show_status(status: SurveyStatus, where: Console) -> None:
     if status.failures:
         lines.append(f"{len(status.failures)} shards failed to the last retry; mend the cause and run again")
     if status.damaged is not None:
-        lines += status.damaged or ["all releases are as they were made"]
+        lines += status.damaged or ["all releases and catalogs are as they were made"]
     console.say(where, lines)
 
 

@@ -41,7 +41,6 @@ from twinlines.pipeline.evaluation.report import (
 )
 from twinlines.pipeline.evaluation.tasks import (
     DRAWS,
-    ENSEMBLE,
     Block,
     EvaluationError,
     TwinTask,
@@ -167,13 +166,14 @@ def evaluate(
     truth = _truth(pairs, options.split)
     digest = Ensemble.load(weights).digest  # so that wrong weights are one clear error before any worker starts
     library = options.library and options.library.resolve()
-    with working_folder(answers) as folder, keeping(client, ENSEMBLE, load, weights, digest):
+    keep = keeping(client, f"the ensemble {digest}", load, weights, digest)
+    with working_folder(answers) as folder, keep as keeper:
         markers = Markers(folder)
         digests = _digests(client, markers, pairs, progress)
         provenance = _provenance(digests, pairs, weights, options.split)
         store = Answers(markers, _decides(digests, digest, pairs, library))
         store.open()
-        questions = Questions(client, store, progress)
+        questions = Questions(client, store, progress, keeper)
         logits = _logits(questions, str(pairs), truth)
         rule = _rule(questions, str(pairs), truth, options) if options.rule_pairs else ()
         curves, frames, left_out = _twins(questions, library, options) if options.twins else ((), (), {})

@@ -61,11 +61,13 @@ class Questions:
     """Where answers are kept."""
     progress: Progress
     """Told of each answer."""
+    keeper: str
+    """Name under which workers keep the ensemble."""
 
     def ask(
         self, stage: str, function: Callable[..., Answer], tasks: Iterable[tuple[Any, ...]]
     ) -> list[tuple[Any, Answer]]:
-        """Answers of ``function(*task)`` with their tasks' first arguments, those that were kept first.
+        """Answers of ``function(subject, keeper, *others)`` for each task (subject, others), with their subjects.
 
         Raises
         ------
@@ -79,7 +81,7 @@ class Questions:
             question = Question(stage, subject, self.answers.key(_text(stage, subject, others)))
             answer = self.answers.find(question.key)
             if answer is None:
-                missing.append((question, function, *others))
+                missing.append((question, function, self.keeper, *others))
             else:
                 answered.append((subject, answer))
         total = len(answered) + len(missing)

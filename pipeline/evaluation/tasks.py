@@ -1,6 +1,6 @@
 """What the tasks of an evaluation do on a worker: judge a block of stored pairs, or one twin binary.
 
-Every task answers arrays by penalty and name. The ensemble is the one that the worker keeps;
+Every task answers arrays by penalty and name. The ensemble is the one that the worker keeps under the name ``keeper``;
 :mod:`twinlines.pipeline.evaluation.evaluation` plans the tasks.
 """
 
@@ -27,9 +27,6 @@ from twinlines.pipeline.evaluation.twins import Twin
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra.inference import InferenceParameters
 from twinlines.pipeline.storage import stores
-
-ENSEMBLE = "evaluation"
-"""Name under which workers keep the ensemble."""
 
 DRAWS = InferenceParameters().n_draws
 """Noisy copies of each spectrum that the catalog's rule judges."""
@@ -109,22 +106,22 @@ def _flux(block: Block, name: ArmName) -> NDArray[np.float32]:
 
 
 @one_thread()
-def judge_block(block: Block) -> Answer:
+def judge_block(block: Block, keeper: str) -> Answer:
     """Logits of a block in its one arm, "logits" (member, pair, 2)."""
     (name,) = block.arms
-    logits = evaluation.judge(kept(ENSEMBLE), name, _flux(block, name))
+    logits = evaluation.judge(kept(keeper), name, _flux(block, name))
     return {penalty: {"logits": values.reshape(len(values), -1, 2)} for penalty, values in logits.items()}
 
 
 @one_thread()
-def candidates_of(block: Block, seed: int) -> Answer:
+def candidates_of(block: Block, keeper: str, seed: int) -> Answer:
     """Which spectra of a block are candidates, "candidate" (pair, 2).
 
     A candidate's lowest value of all draws and members is above 0.5 in both arms, as in the catalog. As in a survey,
     draws add noise to spectra that are noisy already; their sigma is sqrt(flux) / snr on flux over continuum, which is
     what synthesis added but for the continuum's departure from its median.
     """
-    ensemble: Ensemble = kept(ENSEMBLE)
+    ensemble: Ensemble = kept(keeper)
     (snr,) = stores.read_columns(block.pairs, ["snr"]).values()
     ratio = np.repeat(snr[block.rows], 2)[:, None]
     keys = np.stack([np.repeat(block.rows, 2), np.tile(np.arange(2), len(block.rows))], axis=1)
@@ -139,22 +136,20 @@ def candidates_of(block: Block, seed: int) -> Answer:
 
 
 @one_thread()
-def judge_frame(task: TwinTask, library: Path | None, count: int, seed: int) -> Answer:
+def judge_frame(task: TwinTask, keeper: str, library: Path | None, count: int, seed: int) -> Answer:
     """Curves of a star off rest, "displaced", and of twins about their mean, "centred", (velocity,) each.
 
     See :func:`twinlines.pipeline.evaluation.twins.displacement`.
     """
-    found = twins.displacement(kept(ENSEMBLE), Library.load(library), ARMS[task.arm], task.twin, count, seed)
+    found = twins.displacement(kept(keeper), Library.load(library), ARMS[task.arm], task.twin, count, seed)
     return {penalty: {"displaced": displaced, "centred": centred} for penalty, (displaced, centred) in found.items()}
 
 
 @one_thread()
-def judge_twin(task: TwinTask, library: Path | None, count: int, seed: int) -> Answer:
+def judge_twin(task: TwinTask, keeper: str, library: Path | None, count: int, seed: int) -> Answer:
     """Curves of a twin binary, "percentiles" (separation, S/N, percentile).
 
     See :func:`twinlines.pipeline.evaluation.twins.probabilities`.
     """
-    found = twins.probabilities(
-        kept(ENSEMBLE), Library.load(library), ARMS[task.arm], task.twin, task.vsini, count, seed
-    )
+    found = twins.probabilities(kept(keeper), Library.load(library), ARMS[task.arm], task.twin, task.vsini, count, seed)
     return {penalty: {"percentiles": values} for penalty, values in found.items()}

@@ -7,6 +7,7 @@ writes less than whole shards.
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from zarr.codecs import BloscCodec, BloscShuffle
 from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from twinlines.pipeline.schema import Schema, SchemaError, Variable
-from twinlines.pipeline.storage import atomic
+from twinlines.pipeline.storage import atomic, inventory
 
 PathLike = str | Path
 
@@ -129,6 +130,33 @@ def sync(files: Iterable[Path]) -> None:
         atomic.sync_folder(folder)
 
 
+def seal(path: PathLike, schema: Schema, *, contents: bool = True) -> None:
+    """Write down what files a store has, now that it is whole: opening it later says if one is gone.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    schema
+        Its schema.
+    contents
+        Whether :func:`damaged` compares contents later; all is read once.
+    """
+    inventory.seal(Path(path), [*schema.variables, *schema.coords], contents=contents)
+
+
+def damaged(path: PathLike, *, contents: bool = True) -> list[str]:
+    """What is wrong with a store that was sealed, a message for each variable; with ``contents``, all is read.
+
+    A store of a version that sealed none passes, if its group can be read.
+    """
+    try:
+        about = json.loads(Path(path, "zarr.json").read_bytes())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"its zarr.json cannot be read ({error!r})"]
+    return inventory.problems(Path(path), about.get(inventory.ATTRIBUTE, {}), contents=contents)
+
+
 def write_column(path: PathLike, schema: Schema, name: str, values: NDArray[Any]) -> None:
     """Write a whole variable, all rows of it; for the one writer who makes a store column by column.
 
@@ -203,20 +231,25 @@ def open_store(path: PathLike, schema: Schema, *, chunked: bool = False) -> xr.D
     Raises
     ------
     StoreError
-        If there is nothing at ``path``, or no Zarr store.
+        If there is nothing at ``path``, or no Zarr store, or one that has lost files since it was made.
     SchemaError
         If it is a store of another kind.
     """
     path = Path(path)
     if not path.exists():
         raise StoreError(f"{path} does not exist")
+    lost = damaged(path, contents=False) if path.is_dir() else []
+    if lost:  # Zarr would read what is gone as missing values
+        raise StoreError(f"{path} is not whole: {'; '.join(lost)}; restore it from a copy, or make it again")
     chunks = {schema.row: schema.shard_rows} if chunked else None
     try:
-        store = ZipStore(path, mode="r") if path.is_file() else path
+        # Not the path: xarray takes '::' in one for a chain of addresses.
+        store = ZipStore(path, mode="r") if path.is_file() else LocalStore(path, read_only=True)
         dataset = xr.open_zarr(store, chunks=chunks, consolidated=False, zarr_format=3, decode_cf=False)
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
     schema.validate(dataset)
+    dataset.attrs.pop(inventory.ATTRIBUTE, None)
     # A folder lists its entries in no order; the schema has one.
     ordered: xr.Dataset = dataset[list(schema.variables)]
     return ordered

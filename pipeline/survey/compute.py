@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from uuid import uuid4
 
 import numpy as np
 import xarray as xr
@@ -211,13 +210,10 @@ class _Job:
 
     def compute(self) -> dict[str, Failure]:
         """Compute the missing shards; returns the failures by their tasks' keys."""
-        # A name of its own for every run: two runs on one cluster must not take away each other's ensemble.
-        keeper = f"inference-{self.recipe.key}-{uuid4().hex[:8]}"
         stores_by_name = {one.name: str(one.store) for one in self.plan.releases}
         run = self.plan.run
-        tasks = [(task, stores_by_name[task.release], str(run.folder), keeper) for task in self.plan.missing]
         total = self.plan.rows
-        rows = total - sum(task.rows for task, *_ in tasks)
+        rows = total - sum(task.rows for task in self.plan.missing)
 
         def finished(task: ShardTask, _marker: dict[str, Any]) -> None:
             nonlocal rows
@@ -225,7 +221,9 @@ class _Job:
             self._tell(rows, total)
 
         self._tell(rows, total)
-        with keeping(self.client, keeper, _load, self.loader, self.recipe, self.parameters):
+        what = f"the inference {self.recipe.key}"
+        with keeping(self.client, what, _load, self.loader, self.recipe, self.parameters) as keeper:
+            tasks = ((task, stores_by_name[task.release], str(run.folder), keeper) for task in self.plan.missing)
             return engine.compute(self.client, run, compute_shard, tasks, finished)
 
     def _tell(self, rows: int, total: int) -> None:

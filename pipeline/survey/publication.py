@@ -146,7 +146,7 @@ def _code(plan: Plan) -> dict[str, int]:
 def publish(survey: Survey, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
     """Publish the catalog of a plan whose tasks are all done; returns its folder, and whether it is new.
 
-    The caller holds the survey's lock.
+    One that has lost files since it was published is published again. The caller holds the survey's lock.
 
     Raises
     ------
@@ -162,17 +162,21 @@ def publish(survey: Survey, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
         shutil.rmtree(stale)
     name = survey.catalog_name(plan.releases[-1].name, recipe.key)
     target = survey.catalog(name)
-    new = not target.exists()
+    new = not target.exists() or bool(stores.damaged(target, contents=False))
     if new:
         aside = folder / f".{name}.{os.getpid()}-{uuid4().hex[:8]}.tmp"
         try:
             _write(aside, plan, recipe, name, survey.next_catalog_number)
+            stores.seal(aside, CATALOG)
             _sync_tree(aside)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
+        if target.exists():
+            target.rename(aside.with_name(f"{aside.name}.damaged.tmp"))
         aside.rename(target)
         atomic.sync_folder(folder)
+        shutil.rmtree(aside.with_name(f"{aside.name}.damaged.tmp"), ignore_errors=True)
     elif survey.about_catalog(name).get("exposures") != plan.content:
         raise SurveyError(
             f"{target} was made from other exposures than its releases hold now, but a release must not change; "

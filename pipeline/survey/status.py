@@ -12,6 +12,7 @@ from typing import Any
 
 from twinlines.pipeline.jobs.engine import Failure
 from twinlines.pipeline.schema import EXPOSURES
+from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey import integrity, plan
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.plan import Plan
@@ -81,7 +82,7 @@ class SurveyStatus:
     releases: tuple[ReleaseStatus, ...]
     """Its releases, the oldest first."""
     damaged: tuple[str, ...] | None
-    """What is wrong with releases, a message each; None if nobody asked."""
+    """What is wrong with releases and catalogs, a message each; None if nobody asked."""
     failures: tuple[Failure, ...]
     """Shards that are put aside."""
 
@@ -112,8 +113,8 @@ def status(survey: Path, *, verify: bool = False) -> SurveyStatus:
     survey
         Folder of the survey.
     verify
-        Read all releases and results, and compare them with their checksums. A damaged result is not done; what is
-        wrong with releases stands in ``damaged``.
+        Read all releases, results and catalogs, and compare them with their checksums. A damaged result is not done;
+        what is wrong with releases and catalogs stands in ``damaged``.
 
     Raises
     ------
@@ -143,11 +144,21 @@ def status(survey: Path, *, verify: bool = False) -> SurveyStatus:
         rows_left=rows_left,
         seconds_left=rate.seconds(rows_left) if rate and rows_left is not None else None,
         releases=tuple(_release(release, todo, latest, shard_rows) for release in releases),
-        damaged=tuple(text for release in releases for text in integrity.damaged(release.store, release.rows))
-        if verify
-        else None,
+        damaged=_damaged(place, releases) if verify else None,
         failures=_failures(todo, latest) if todo and latest else (),
     )
+
+
+def _damaged(survey: Survey, releases: tuple[Release, ...]) -> tuple[str, ...]:
+    wrong = [text for release in releases for text in integrity.damaged(release.store, release.rows)]
+    for name in survey.catalogs:
+        path = survey.catalog(name)
+        if problems := stores.damaged(path):
+            wrong.append(
+                f"the catalog {path} is damaged: {'; '.join(problems)}; 'twinlines run --survey {survey}' publishes it "
+                "again, if its release is the newest (else name that with --release)"
+            )
+    return tuple(wrong)
 
 
 def _release(release: Release, todo: Plan | None, run: SurveyRun | None, shard_rows: int) -> ReleaseStatus:

@@ -183,6 +183,8 @@ def synthesize(
         _template(store, schema, training_set, selection)
         failed = _compute(client, training_set, digest, schema, markers, missing, progress)
         if not failed:
+            stores.seal(store / GROUP, DRAWS, contents=False)
+            stores.seal(store, schema, contents=False)
             store.rename(out)
             atomic.sync_folder(out.parent)
             shutil.rmtree(folder)

@@ -18,6 +18,7 @@ from twinlines.pipeline.catalog import catalog, export
 from twinlines.pipeline.catalog.catalog import CatalogError
 from twinlines.pipeline.schema import CATALOG, TABLE4
 from twinlines.pipeline.storage import stores
+from twinlines.pipeline.survey.publication import healpix
 
 N = 3000
 
@@ -218,3 +219,111 @@ def test_what_does_not_exist_is_named(survey: Path, cat: xr.Dataset, tmp_path: P
         cat.sb2.cone(400, 0, 3)
     with pytest.raises(CatalogError, match="radius"):
         cat.sb2.cone(40, 0, -3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    ra=st.floats(0, 360),
+    from_pole=st.floats(1e-4, 20.0),
+    south=st.booleans(),
+    radius=st.floats(1e-4, 6.0),
+    angle=st.floats(0, 360),
+    share=st.floats(0.9, 0.999),
+)
+def test_stars_near_the_edge_of_a_cone_are_in_it(
+    ra: float, from_pole: float, south: bool, radius: float, angle: float, share: float
+) -> None:
+    """A star just inside, cones about the poles above all: covering cells are missed there."""
+    dec = (from_pole - 90.0) if south else (90.0 - from_pole)
+    star = SkyCoord(ra, dec, unit="deg").directional_offset_by(angle * u.deg, share * radius * u.deg)
+    where = np.array([star.ra.deg]), np.array([star.dec.deg])
+    sky = xr.Dataset(
+        {
+            name: ("exposure", values)
+            for name, values in zip(("ra", "dec", "healpix29"), (*where, healpix(*where)), strict=True)
+        }
+    )
+    assert sky.sb2.cone(ra, dec, radius * u.deg).sizes["exposure"] == 1
+
+
+def test_the_order_of_rows_does_not_matter(cat: xr.Dataset) -> None:
+    """Sorted otherwise, reversed, joined, narrowed, without the index, or loaded from a cone: the same rows."""
+    wanted = sorted(cat.sb2.cone(120.0, 33.0, 3600.0)["lmjm"].values.tolist())
+    assert len(wanted) > 10
+    others = {
+        "sorted otherwise": cat.sortby("lmjm"),
+        "reversed": cat.isel(exposure=slice(None, None, -1)),
+        "joined": xr.concat([cat.isel(exposure=slice(N // 2, None)), cat.isel(exposure=slice(N // 2))], "exposure"),
+        "without the index": cat.drop_vars("healpix29"),
+    }
+    for name, other in others.items():
+        assert sorted(other.sb2.cone(120.0, 33.0, 3600.0)["lmjm"].values.tolist()) == wanted, name
+    cone = cat.sb2.cone(120.0, 33.0, 3600.0)
+    obsid = int(cone["obsid"].values[-1])
+    assert set(cone.sb2.source(obsid)["lmjm"].values) <= set(cat.sb2.source(obsid)["lmjm"].values)
+    assert obsid in cone.sb2.source(obsid)["obsid"].values
+
+
+def test_small_cones_find_the_star_itself(cat: xr.Dataset) -> None:
+    ra, dec = float(cat["ra"].values[100]), float(cat["dec"].values[100])
+    for radius in (1e-9, 0.001, 0.009, 0.05):
+        assert cat["lmjm"].values[100] in cat.sb2.cone(ra, dec, radius)["lmjm"].values
+
+
+def test_questions_that_make_no_sense_are_refused(cat: xr.Dataset) -> None:
+    with pytest.raises(CatalogError, match="arms is 'B'; give 'both'"):
+        cat.sb2.candidates(arms="B")
+    obsid = int(cat["obsid"].values[7])
+    assert cat.sb2.source(str(obsid)).identical(cat.sb2.source(obsid))
+    for odd in ("star", 1.5, -3, None):
+        with pytest.raises(CatalogError, match="give a whole number"):
+            cat.sb2.source(odd)
+
+
+def test_xarray_s_verbs_work(survey: Path, tmp_path: Path) -> None:
+    opened = catalog.open(survey)
+    few = opened.load().isel(exposure=slice(20))
+    assert few.where(few["ra"] > 180.0, drop=True).sizes["exposure"] == int((few["ra"].values > 180.0).sum())
+    assert few.where(few["ra"] > 180.0).sizes["exposure"] == 20
+    numbered = few.assign_coords(exposure=range(20))
+    assert numbered.reindex(exposure=[0, 99])["planid"].values[0] == few["planid"].values[0]
+    joined = xr.concat([numbered.isel(exposure=[0, 1]), numbered.isel(exposure=[1, 2])], "exposure", join="outer")
+    assert joined.sizes["exposure"] == 4
+    few.to_netcdf(tmp_path / "few.nc")
+    with xr.open_dataset(tmp_path / "few.nc") as again:
+        assert again["planid"].values.tolist() == few["planid"].values.tolist()
+        np.testing.assert_array_equal(again["obsid"], few["obsid"])
+
+
+def test_a_link_stays_a_link(cat: xr.Dataset, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/real.fits").write_bytes(b"old")
+    (tmp_path / "link.fits").symlink_to("disk/real.fits")
+    assert cat.sb2.export(tmp_path / "link.fits", overwrite=True) == N
+    assert (tmp_path / "link.fits").is_symlink()
+    assert len(Table.read(tmp_path / "disk/real.fits")) == N
+
+
+def test_two_exports_to_one_path_do_not_disturb_each_other(
+    cat: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, out = export._check_whole, tmp_path / "c.fits"
+    written: list[int] = []
+
+    def meanwhile(path: Path, partial: Path) -> None:
+        if not written:
+            written.append(0)
+            assert cat.isel(exposure=slice(5)).sb2.export(out, overwrite=True) == 5
+        check(path, partial)
+
+    monkeypatch.setattr(export, "_check_whole", meanwhile)
+    assert cat.sb2.export(out, overwrite=True) == N
+    assert len(Table.read(out)) == N
+    assert [path.name for path in tmp_path.iterdir()] == ["c.fits"]
+
+
+@pytest.mark.parametrize("content", [b"", b"SIMPLE  =                    T" + b" " * 50, b"SIMPLE" * 500])
+def test_half_a_header_is_no_table(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.fits").write_bytes(content)
+    with pytest.raises(export.ExportError, match="could not be written wholly; make room"):
+        export._check_whole(tmp_path / "wanted.fits", tmp_path / "x.fits")

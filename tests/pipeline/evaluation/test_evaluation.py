@@ -239,6 +239,31 @@ def test_killed_it_goes_on_and_nothing_stale_is_taken_for_new(
         evaluate(client, store, weights, OPTIONS, answers=answers)
 
 
+def test_two_evaluations_on_one_scheduler_use_their_own_weights(
+    client: Client, store: Path, weights: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(weights, changed)
+    for path in changed.glob("*.safetensors"):
+        network, header = checkpoint.load(path)
+        with torch.no_grad():
+            network.last.bias += 3.0
+        checkpoint.save(path, network, header)
+    alone = {folder: evaluate(client, store, folder, QUICK) for folder in (weights, changed)}
+    assert alone[weights].table != alone[changed].table
+    within: list[EvaluationReport] = []
+
+    def meanwhile(stage: str, done: int, _: int) -> None:
+        # The first one's ensemble is on the workers when the second evaluation starts, and ends.
+        if (stage, done) == ("judge", 0) and not within:
+            with Client(client.scheduler_info()["address"]) as other:
+                within.append(evaluate(other, store, changed, QUICK))
+
+    around = evaluate(client, store, weights, QUICK, progress=meanwhile)
+    assert around.to_json() == alone[weights].to_json()
+    assert within[0].to_json() == alone[changed].to_json()
+
+
 def test_files_and_figures_are_written(report: EvaluationReport, tmp_path: Path) -> None:
     paths = write(report, tmp_path / "new")
     assert {path.name for path in paths} == {

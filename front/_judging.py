@@ -1,0 +1,8 @@
+"""Verdicts, with the accessor by which they are asked: ``verdict.sb2.candidates()``."""
+
+from __future__ import annotations
+
+import twinlines.pipeline.catalog.catalog  # noqa: F401 (gives Datasets their accessor)
+from twinlines.pipeline.spectra.judging import judge, judge_arrays
+
+__all__ = ["judge", "judge_arrays"]

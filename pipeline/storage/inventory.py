@@ -1,0 +1,92 @@
+"""What files a store must have: Zarr reads a file that is gone as missing values, and nobody would know.
+
+Whoever has made a store whole writes down, in its attributes, how many files each variable has, of what size and, where
+it is worth the reading, of what content. Opening a store looks at names and sizes; a check of everything reads it all.
+Where a whole store is checksummed in another way (a release's shards), contents are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from twinlines.pipeline.storage import atomic
+
+ATTRIBUTE = "inventory"
+"""Attribute of a store's group that holds its inventory."""
+
+
+def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Files below a folder, in an order that depends on names alone; a folder that is gone has none."""
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in listed:
+        if entry.is_dir(follow_symlinks=True):
+            yield from _files(Path(entry.path))
+        else:
+            yield entry
+
+
+def _state(folder: Path, contents: bool) -> dict[str, Any]:
+    files, size, digest = 0, 0, hashlib.sha256()
+    names = hashlib.sha256()
+    for entry in _files(folder):
+        files += 1
+        length = entry.stat().st_size
+        size += length
+        names.update(f"{Path(entry.path).relative_to(folder).as_posix()} {length}\n".encode())
+        if contents:
+            with Path(entry.path).open("rb") as file:
+                while data := file.read(1 << 20):
+                    digest.update(data)
+    state: dict[str, Any] = {"files": files, "bytes": size, "names": names.hexdigest()[:32]}
+    return {**state, "sha256": digest.hexdigest()} if contents else state
+
+
+def seal(path: Path, names: Iterable[str], *, contents: bool = True) -> None:
+    """Write down what files the variables of a store have; it is whole now, and must not change any more.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    names
+        Its variables and coordinates.
+    contents
+        Whether their contents count, too: all is read once.
+    """
+    inventory = {name: _state(path / name, contents) for name in sorted(names)}
+    with atomic.naming(path):
+        zarr.open_group(path, mode="r+", zarr_format=3).attrs.update({ATTRIBUTE: inventory})
+
+
+def problems(path: Path, inventory: Mapping[str, Mapping[str, Any]], *, contents: bool = False) -> list[str]:
+    """What is wrong with the files of a store, a message for each variable.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    inventory
+        What its attribute says.
+    contents
+        Read all, and compare contents where the inventory has them.
+    """
+    wrong = []
+    for name, wanted in inventory.items():
+        state = _state(path / name, contents and "sha256" in wanted)
+        if state["files"] != wanted["files"]:
+            wrong.append(f"{name!r} has {state['files']} of {wanted['files']} files")
+        elif state["names"] != wanted["names"]:
+            wrong.append(f"{name!r} has {state['bytes']} bytes where {wanted['bytes']} were written, or other files")
+        elif state.get("sha256", wanted.get("sha256")) != wanted.get("sha256"):
+            wrong.append(f"{name!r} has another content than was written")
+    return wrong
