@@ -122,7 +122,7 @@ def test_loaders_and_tasks_learn_the_device_of_their_worker(client: Client) -> N
     assert client.submit(device, pure=False).result() == "cpu"
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, resources={"GPU": 1}
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", resources={"GPU": 1}
         ) as cluster,
         Client(cluster) as gpus,
         keeping(gpus, "device", device) as name,
