@@ -33,11 +33,12 @@ docs: $(STAMP)
 bench: $(STAMP)
 	@for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
 
-$(STAMP): pyproject.toml
+# Installed editably, modules are found through links: a new one in front/ needs a new link.
+$(STAMP): pyproject.toml setup.py $(wildcard front/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Twinlines needs Python 3.11 or newer; say which: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable ".[test,docs]"
+	$(BIN)/pip install --quiet --editable ".[test]"
 	touch $@
 
 clean:

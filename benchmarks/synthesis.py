@@ -94,7 +94,7 @@ def reference_pair(
 
 def kept_pairs(library: Library, count: int) -> Population:
     """The first pairs of a training set."""
-    population = Source(0).realise(np.arange(6 * count), Tracks.load(), library).kept()
+    population = Source(0).realise(np.arange(6 * count), Tracks.load(), library).kept_pairs()
     return population.take(slice(0, count))
 
 

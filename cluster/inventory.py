@@ -71,15 +71,15 @@ class Report:
 @cache
 def versions() -> dict[str, str]:
     """Versions of Python, of :data:`PACKAGES` and of Twinlines' code in this process, nothing imported for it."""
-    found = {"python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    installed = {"python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
     for package in PACKAGES:
         try:
             # What follows a plus says for which hardware it was built, and may differ between GPU and CPU machines.
-            found[package] = version(package).partition("+")[0]
+            installed[package] = version(package).partition("+")[0]
         except PackageNotFoundError:
-            found[package] = "missing"
-    found["twinlines' code"] = code_digest(_folders())
-    return found
+            installed[package] = "missing"
+    installed["twinlines' code"] = code_digest(_folders())
+    return installed
 
 
 HOUSES = ("twinlines", "twinlines.cluster", "twinlines.models", "twinlines.pipeline")

@@ -104,14 +104,14 @@ def own(profile: Existing) -> Security:
     LaunchError
         If a file of the profile cannot be read.
     """
-    given = {}
+    credentials = {}
     for name in ("tls_ca_file", "tls_client_cert", "tls_client_key"):
         path: Path | None = getattr(profile, name)
         if path is not None:
             if not os.access(path, os.R_OK):
                 raise LaunchError(f"{name}: {path} cannot be read; give the PEM file of the scheduler's credentials")
-            given[name] = str(path)
-    return Security(**given)
+            credentials[name] = str(path)
+    return Security(**credentials)
 
 
 def configuration(security: Security | None) -> dict[str, object]:

@@ -1,9 +1,9 @@
 """Which workers there are, and what one keeps between tasks: objects that are dear to load, such as an ensemble.
 
 A loader and its arguments (a path, a hash) travel to the workers; the object itself never does. Every worker loads it
-once, also one that joins later, and tasks ask for it with :func:`kept`, by a name that no other job has: on a scheduler
-that several clients share, none is handed the ensemble of another, and one that was killed leaves nothing behind for
-long.
+once, also one that joins later, and tasks ask for it with :func:`kept_object`, by a name that no other job has: on a
+scheduler that several clients share, none is handed the ensemble of another, and one that was killed leaves nothing
+behind for long.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Keep(WorkerPlugin):
         return self._object
 
 
-def kept(name: str) -> Any:
+def kept_object(name: str) -> Any:
     """Return, within a task, the object that this worker keeps under ``name``.
 
     Raises

@@ -6,6 +6,7 @@ is read.
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,9 +20,13 @@ _Scalar = TypeVar("_Scalar")
 class NDArray(Generic[_Scalar]):
     """What signatures say, ``NDArray[float32]``; numpy's own turns into a type of three brackets."""
 
+    __module__ = "numpy.typing"
+
 
 class ArrayLike:
     """What signatures say instead of all that can become an array."""
+
+    __module__ = "numpy.typing"
 
 
 # Before any module of Twinlines is imported.
@@ -53,7 +58,6 @@ extensions = [
 templates_path = [str(Path(__file__).parent / "_templates")]
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
-autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 add_module_names = False
 python_use_unqualified_type_names = True
@@ -89,6 +93,17 @@ def _whole_text(_app: Sphinx, what: str, _name: str, _value: object, _options: A
         lines.insert(0, "\\ ")  # nothing, in reStructuredText
 
 
+def _readable(
+    _app: Sphinx, _what: str, _name: str, _value: object, _options: Any, arguments: str | None, result: str | None
+) -> tuple[str, str | None] | None:
+    """Name functions that are defaults, and leave out what is no expression: Sphinx shows such signatures raw."""
+    if arguments is None:
+        return None
+    arguments = re.sub(r"<function (\w+)[^<>]*>", r"\1", arguments)
+    return re.sub(r"<[^<>]*>", "...", arguments), result
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("autodoc-process-signature", _readable)
     app.connect("autodoc-process-docstring", _whole_text, priority=100)

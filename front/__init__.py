@@ -1,5 +1,7 @@
 """Twinlines: double-lined binaries in survey spectra.
 
+From a file to a verdict and its picture::
+
     import twinlines as tw
 
     spectra = tw.read_lamost("med-58646-TD192102N424113K01_sp12-076.fits.gz")

@@ -101,8 +101,8 @@ def logits(network: Network, flux: Tensor, generator: np.random.Generator) -> Te
                 x = x * _kept(x.shape, keep, generator) / keep
             x = dense(x)
         x = functional.leaky_relu(norm(x), config.slope)
-    found: Tensor = network.last(x).squeeze(1)
-    return found
+    logits_of_batch: Tensor = network.last(x).squeeze(1)
+    return logits_of_batch
 
 
 class _Sizes(NamedTuple):

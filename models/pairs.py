@@ -109,19 +109,19 @@ class PairArrays:
         done = dict.fromkeys(wanted, 0)
         for start, block in _blocks(self.flux):
             finite = np.asarray(np.isfinite(block).all(axis=(1, 2)))
-            for split, kept in flux.items():
+            for split, destination in flux.items():
                 mine = self.split[start : start + len(block)] == split
                 if not finite[mine].all():
                     bad = start + int(np.flatnonzero(mine & ~finite)[0])
                     raise PairsError(f"pair {bad} holds flux that is not finite; synthesize the pairs again")
                 stop = done[split] + int(mine.sum())
-                np.clip(block[mine], -_LIMIT, _LIMIT, out=kept[done[split] : stop], casting="same_kind")
+                np.clip(block[mine], -_LIMIT, _LIMIT, out=destination[done[split] : stop], casting="same_kind")
                 done[split] = stop
-        found = {}
-        for split, kept in flux.items():
+        parts = {}
+        for split, destination in flux.items():
             mine = self.split == split
-            found[split] = Split(kept, self.label[mine].astype(np.float32), self.snr[mine])
-        return found
+            parts[split] = Split(destination, self.label[mine].astype(np.float32), self.snr[mine])
+        return parts
 
     def remembering(self) -> PairArrays:
         """The same pairs, for several members that read the same: all are read at once, and stay in memory."""

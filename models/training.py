@@ -182,12 +182,14 @@ def train_member(
         try:
             epoch = _epoch(run, config, shown, held_out, torch.device(device))
         except FloatingPointError as error:
-            kept = (
+            advice = (
                 f"; the state after epoch {len(run.history)} is in {state}, from which"
                 if run.history
                 else ": from its beginning"
             )
-            raise TrainingError(f"{name}: {error}{kept} the same command with a lower learning rate goes on") from error
+            raise TrainingError(
+                f"{name}: {error}{advice} the same command with a lower learning rate goes on"
+            ) from error
         store(run, state, settings)
         log(out / f"{name}.jsonl", run.history)
         if progress is not None:

@@ -218,8 +218,8 @@ class SB2:
         if len(rows) == 0:
             raise CatalogError(f"the catalog has no exposure of obsid {obsid}")
         ra, dec = float(self._catalog["ra"][rows[0]]), float(self._catalog["dec"][rows[0]])
-        found = self.cone(ra, dec, SOURCE_RADIUS * u.arcsec)
-        return found.isel(exposure=np.argsort(found["bjdmid"].values, kind="stable"))
+        exposures = self.cone(ra, dec, SOURCE_RADIUS * u.arcsec)
+        return exposures.isel(exposure=np.argsort(exposures["bjdmid"].values, kind="stable"))
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> int:
         """Write the rows as a FITS table with the 34 columns of Table 4, and return their number.

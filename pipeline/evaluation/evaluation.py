@@ -246,7 +246,7 @@ def _decides(digests: Mapping[ArmName, str], weights: str, pairs: Path, library:
 def _provenance(digests: Mapping[ArmName, str], pairs: Path, weights: Path, split: str) -> tuple[Provenance, ...]:
     """Compare the pairs with what each member says it was trained on."""
     headers = [checkpoint.load(path)[1] for path in checkpoint.members(weights)]
-    found = []
+    provenance = []
     for name in ARM_NAMES:
         trained_on = tuple(sorted({header.pairs for header in headers if header.arm == name}))
         if split == "all" and digests[name] in trained_on:
@@ -254,8 +254,8 @@ def _provenance(digests: Mapping[ArmName, str], pairs: Path, weights: Path, spli
                 f"{weights} was trained on pairs of {pairs} (digest {digests[name]}), so that --split all would "
                 "judge what training saw; use --split test"
             )
-        found.append(Provenance(name, digests[name], trained_on))
-    return tuple(found)
+        provenance.append(Provenance(name, digests[name], trained_on))
+    return tuple(provenance)
 
 
 def _logits(questions: Questions, pairs: str, truth: _Truth) -> Logits:
@@ -282,8 +282,10 @@ def _rule(questions: Questions, pairs: str, truth: _Truth, options: Options) -> 
     for block, made in questions.ask("rule", candidates_of, tasks):
         for penalty, parts in made.items():
             candidates.setdefault(penalty, np.zeros((len(rows), 2), np.bool_))[block.place] = parts["candidate"]
-    found = {penalty: count_rates(values, truth.label[: len(rows)]) for penalty, values in sorted(candidates.items())}
-    return tuple(RuleRow(penalty, one, precision(one, options.sb2_fraction)) for penalty, one in found.items())
+    rates = {penalty: count_rates(values, truth.label[: len(rows)]) for penalty, values in sorted(candidates.items())}
+    return tuple(
+        RuleRow(penalty, counted, precision(counted, options.sb2_fraction)) for penalty, counted in rates.items()
+    )
 
 
 def _twins(
@@ -317,7 +319,7 @@ def _nested(values: NDArray[np.float32]) -> tuple[tuple[tuple[float, ...], ...],
 
 def _rounded(values: NDArray[np.float32]) -> tuple[float, ...]:
     # Six digits: a probability of N spectra is not known better, and the JSON stays small.
-    return tuple(round(one, 6) for one in values.tolist())
+    return tuple(round(value, 6) for value in values.tolist())
 
 
 def _groups(logits: Logits) -> list[tuple[ArmName, int, NDArray[np.float32]]]:
@@ -339,8 +341,8 @@ def _members(logits: Logits, truth: _Truth) -> tuple[MemberRow, ...]:
 def _table(logits: Logits, truth: _Truth, sb2_fraction: float) -> tuple[TableRow, ...]:
     rows = []
     for name, penalty, members in _groups(logits):
-        found = count_rates(called(members), truth.label)
-        rows.append(TableRow(name, penalty, len(members), found, precision(found, sb2_fraction)))
+        rates = count_rates(called(members), truth.label)
+        rows.append(TableRow(name, penalty, len(members), rates, precision(rates, sb2_fraction)))
     return tuple(rows)
 
 
@@ -348,22 +350,22 @@ def _populations(logits: Logits, truth: _Truth) -> tuple[PopulationRow, ...]:
     groups = {POPULATIONS[code]: truth.population == code for code in np.unique(truth.population).tolist()}
     if len(groups) > 1:
         groups = {"all": np.ones(len(truth.rows), dtype=bool), **groups}
-    found = []
+    rows_of_populations = []
     for name, penalty, members in _groups(logits):
         fpr = PAPER[name][reference(list(PAPER[name]), penalty)][1]
         for population, rows in groups.items():
             label, mine = truth.label[rows].astype(np.float32), members[:, rows]
             mean = expit(mine.astype(np.float64)).mean(axis=0)
             trials = int(label.sum())
-            single = [tpr_at(torch.from_numpy(one), label, fpr) for one in mine] if trials else [0.0]
+            single = [tpr_at(torch.from_numpy(member), label, fpr) for member in mine] if trials else [0.0]
             together = tpr_at(torch.from_numpy(mean), label, fpr) if trials else 0.0
-            found.append(
+            rows_of_populations.append(
                 PopulationRow(
                     *(name, penalty, population, count_rates(called(mine), truth.label[rows]), fpr),
                     *(rate(share * trials, trials) for share in (float(np.mean(single)), together)),
                 )
             )
-    return tuple(found)
+    return tuple(rows_of_populations)
 
 
 def _reliability(logits: Logits, truth: _Truth) -> tuple[Reliability, ...]:
@@ -376,11 +378,11 @@ def _reliability(logits: Logits, truth: _Truth) -> tuple[Reliability, ...]:
 def _marginals(logits: Logits, truth: _Truth) -> tuple[Marginal, ...]:
     # In a pair the spectrum that shows two stars is the second, if there is one.
     binary = truth.label[:, 1] > 0
-    found = []
+    marginals = []
     for name, group in logits.items():
         penalty = reference(list(group))
         positive = called(group[penalty])[binary, 1]
         for parameter, edges in MARGINALS.items():
             bins = evaluation.binned(truth.parameters[parameter][binary], positive, edges)
-            found.append(Marginal(name, penalty, parameter, bins))
-    return tuple(found)
+            marginals.append(Marginal(name, penalty, parameter, bins))
+    return tuple(marginals)

@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from twinlines.cluster.workers import device, kept
+from twinlines.cluster.workers import device, kept_object
 from twinlines.models import evaluation
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.pairs import load_pairs
@@ -109,7 +109,7 @@ def _flux(block: Block, name: ArmName) -> NDArray[np.float32]:
 def judge_block(block: Block, keeper: str) -> Answer:
     """Logits of a block in its one arm, "logits" (member, pair, 2)."""
     (name,) = block.arms
-    logits = evaluation.judge(kept(keeper), name, _flux(block, name))
+    logits = evaluation.judge(kept_object(keeper), name, _flux(block, name))
     return {penalty: {"logits": values.reshape(len(values), -1, 2)} for penalty, values in logits.items()}
 
 
@@ -121,7 +121,7 @@ def candidates_of(block: Block, keeper: str, seed: int) -> Answer:
     draws add noise to spectra that are noisy already; their sigma is sqrt(flux) / snr on flux over continuum, which is
     what synthesis added but for the continuum's departure from its median.
     """
-    ensemble: Ensemble = kept(keeper)
+    ensemble: Ensemble = kept_object(keeper)
     (snr,) = stores.read_columns(block.pairs, ["snr"]).values()
     ratio = np.repeat(snr[block.rows], 2)[:, None]
     keys = np.stack([np.repeat(block.rows, 2), np.tile(np.arange(2), len(block.rows))], axis=1)
@@ -141,8 +141,8 @@ def judge_frame(task: TwinTask, keeper: str, library: Path | None, count: int, s
 
     See :func:`twinlines.pipeline.evaluation.twins.displacement`.
     """
-    found = twins.displacement(kept(keeper), Library.load(library), ARMS[task.arm], task.twin, count, seed)
-    return {penalty: {"displaced": displaced, "centred": centred} for penalty, (displaced, centred) in found.items()}
+    curves = twins.displacement(kept_object(keeper), Library.load(library), ARMS[task.arm], task.twin, count, seed)
+    return {penalty: {"displaced": displaced, "centred": centred} for penalty, (displaced, centred) in curves.items()}
 
 
 @one_thread()
@@ -151,5 +151,7 @@ def judge_twin(task: TwinTask, keeper: str, library: Path | None, count: int, se
 
     See :func:`twinlines.pipeline.evaluation.twins.probabilities`.
     """
-    found = twins.probabilities(kept(keeper), Library.load(library), ARMS[task.arm], task.twin, task.vsini, count, seed)
-    return {penalty: {"percentiles": values} for penalty, values in found.items()}
+    curves = twins.probabilities(
+        kept_object(keeper), Library.load(library), ARMS[task.arm], task.twin, task.vsini, count, seed
+    )
+    return {penalty: {"percentiles": values} for penalty, values in curves.items()}

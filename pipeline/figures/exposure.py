@@ -196,7 +196,8 @@ def _draw(panel: Axes, name: ArmName, spectrum: xr.Dataset, row: xr.Dataset, pen
         )
         before = np.clip(seen.stored[shown][bad], lowest, _HIGHEST)
         panel.plot(x[bad], before, linestyle="", marker="x", markersize=4.0, color=REPAIRED, label="as stored")
-    panel.legend(loc="upper left", bbox_to_anchor=(0.0, 0.94), fontsize=8, ncols=4, columnspacing=1.2, edgecolor="none")
+    # Beside the title: within the panel it would hide lines' names.
+    panel.legend(loc="lower right", bbox_to_anchor=(1.01, 0.985), fontsize=8, ncols=4, columnspacing=1.2, frameon=False)
     if np.isfinite(correlation.values).all():
         _draw_correlation(panel.inset_axes((0.06, 0.07, 0.43, 0.24)), correlation, velocity)
 

@@ -106,7 +106,7 @@ def require(client: Client, folder: Path, need: Need, *, ignore: bool = False) -
     limits = {address: int(worker.get("memory_limit") or 0) for address, worker in workers_of(client).items()}
     small = {address: limit for address, limit in limits.items() if 0 < limit < need.memory}  # 0 is no limit
     if small:
-        address, limit = min(small.items(), key=lambda one: one[1])
+        address, limit = min(small.items(), key=lambda item: item[1])
         problems.append(
             f"each worker needs about {format_bytes(need.memory)}, but {len(small)} of {len(limits)} may use less "
             f"({address}: {format_bytes(limit)}); start fewer workers (--workers), or give each more memory "

@@ -1,4 +1,4 @@
-"""Headers of FERRE grids: Fortran namelists ``&SYNTH ... /``, which f90nml reads.
+"""Headers of FERRE grids: Fortran namelists from ``&SYNTH`` to ``/``, which f90nml reads.
 
 With ``MULTI = n``, n further headers follow the first, one for each wavelength segment, in which a keyword that is not
 repeated keeps its value. Here is what the text says and whether it can be a grid of spectra; what follows the headers

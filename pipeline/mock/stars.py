@@ -166,14 +166,14 @@ def draw_stars(stars: int, rng: np.random.Generator, mixture: Mixture, tracks: T
 
 def _draw_kind(kind: str, count: int, rng: np.random.Generator, tracks: Tracks, library: Library) -> MockStars:
     """Draw ``count`` stars of one kind: a pool of trials, of which the first possible ones are kept."""
-    kept: list[MockStars] = []
+    parts: list[MockStars] = []
     missing = count
     while missing > 0:
         trials = _trials(kind, 64 + 8 * missing, rng, tracks, library)
-        kept.append(trials.take(np.arange(min(missing, trials.kind.size))))
-        missing -= kept[-1].kind.size
+        parts.append(trials.take(np.arange(min(missing, trials.kind.size))))
+        missing -= parts[-1].kind.size
     return MockStars(
-        **{item.name: np.concatenate([getattr(part, item.name) for part in kept]) for item in fields(MockStars)}
+        **{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(MockStars)}
     )
 
 

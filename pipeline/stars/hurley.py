@@ -260,7 +260,8 @@ def _cosmic() -> _Cosmic:
     text = (resources.files("cosmic") / "data" / "cosmic-settings.json").read_text()
     (group,) = (group for group in json.loads(text) if group["category"] == "bse")
     chosen = {
-        item["name"]: [one["name"] for one in item["options"] if one.get("default")] for item in group["settings"]
+        item["name"]: [option["name"] for option in item["options"] if option.get("default")]
+        for item in group["settings"]
     }
     settings = {name: _literal(default[0]) for name, default in chosen.items()}
     return _Cosmic(InitialBinaryTable, Evolve, settings, metadata.version("cosmic-popsynth"))

@@ -54,9 +54,9 @@ class Cells:
     weights: Array
     """Weights of the interpolation, (corner, n); they add up to 1."""
 
-    def take(self, kept: NDArray[np.bool_]) -> Cells:
+    def take(self, columns: NDArray[np.bool_]) -> Cells:
         """The cells of the stars in ``kept``."""
-        return Cells(self.tracks[:, kept], self.weights[:, kept])
+        return Cells(self.tracks[:, columns], self.weights[:, columns])
 
 
 class Mesh:

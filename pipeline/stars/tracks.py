@@ -279,9 +279,9 @@ class Tracks:
         complete = length >= self._complete
         reason[good[young]] = TrackReason.AGE_YOUNG
         reason[good[old]] = np.where(complete[old], TrackReason.AGE_OLD, TrackReason.TRACK_ENDS)
-        found = reason[good] == 0
-        good, cells, wanted = good[found], cells.take(found), wanted[found]
-        low, high = np.zeros_like(length[found]), length[found] - 1
+        bracketed = reason[good] == 0
+        good, cells, wanted = good[bracketed], cells.take(bracketed), wanted[bracketed]
+        low, high = np.zeros_like(length[bracketed]), length[bracketed] - 1
         # Bisection on the interpolated track, until low and high are neighbours in every row.
         for _ in range(int(np.ceil(np.log2(self.eep.size)))):
             middle = (low + high) // 2

@@ -238,7 +238,7 @@ def open_store(path: PathLike, schema: Schema, *, chunked: bool = False) -> xr.D
     path = Path(path)
     if not path.exists():
         raise StoreError(f"{path} does not exist")
-    lost = damaged(path, contents=False) if path.is_dir() else []
+    lost = damaged(path, contents=False) if Path(path, "zarr.json").is_file() else []
     if lost:  # Zarr would read what is gone as missing values
         raise StoreError(f"{path} is not whole: {'; '.join(lost)}; restore it from a copy, or make it again")
     chunks = {schema.row: schema.shard_rows} if chunked else None

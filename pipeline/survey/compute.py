@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from distributed import Client, get_worker
 
-from twinlines.cluster.workers import device, keeping, kept
+from twinlines.cluster.workers import device, keeping, kept_object
 from twinlines.pipeline.jobs import engine, sizing
 from twinlines.pipeline.jobs.engine import Failure, JobError
 from twinlines.pipeline.progress import Progress
@@ -162,7 +162,7 @@ def run(
     computed = [task for task in missing if task.key not in failed]
     return RunReport(
         config_key=recipe.key,
-        releases=tuple(one.name for one in todo.releases),
+        releases=tuple(covered.name for covered in todo.releases),
         shards=len(todo.tasks),
         computed=len(computed),
         skipped=len(todo.tasks) - len(missing),
@@ -180,7 +180,7 @@ def _begin(survey: Survey, recipe: Recipe, release: str | None, shard_rows: int,
     run.begin(recipe, shard_rows, survey.next_start_number, workers=workers)
     todo = plan.make(survey, run, release=release, shard_rows=shard_rows, verify=True)
     if not todo.tasks:
-        names = ", ".join(one.name for one in todo.releases)
+        names = ", ".join(covered.name for covered in todo.releases)
         raise SurveyError(f"{names} of {survey} holds no exposures; see the report of its ingestion")
     return todo
 
@@ -210,7 +210,7 @@ class _Job:
 
     def compute(self) -> dict[str, Failure]:
         """Compute the missing shards; returns the failures by their tasks' keys."""
-        stores_by_name = {one.name: str(one.store) for one in self.plan.releases}
+        stores_by_name = {release.name: str(release.store) for release in self.plan.releases}
         run = self.plan.run
         total = self.plan.rows
         rows = total - sum(task.rows for task in self.plan.missing)
@@ -262,10 +262,10 @@ def compute_shard(task: ShardTask, store: str, folder: str, keeper: str) -> dict
         Name under which the worker keeps the inference.
     """
     started = time.monotonic()
-    run, infer = SurveyRun(Path(folder)), kept(keeper)
+    run, infer = SurveyRun(Path(folder)), kept_object(keeper)
     integrity.check_rows(Path(store), task.start, task.stop)
     results = [_checked(block, infer(block)) for block in _blocks(store, task.start, task.stop)]
-    columns = {name: np.concatenate([one[name].values for one in results]) for name in RESULTS.variables}
+    columns = {name: np.concatenate([result[name].values for result in results]) for name in RESULTS.variables}
     key = task_key(run.config_key, columns["obsid"], columns["lmjm"], columns["content_hash"])
     if key != task.key:
         raise SurveyError(f"{store}: {task} changed since the run was planned; a release must not change")

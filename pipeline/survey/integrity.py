@@ -52,14 +52,14 @@ def check_rows(store: Path, start: int, stop: int) -> None:
 
 def damaged(store: Path, rows: int) -> list[str]:
     """What is wrong with the shards of a release, one message each."""
-    found = []
+    messages = []
     size = int(_checksums(store).get("shard_rows", EXPOSURES.shard_rows))
     for start in range(0, rows, size):
         try:
             check_rows(store, start, min(start + size, rows))
         except SurveyError as error:
-            found.append(str(error))
-    return found
+            messages.append(str(error))
+    return messages
 
 
 def _checksums(store: Path) -> dict[str, Any]:

@@ -106,16 +106,18 @@ def make(
     chosen = survey.releases_up_to(release)
     tasks: list[ShardTask] = []
     content = hashlib.sha256()
-    for one in chosen:
-        with stores.open_store(one.store, EXPOSURES) as dataset:
+    for covered in chosen:
+        with stores.open_store(covered.store, EXPOSURES) as dataset:
             rows = dataset.sizes[EXPOSURES.row]
-        if rows != one.rows:
-            raise SurveyError(f"{one.store} has {rows} rows, but its release.json says {one.rows}; ingest it again")
-        content.update(f"{one.name}:{rows}:".encode())
+        if rows != covered.rows:
+            raise SurveyError(
+                f"{covered.store} has {rows} rows, but its release.json says {covered.rows}; ingest it again"
+            )
+        content.update(f"{covered.name}:{rows}:".encode())
         for start in range(0, rows, shard_rows):
             stop = min(start + shard_rows, rows)
-            columns = one.key_columns(start, stop)
-            tasks.append(ShardTask(one.name, start, stop, task_key(run.config_key, **columns)))
+            columns = covered.key_columns(start, stop)
+            tasks.append(ShardTask(covered.name, start, stop, task_key(run.config_key, **columns)))
             content.update(_row_bytes(columns))
     done = frozenset(task.key for task in tasks if run.is_done(task.key, verify=verify))
     return Plan(run, chosen, tuple(tasks), done, content.hexdigest())

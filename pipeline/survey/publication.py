@@ -103,12 +103,12 @@ def _merge(plan: Plan) -> _Merge:
     order = np.lexsort((lmjm, obsid))
     newest = np.ones(len(order), dtype=bool)
     newest[:-1] = (obsid[order][1:] != obsid[order][:-1]) | (lmjm[order][1:] != lmjm[order][:-1])
-    kept = order[newest]
+    newest_rows = order[newest]
     index = healpix(ra, dec)
-    kept = kept[np.lexsort((lmjm[kept], obsid[kept], index[kept]))]
+    newest_rows = newest_rows[np.lexsort((lmjm[newest_rows], obsid[newest_rows], index[newest_rows]))]
     destination = np.full(len(order), -1, dtype=np.int64)
-    destination[kept] = np.arange(len(kept))
-    return _Merge(parts, offsets, destination, release, index, len(kept))
+    destination[newest_rows] = np.arange(len(newest_rows))
+    return _Merge(parts, offsets, destination, release, index, len(newest_rows))
 
 
 def _write(path: Path, plan: Plan, recipe: Recipe, name: str, number: int) -> None:

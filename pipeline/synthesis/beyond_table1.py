@@ -181,19 +181,19 @@ class Extras:
 
     def sources(self, seed: int, priors: Priors, condition: tuple[str, ...]) -> dict[int, Source]:
         """The populations that take part, by number; their free parameters are ``priors`` but for their own."""
-        found = {TABLE1: Source(seed, TABLE1, priors, condition=condition)}
+        sources = {TABLE1: Source(seed, TABLE1, priors, condition=condition)}
         if self.cool_giants.fraction:
             own = {name: getattr(self.cool_giants, name) for name in ("mass1", "eep1", "vsini1")}
             alone = Companion.NONE
-            found[COOL_GIANT] = Source(seed, COOL_GIANT, replace(priors, **own), alone, condition=condition)
+            sources[COOL_GIANT] = Source(seed, COOL_GIANT, replace(priors, **own), alone, condition=condition)
         if self.blends.fraction:
             apart = replace(priors, separation=self.blends.separation)
             difference = self.blends.magnitude_difference
-            found[BLEND] = Source(seed, BLEND, apart, Companion.UNRELATED, difference, condition)
+            sources[BLEND] = Source(seed, BLEND, apart, Companion.UNRELATED, difference, condition)
         if self.field.fraction:
             own = {name: getattr(self.field, name) for name in ("vsini1", "vsini2", "separation", "mass_ratio", "snr")}
-            found[FIELD] = Source(seed, FIELD, replace(priors, **own), condition=condition)
-        return found
+            sources[FIELD] = Source(seed, FIELD, replace(priors, **own), condition=condition)
+        return sources
 
     def assign(self, pairs: int) -> NDArray[np.int8]:
         """Population of each pair: the first ``pairs`` of a sequence in which each has its fraction, evenly spread.

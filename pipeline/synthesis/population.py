@@ -251,7 +251,7 @@ class Population:
             columns = self.secondary.teff, self.secondary.logg, self.feh2, self.alpha2
         return np.stack(columns, axis=1)
 
-    def kept(self) -> Population:
+    def kept_pairs(self) -> Population:
         """The draws that became pairs."""
         return self.take(self.fate == KEPT)
 

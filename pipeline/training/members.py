@@ -83,9 +83,9 @@ class Training:
                     for penalty in self.penalties
                 )
                 if self.warm_start is None:
-                    yield from ((one,) for one in (first, *later))
+                    yield from ((config,) for config in (first, *later))
                 else:
-                    yield (first, *(self._warm(one, self.warm_start) for one in later))
+                    yield (first, *(self._warm(config, self.warm_start) for config in later))
 
     @staticmethod
     def _warm(config: TrainingConfig, warm: WarmStart) -> TrainingConfig:

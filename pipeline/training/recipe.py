@@ -158,12 +158,12 @@ def select(training_set: TrainingSet, progress: Progress = silent) -> Selection:
         if not wanted:
             continue  # a small set may have no place for a rare population
 
-        def tell(found: int, before: int = done) -> None:
-            progress("draw", before + found, training_set.n_pairs)
+        def tell(pairs_kept: int, before: int = done) -> None:
+            progress("draw", before + pairs_kept, training_set.n_pairs)
 
-        found = _first_kept(source, wanted, tracks, library, tell)
-        number[population == code] = found.number[found.fate == KEPT]
-        fates.append(found)
+        fates_drawn = _first_kept(source, wanted, tracks, library, tell)
+        number[population == code] = fates_drawn.number[fates_drawn.fate == KEPT]
+        fates.append(fates_drawn)
         done += wanted
     return Selection(population, number, Fates.join(fates))
 
@@ -182,23 +182,23 @@ def draw_fates(training_set: TrainingSet, draws: int) -> dict[str, dict[str, int
 def _first_kept(source: Source, wanted: int, tracks: Tracks, library: Library, tell: Callable[[int], None]) -> Fates:
     """Fates of a population's draws, as many as are needed for ``wanted`` kept ones."""
     parts: list[Fates] = []
-    kept = made = 0
-    while kept < wanted:
+    pairs_kept = made = 0
+    while pairs_kept < wanted:
         numbers = np.arange(made, made + _DRAW_BLOCK)
         fates = Fates.of(source.code, source.realise(numbers, tracks, library))
         alive = np.flatnonzero(fates.fate == KEPT)
-        if len(alive) >= wanted - kept:
+        if len(alive) >= wanted - pairs_kept:
             # The last block ends with the last wanted pair, so that the fates count just the draws that were needed.
-            alive = alive[: wanted - kept]
+            alive = alive[: wanted - pairs_kept]
             used = int(alive[-1]) + 1
             fates = Fates(*(getattr(fates, name)[:used] for name in DRAWS.variables))
         parts.append(fates)
-        kept += len(alive)
+        pairs_kept += len(alive)
         made += len(fates.fate)
-        tell(kept)
-        if made > _MOST_DRAWS_PER_PAIR * max(kept, 1000):
+        tell(pairs_kept)
+        if made > _MOST_DRAWS_PER_PAIR * max(pairs_kept, 1000):
             raise SynthesisError(
-                f"only {kept} of {made} draws became pairs; the fates are {Fates.join(parts).counts()}. "
+                f"only {pairs_kept} of {made} draws became pairs; the fates are {Fates.join(parts).counts()}. "
                 "Narrow the priors, or give a wider library or wider tracks"
             )
     return Fates.join(parts)

@@ -178,8 +178,8 @@ def synthesize(
         markers.start({"digest": digest, "shard_rows": shard_rows, "provenance": training_set.provenance()})
         selection = select(training_set, progress)
         shards = shards_of(selection, digest, shard_rows)
-        missing = [one for one in shards if not _is_done(markers, schema, one)]
-        _require_space(folder, sum(len(one.number) for one in missing))
+        missing = [shard for shard in shards if not _is_done(markers, schema, shard)]
+        _require_space(folder, sum(len(shard.number) for shard in missing))
         _template(store, schema, training_set, selection)
         failed = _compute(client, training_set, digest, schema, markers, missing, progress)
         if not failed:
@@ -294,7 +294,7 @@ def _compute(
     progress: Progress,
 ) -> dict[str, Failure]:
     total = training_set.n_pairs
-    done = total - sum(len(one.number) for one in missing)
+    done = total - sum(len(shard.number) for shard in missing)
 
     def finished(shard: Shard, pairs: int) -> None:
         nonlocal done

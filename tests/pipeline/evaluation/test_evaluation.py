@@ -351,6 +351,7 @@ def test_wrong_stores_and_weights_are_clear_errors(client: Client, store: Path, 
     shutil.copytree(store, tmp_path / "pairs.zarr")
     split: Any = zarr.open_array(tmp_path / "pairs.zarr", path="split", mode="r+")
     split[:] = 0
+    stores.seal(tmp_path / "pairs.zarr", PAIRS, contents=False)
     with pytest.raises(EvaluationError, match="190 pairs and none in its test split"):
         evaluate(client, tmp_path / "pairs.zarr", weights, QUICK)
 
@@ -361,7 +362,9 @@ def test_a_task_that_fails_names_its_pairs(client: Client, store: Path, weights:
     with stores.open_store(store, PAIRS) as pairs:
         row = int(np.flatnonzero(pairs["split"].values == TEST)[3])
     flux[row, 1, 100] = np.nan
-    with pytest.raises(EvaluationError, match=rf"judge: pairs .* arm R: pair {row} holds flux that is not finite"):
+    stores.seal(tmp_path / "pairs.zarr", PAIRS, contents=False)
+    words = rf"judge: pairs .* arm R: EvaluationError: pair {row} holds flux that is not finite"
+    with pytest.raises(EvaluationError, match=words):
         evaluate(client, tmp_path / "pairs.zarr", weights, QUICK)
 
 

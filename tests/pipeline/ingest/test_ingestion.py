@@ -573,7 +573,7 @@ from distributed import Client, LocalCluster
 from twinlines.pipeline.ingest.ingestion import ingest
 from twinlines.pipeline.schema import EXPOSURES
 if __name__ == "__main__":
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         schema = replace(EXPOSURES, chunk_rows=2, shard_rows=4)
         ingest(client, Path(sys.argv[1]), Path(sys.argv[2]), "r", schema=schema, files_per_task=1)
 """

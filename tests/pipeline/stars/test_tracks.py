@@ -432,7 +432,7 @@ def test_a_population_has_the_tracks_of_its_alpha():
         population.TABLE1, mass1=Uniform(1.0, 2.0), mass_ratio=Uniform(0.8, 1.0), feh=Uniform(-0.5, 0.1),
         alpha=Uniform(-0.2, 0.4),
     )  # fmt: skip
-    pairs = population.resolve(population.draw(0, 500, 3, priors), ragged(), Everything()).kept()
+    pairs = population.resolve(population.draw(0, 500, 3, priors), ragged(), Everything()).kept_pairs()
     assert len(pairs.fate) > 200
     draws = pairs.draws
     log_age, _, log_teff, _ = truth(draws.mass1, draws.feh, draws.eep1, draws.alpha)

@@ -298,7 +298,7 @@ def test_a_run_uses_the_gpu_of_workers_that_have_one(
         return ToyInference(digest, ToyParameters())
 
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, resources=resources) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", resources=resources) as cluster,
         Client(cluster) as workers,
     ):
         assert _run(workers, folder, weights, loader=load).complete

@@ -32,12 +32,12 @@ from twinlines.pipeline.synthesis.spectra import Scene
 
 @pytest.fixture(scope="module")
 def kept() -> population.Population:
-    return population.resolve(population.draw(0, 300, 5), Tracks.load(), Library.load()).kept()
+    return population.resolve(population.draw(0, 300, 5), Tracks.load(), Library.load()).kept_pairs()
 
 
 def _made(mixture: Extras, code: int, count: int = 600) -> dict[str, np.ndarray]:
     source = mixture.sources(1, TABLE1, ())[code]
-    drawn = source.realise(np.arange(count), Tracks.load(), Library.load()).kept()
+    drawn = source.realise(np.arange(count), Tracks.load(), Library.load()).kept_pairs()
     return spectra.pairs(Library.load(), drawn.take(slice(0, 40)), Scene(1, code, mixture))
 
 
@@ -99,7 +99,7 @@ def test_field_stars_are_brought_to_rest_by_their_measured_velocity() -> None:
     # Narrow-lined equal stars of high S/N: cross-correlation finds one of the two, or the middle where they blend.
     one = Field(0.5, Constant(5.0), Constant(5.0), Normal(0.0, 150.0), Constant(1.0), Constant(100.0))
     mixture = Extras(field=one)
-    drawn = mixture.sources(1, TABLE1, ())[FIELD].realise(np.arange(300), Tracks.load(), Library.load()).kept()
+    drawn = mixture.sources(1, TABLE1, ())[FIELD].realise(np.arange(300), Tracks.load(), Library.load()).kept_pairs()
     drawn = drawn.take(slice(0, 40))
     made = spectra.pairs(Library.load(), drawn, Scene(1, FIELD, mixture))
     assert (made["label"] == [0, 1]).all()
@@ -140,7 +140,7 @@ def test_noise_of_field_stars_is_that_of_interpolated_pixels() -> None:
 
 def test_a_field_star_does_not_depend_on_its_block() -> None:
     mixture = Extras(field=Field(0.5))
-    drawn = mixture.sources(1, TABLE1, ())[FIELD].realise(np.arange(200), Tracks.load(), Library.load()).kept()
+    drawn = mixture.sources(1, TABLE1, ())[FIELD].realise(np.arange(200), Tracks.load(), Library.load()).kept_pairs()
     scene = Scene(1, FIELD, mixture)
     whole = spectra.pairs(Library.load(), drawn.take(slice(0, 40)), scene)
     part = spectra.pairs(Library.load(), drawn.take(slice(33, 38)), scene)

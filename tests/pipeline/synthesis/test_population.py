@@ -87,7 +87,7 @@ def test_every_draw_has_a_fate(resolved: population.Population) -> None:
 
 
 def test_kept_pairs_are_coeval_and_inside_the_library(resolved: population.Population) -> None:
-    kept = resolved.kept()
+    kept = resolved.kept_pairs()
     np.testing.assert_allclose(kept.primary.age, kept.secondary.age, rtol=2e-3)
     assert (kept.primary.age <= 13.8e9).all()
     library = Library.load()
@@ -102,12 +102,12 @@ def test_what_the_domain_does_not_decide_is_of_table_1_among_the_kept_too(
 ) -> None:
     distribution = stats.norm(0, 5) if name == "velocity1" else None
     limits = {"separation": (-500, 1000), "snr": (5, 95)}.get(name, (0, 500))
-    values = getattr(resolved.kept().draws, name)
+    values = getattr(resolved.kept_pairs().draws, name)
     assert stats.kstest(values, (distribution or stats.uniform(*limits)).cdf).pvalue > 1e-3
 
 
 def test_secondaries_are_less_evolved(resolved: population.Population) -> None:
-    kept = resolved.kept()
+    kept = resolved.kept_pairs()
     lighter = kept.draws.mass_ratio < 0.98
     # A hair's breadth of tolerance for the interpolation between metallicities.
     assert (kept.eep2[lighter] <= kept.draws.eep1[lighter] + 0.5).all()
@@ -173,7 +173,7 @@ def test_conditioned_values_have_the_priors_distribution_within_the_domain() -> 
 def test_giants_alone_have_no_secondary_and_are_not_dropped_for_one() -> None:
     priors = replace(TABLE1, mass1=Uniform(0.8, 2.0), eep1=Uniform(490.0, 605.0))
     alone = Source(11, 1, priors, Companion.NONE).realise(np.arange(3000), Tracks.load(), Library.load())
-    kept = alone.kept()
+    kept = alone.kept_pairs()
     assert np.isnan(kept.secondary.teff).all()
     assert np.isnan(kept.mass2).all()
     assert not any(label.startswith("secondary") for label in alone.counts())
@@ -183,7 +183,7 @@ def test_giants_alone_have_no_secondary_and_are_not_dropped_for_one() -> None:
 
 def test_unrelated_stars_differ_in_all_but_the_line_of_sight() -> None:
     source = Source(11, 2, companion=Companion.UNRELATED, magnitude_difference=Uniform(0.5, 1.0))
-    kept = source.realise(np.arange(3000), Tracks.load(), Library.load()).kept()
+    kept = source.realise(np.arange(3000), Tracks.load(), Library.load()).kept_pairs()
     assert np.abs(np.corrcoef(kept.draws.feh, kept.feh2)[0, 1]) < 0.15
     assert not np.any(np.isclose(kept.primary.age, kept.secondary.age, rtol=1e-6))
     ratio = kept.secondary.luminosity * kept.dilution / kept.primary.luminosity

@@ -27,7 +27,7 @@ def library() -> Library:
 
 @pytest.fixture(scope="module")
 def kept(library: Library) -> population.Population:
-    return population.resolve(population.draw(0, 400, 5), Tracks.load(), library).kept()
+    return population.resolve(population.draw(0, 400, 5), Tracks.load(), library).kept_pairs()
 
 
 def test_transfer_function_is_the_kernels_fourier_integral() -> None:

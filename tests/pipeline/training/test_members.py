@@ -131,7 +131,7 @@ def test_weights_without_markers_are_taken_as_they_are(client: Client, store: Pa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_worker_that_should_have_a_gpu_trains_on_nothing_else(store: Path, tmp_path: Path) -> None:
     with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=None, resources={"GPU": 1}) as cluster,
+        LocalCluster(n_workers=1, processes=False, dashboard_address=":0", resources={"GPU": 1}) as cluster,
         Client(cluster) as workers,
         pytest.raises(TrainingError, match="finds no GPU; look at 'nvidia-smi'"),
     ):
