@@ -19,7 +19,16 @@ NO_PROFILE = {"distributed.worker.profile.enabled": False}
 """Dask's sampling profiler is off. It keeps call trees of every second of the last hour, 80 kB for each, so that a
 worker's memory would grow for an hour. The dashboard's profile page stays empty for it."""
 
-WORKER_ENVIRONMENT = {**KEEP_MEMORY, **ONE_THREAD, "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Python puts the working folder first on the path of what it runs by -m and -c, as all workers are run: a
+``signal.py`` or a ``fitsio/`` that lies there would be run in place of the true one."""
+
+WORKER_ENVIRONMENT = {
+    **KEEP_MEMORY,
+    **ONE_THREAD,
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    **SAFE_PATH,
+}
 """All of it. The allocator and the thread pools read it when a process starts, so it must be there before Python is."""
 
 NANNY_CONFIG = {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT, **NO_PROFILE}

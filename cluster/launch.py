@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,7 +19,7 @@ from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 
 from twinlines.cluster import cuda, security, slurm, ssh
-from twinlines.cluster.environment import NANNY_CONFIG
+from twinlines.cluster.environment import NANNY_CONFIG, WORKER_ENVIRONMENT
 from twinlines.cluster.errors import LaunchError, ProfileError
 from twinlines.cluster.inventory import Probe, admitting, check_devices
 from twinlines.cluster.profiles import Address, Cuda, Existing, Local, Profile, Remote, SchedulerFile, Slurm, Ssh, cores
@@ -100,8 +101,24 @@ def local_options(profile: Local) -> dict[str, Any]:
 
 
 @contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Take back what dask's nannies leave in the environment of the process that they are in: it is the caller's."""
+    names = {*WORKER_ENVIRONMENT, "PYTHONHASHSEED"}
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def _here(profile: Local | Cuda) -> Iterator[Client]:
     with (
+        _environment_restored(),
         tempfile.TemporaryDirectory(prefix="twinlines-", ignore_cleanup_errors=True) as scratch,
         dask.config.set({**NANNY_CONFIG, "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT}),
         _local_cluster(profile, scratch) as cluster,

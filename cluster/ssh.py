@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -41,7 +42,8 @@ def options(profile: Ssh, security: Security | None) -> dict[str, Any]:
             "port": profile.scheduler_port,
             "dashboard_address": LOOPBACK,
         },
-        "remote_python": profile.python,
+        # -P: no module from the folder in which the login begins.
+        "remote_python": f"{profile.python or sys.executable} -P",
     }
 
 

@@ -167,4 +167,8 @@ def test_a_stopped_command_says_what_is_kept(
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 130
-    assert "goes on from there" in capsys.readouterr().err
+    assert "stopped; the same command begins anew" in capsys.readouterr().err
+    for command in ("ingest", "run", "synthesize", "train", "evaluate"):
+        assert "goes on from there" in cli._of_stopping([command, "--survey", "s"])
+    for command in ("mock", "demo", "catalog"):
+        assert "kept" not in cli._of_stopping([command])

@@ -23,6 +23,7 @@ from twinlines.pipeline.cli.tracks import tracks_app
 from twinlines.pipeline.cli.training import training_app
 
 _STOPPED = 130
+_RESUMED = {"ingest", "run", "synthesize", "train", "evaluate"}  # the commands that have markers
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,13 +62,20 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == _STOPPED:  # typer's word for Ctrl-C
-            console.complain("stopped; what is finished is kept, and the same command goes on from there")
+            console.complain(_of_stopping(sys.argv[1:]))
         raise
     except Exception as error:
         if not _expected(error):
             raise
         console.complain(str(error))
         sys.exit(1)
+
+
+def _of_stopping(arguments: list[str]) -> str:
+    """What a command that was stopped leaves, in words."""
+    if arguments and arguments[0] in _RESUMED:
+        return "stopped; what is finished is kept, and the same command goes on from there"
+    return "stopped; the same command begins anew"
 
 
 def _expected(error: Exception) -> bool:

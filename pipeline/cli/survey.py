@@ -197,6 +197,7 @@ def show_status(status: SurveyStatus, where: Console) -> None:
         f"failed: {failure.piece}: {failure.error} (traceback in {failure.file})"
         for failure in status.failures[:_LISTED]
     ]
+    lines += [f"{path} is a copy of a release and does not count; move it elsewhere" for path in status.copies]
     if status.failures:
         lines.append(f"{len(status.failures)} shards failed to the last retry; mend the cause and run again")
     if status.damaged is not None:

@@ -1,12 +1,13 @@
 """How a LAMOST MRS file looks, byte by byte: header cards in order, their formats and comments, binary tables.
 
-The layout was read off files of DR7 (old format, one row per pixel). No FITS library writes it: they all put their own
-cards and their own order first. Knows bytes and values, no exposure; :mod:`twinlines.pipeline.lamost.writer` uses it.
+The layouts were read off files of DR7 (old format, one row per pixel) and DR9 (new format, one row of vectors). No FITS
+library writes them: they all put their own cards and their own order first. Knows bytes and values, no exposure;
+:mod:`twinlines.pipeline.lamost.writer` uses it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,8 @@ class Card:
     """Comment behind the slash, without its leading blank."""
     decimals: int | None = None
     """Digits after the point of a number that the survey writes in fixed point; otherwise the value's own."""
+    tight: bool = False
+    """Whether the comment follows the slash at once, as it does in some of the survey's cards."""
 
     def image(self, value: HeaderValue | None = None) -> str:
         """Return the card's 80 characters, with ``value`` in place of its own if given.
@@ -42,7 +45,7 @@ class Card:
         head = f"{self.key:<8}= {self._field(self.value if value is None else value)} /"
         if len(head) - 2 > _CARD:
             raise ValueError(f"header keyword {self.key}: the value {value!r} is too long for a card; shorten it")
-        return f"{head} {self.comment}".rstrip()[:_CARD].ljust(_CARD)
+        return f"{head}{'' if self.tight else ' '}{self.comment}".rstrip()[:_CARD].ljust(_CARD)
 
     def _field(self, value: HeaderValue) -> str:
         if isinstance(value, bool | np.bool_):
@@ -150,18 +153,43 @@ PRIMARY: tuple[str | Card, ...] = (
     Card("HELIO_RV", 0.0, "[km/s] Heliocentric correction", 5),
     Card("VACUUM", True, "Wavelengths are in vacuum"),
 )
-"""The primary header behind its mandatory cards. Spelling as the survey has it."""
+"""The primary header behind its mandatory cards, to DR8. Spelling as the survey has it."""
 
 
-def primary(values: Mapping[str, HeaderValue]) -> bytes:
+def _from_dr9(card: str | Card) -> Iterator[str | Card]:
+    key = card.key if isinstance(card, Card) else ""
+    if key == "DATA_V":
+        yield Card("DATA_V", "mock", "Data version")
+    elif key == "FIBERTYP":
+        yield Card("FIB_TYPE", "Obj", "Fiber type of object", tight=True)
+    elif key == "FIBERMAS":
+        yield Card("FIB_MASK", 0, "Bitmask of warning values, 0 means good", tight=True)
+    elif key == "MAGTYPE":
+        yield from (Card(name, 99.0, "[mag] Magnitude of object", 2) for name in ("MAG_BP", "MAG_RP"))
+    elif not key.startswith("MAG"):
+        yield card
+
+
+PRIMARY_DR9: tuple[str | Card, ...] = tuple(new for card in PRIMARY for new in _from_dr9(card))
+"""The same from DR9 on."""
+
+
+def primary(values: Mapping[str, HeaderValue], template: tuple[str | Card, ...] = PRIMARY) -> bytes:
     """Return the primary header unit with ``values`` in place of the template's defaults.
+
+    Parameters
+    ----------
+    values
+        Values by keyword.
+    template
+        :data:`PRIMARY` or :data:`PRIMARY_DR9`.
 
     Raises
     ------
     ValueError
         If a value belongs to no keyword of the template.
     """
-    unknown = sorted(set(values) - {card.key for card in PRIMARY if isinstance(card, Card)})
+    unknown = sorted(set(values) - {card.key for card in template if isinstance(card, Card)})
     if unknown:
         raise ValueError(f"a LAMOST MRS primary header has no keyword {unknown}; leave it out")
     images = [
@@ -170,7 +198,7 @@ def primary(values: Mapping[str, HeaderValue]) -> bytes:
         _plain("NAXIS   =                    0 /"),
         _plain("EXTEND  =                    T /Extensions may be present"),
         _plain(""),
-        *(_plain(card) if isinstance(card, str) else card.image(values.get(card.key)) for card in PRIMARY),
+        *(_plain(card) if isinstance(card, str) else card.image(values.get(card.key)) for card in template),
     ]
     return header(images)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ COADD_STEP_DEX = 1.0e-5
 """Step of coadds in log10(wavelength), dex a pixel; measured on DR7 files."""
 
 _LMJM_COMMENT = "Local Modified Julian Minute"
+_MINUTES_OF_ONE_CARD = 7
 
 
 def write(
@@ -32,7 +34,8 @@ def write(
 ) -> None:
     """Write ``file`` to ``path`` whole or not at all; gzipped if the name ends in ``.gz``.
 
-    The same input gives the same bytes. Pixels survive bit for bit; S/N keeps two decimals, as in the survey's files.
+    The same input gives the same bytes. Pixels survive bit for bit, in the new layout by ascending wavelength; S/N
+    keeps two decimals, as in the survey's files.
 
     Parameters
     ----------
@@ -42,7 +45,8 @@ def write(
         What to write; ``problems`` are not stored.
     layout
         "rows": one row per pixel and LOGLAM (DR6 to DR8), where only the primary header has dates, those of the first
-        exposure. "vectors": one row of vectors, WAVELENGTH, and each exposure's dates (from DR9 on).
+        exposure. "vectors" (from DR9 on): one row of vectors, WAVELENGTH, pixels of both arms by ascending wavelength,
+        and each exposure's dates; the primary header's go from the first exposure's start to the last one's end.
     header
         Other keywords of the primary header, e.g. ``{"OBJNAME": "..."}``.
 
@@ -56,10 +60,18 @@ def write(
     if not file.exposures:
         raise ValueError(f"{path}: no exposure to write")
     arms = {name: [(e.lmjm, e.arms[name]) for e in file.exposures if name in e.arms] for name in ARM_NAMES}
-    tables = [_coadd(name, arms[name], layout) for name in ARM_NAMES if arms[name]]
+    if layout == "vectors":
+        arms = {name: [(lmjm, _ascending(arm)) for lmjm, arm in several] for name, several in arms.items()}
+    tables = [_coadd(name, arms[name], layout, file.date_beg) for name in ARM_NAMES if arms[name]]
     tables += [_exposure(name, lmjm, found, layout, file.date_beg) for name in ARM_NAMES for lmjm, found in arms[name]]
-    values = _primary_values(path, file, n_extensions=1 + len(tables)) | dict(header or {})
-    content = lamost_layout.primary(values) + b"".join(tables)
+    values = _primary_values(path, file, n_extensions=1 + len(tables))
+    template = lamost_layout.PRIMARY
+    if layout == "vectors":
+        template = lamost_layout.PRIMARY_DR9
+        last = file.exposures[-1]
+        _, end = _span(last.lmjm, next(iter(last.arms.values())), file.date_beg)
+        values |= _dates_of(str(values["DATE-BEG"]), end)
+    content = lamost_layout.primary({**values, **(header or {})}, template) + b"".join(tables)
     atomic.write_bytes(path, gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".gz" else content)
 
 
@@ -97,6 +109,39 @@ def _primary_values(path: Path, file: MrsFile, n_extensions: int) -> dict[str, H
     }
 
 
+def _ascending(exposure: ArmExposure) -> ArmExposure:
+    """An arm with its pixels by ascending wavelength."""
+    order = np.argsort(exposure.loglam, kind="stable")
+    pixels = {name: getattr(exposure, name)[order] for name in ("flux", "ivar", "loglam", "mask")}
+    return replace(exposure, **pixels)
+
+
+def _dates_of(begin: str, end: str) -> dict[str, HeaderValue]:
+    """The three dates of a span in local time; the middle is of UTC, to the minute below."""
+    middle = (times.mjd_of_date(begin) + times.mjd_of_date(end)) / 2 - times.LOCAL_MINUS_UTC
+    minute = np.floor(middle * times.MINUTES_PER_DAY) / times.MINUTES_PER_DAY
+    return {"DATE-OBS": times.date_of_mjd(minute, "seconds"), "DATE-BEG": _short(begin), "DATE-END": _short(end)}
+
+
+def _short(date: str) -> str:
+    """A date with as many digits of a second as it needs, one at least."""
+    whole, _, fraction = date.partition(".")
+    return f"{whole}.{fraction.rstrip('0') or '0'}"
+
+
+_DATE_COMMENTS = {
+    "DATE-OBS": "The observation median UTC",
+    "DATE-BEG": "The observation start local time",
+    "DATE-END": "The observation end local time",
+}
+_NORM = Card("NORM", 0, "1 if there exists a normalizated spectrum")
+_NO_NORMALIZATION = -9999.0
+
+
+def _date_cards(begin: str, end: str) -> list[Card]:
+    return [Card(key, value, _DATE_COMMENTS[key]) for key, value in _dates_of(begin, end).items()]
+
+
 def _sexagesimal(star: SkyCoord) -> str:
     ra = star.ra.to_string(unit=u.hour, sep="", precision=2, pad=True)
     dec = star.dec.to_string(unit=u.deg, sep="", precision=1, pad=True, alwayssign=True)
@@ -116,21 +161,24 @@ def _exposure(name: ArmName, lmjm: int, exposure: ArmExposure, layout: Layout, p
         Card("EXTNAME", f"{name}-{lmjm}", "The extension name"),
         Card("LMJM", str(lmjm), _LMJM_COMMENT),
         Card("EXPTIME", int(exptime) if exptime == int(exptime) else exptime, "[s] Exposure duration time"),
+        *_snr_and_lamp(exposure.snr),
     ]
     if layout == "vectors":
-        of_first = primary_date and starts_at(primary_date, lmjm / times.MINUTES_PER_DAY)
-        begin, end = _dates(lmjm, exposure, exposure.date_beg or (primary_date if of_first else None))
-        cards += [
-            Card("DATE-BEG", begin, "The observation start local time"),
-            Card("DATE-END", end, "The observation end local time"),
-        ]
-    cards += _snr_and_lamp(exposure.snr)
+        cards[1:1] = [_NORM, *_date_cards(*_span(lmjm, exposure, primary_date))]
     return lamost_layout.table(
         cards, _rows(layout, exposure.flux, exposure.ivar, exposure.loglam, {"PIXMASK": exposure.mask})
     )
 
 
-def _coadd(name: ArmName, exposures: Sequence[tuple[int, ArmExposure]], layout: Layout) -> bytes:
+def _span(lmjm: int, exposure: ArmExposure, primary_date: str | None) -> tuple[str, str]:
+    """Start and end of an exposure in local time."""
+    of_first = primary_date and starts_at(primary_date, lmjm / times.MINUTES_PER_DAY)
+    return _dates(lmjm, exposure, exposure.date_beg or (primary_date if of_first else None))
+
+
+def _coadd(
+    name: ArmName, exposures: Sequence[tuple[int, ArmExposure]], layout: Layout, primary_date: str | None
+) -> bytes:
     """Return a coadd as simple as one can be: interpolation to constant step, mean weighted by inverse variance."""
     low = max(float(e.loglam.min()) for _, e in exposures)
     high = min(float(e.loglam.max()) for _, e in exposures)
@@ -149,16 +197,25 @@ def _coadd(name: ArmName, exposures: Sequence[tuple[int, ArmExposure]], layout: 
         every &= mask
         some |= mask
     flux = np.divide(total, weight, out=np.zeros(grid.size), where=weight > 0)
-    minutes = [str(lmjm) for lmjm, _ in exposures]
-    cards = [
-        Card("EXTNAME", f"COADD_{name}", "The extension name"),
-        *(
-            Card(f"LMJMLIS{i}", "-".join(minutes[3 * i : 3 * i + 3]), f"{_LMJM_COMMENT} list")
-            for i in range(-(-len(minutes) // 3))
-        ),
-        *_snr_and_lamp(float(np.sqrt(sum(exposure.snr**2 for _, exposure in exposures)))),
-    ]
+    snr, lamp = _snr_and_lamp(float(np.sqrt(sum(exposure.snr**2 for _, exposure in exposures))))
+    cards = [Card("EXTNAME", f"COADD_{name}", "The extension name")]
+    if layout == "vectors":
+        begin, end = (_span(*exposures[place], primary_date)[place] for place in (0, -1))
+        cards += [_NORM, *_minutes(exposures, _MINUTES_OF_ONE_CARD), *_date_cards(begin, end), lamp, snr]
+    else:
+        cards += [*_minutes(exposures, 3), snr, lamp]
     return lamost_layout.table(cards, _rows(layout, flux, weight, grid, {"ANDMASK": every, "ORMASK": some}))
+
+
+def _minutes(exposures: Sequence[tuple[int, ArmExposure]], of_a_card: int) -> list[Card]:
+    """LMJM of a coadd's exposures, so many in a card; the new layout has one card for all that it has room for."""
+    minutes = [str(lmjm) for lmjm, _ in exposures]
+    if of_a_card == _MINUTES_OF_ONE_CARD and len(minutes) <= of_a_card:
+        return [Card("LMJMLIST", "-".join(minutes), f"{_LMJM_COMMENT} list")]
+    return [
+        Card(f"LMJMLIS{number}", "-".join(minutes[start : start + of_a_card]), f"{_LMJM_COMMENT} list")
+        for number, start in enumerate(range(0, len(minutes), of_a_card))
+    ]
 
 
 def _snr_and_lamp(snr: float) -> list[Card]:
@@ -179,6 +236,8 @@ def _rows(
     # 32 bits of wavelength are six times finer than 32 bits of its logarithm, which therefore survives the detour.
     wave = ("LOGLAM", loglam) if layout == "rows" else ("WAVELENGTH", 10.0 ** loglam.astype(np.float64))
     columns = {"FLUX": flux, "IVAR": ivar, wave[0]: wave[1], **masks}
+    if layout == "vectors":
+        columns["NORMALIZATION"] = np.full(flux.size, _NO_NORMALIZATION)
     shape = () if layout == "rows" else (flux.size,)
     dtype = [(name, ">i2" if name in masks else ">f4", shape) for name in columns]
     rows = np.zeros(flux.size if layout == "rows" else 1, dtype)

@@ -9,8 +9,9 @@ that claims to be FITS and a file that is there twice. The truth stands beside t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -188,22 +189,37 @@ def make_release(
     out.mkdir(parents=True, exist_ok=True)
     detectors = {name: {spid: detector(name, spid, seed) for spid in range(1, SPECTROGRAPHS + 1)} for name in ARM_NAMES}
 
-    tables: list[Table] = []
-    files: list[tuple[str, str, int]] = []
-    with ThreadPoolExecutor() as pool:  # compression, most of the time, runs outside the interpreter's lock
-        for number, plate in enumerate(plates):
-            # A stream of its own for each plate: no plate depends on another.
-            stream = np.random.default_rng([seed, 2, number])
-            table, frames = observe(plate, population, snr, detectors, library, config.cosmic_rays, stream)
-            files += _write_plate(out, number, plate, table, frames, fates, layout, pool)
-            tables.append(table)
-            if progress:
-                progress("mock release", number + 1, len(plates))
-    files += _write_pages(out, plates, config.defects.text_files, rng)
-    truth = MockTruth(out, vstack(tables), Table(rows=sorted(files), names=("file", "defect", "exposures")))
-    truth.exposures.write(out / TRUTH)
-    truth.files.write(out / FILES)
-    return truth
+    with _all_or_nothing(out):
+        tables: list[Table] = []
+        files: list[tuple[str, str, int]] = []
+        with ThreadPoolExecutor() as pool:  # compression, most of the time, runs outside the interpreter's lock
+            for number, plate in enumerate(plates):
+                # A stream of its own for each plate: no plate depends on another.
+                stream = np.random.default_rng([seed, 2, number])
+                table, frames = observe(plate, population, snr, detectors, library, config.cosmic_rays, stream)
+                files += _write_plate(out, number, plate, table, frames, fates, layout, pool)
+                tables.append(table)
+                if progress:
+                    progress("mock release", number + 1, len(plates))
+        files += _write_pages(out, plates, config.defects.text_files, rng)
+        truth = MockTruth(out, vstack(tables), Table(rows=sorted(files), names=("file", "defect", "exposures")))
+        truth.exposures.write(out / TRUTH)
+        truth.files.write(out / FILES)
+        return truth
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    """Empty a folder if what fills it is stopped: half a release is none, and no command goes on with it."""
+    try:
+        yield
+    except BaseException:
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        raise
 
 
 def _fates(plates: list[Plate], defects: MockDefects, rng: np.random.Generator) -> _Fates:

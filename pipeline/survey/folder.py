@@ -78,12 +78,13 @@ class Survey:
             return f"<Survey {self.path}: no such folder>"
         try:
             known = [f"{release.name} ({release.rows} exposures)" for release in self.releases]
+            copies = [f"\n {path} is a copy and does not count" for path in self.copies]
         except SurveyError as error:  # whoever looks at it wants to see what is wrong, not a traceback
             return f"<Survey {self.path}: {error}>"
         return (
             f"<Survey {self.path}: {len(known)} releases{': ' if known else ''}{', '.join(known)}\n"
             f" {len(self.runs)} runs, {len(self.catalogs)} catalogs; current: "
-            f"{self.current.name if self.current else 'none'}>"
+            f"{self.current.name if self.current else 'none'}{''.join(copies)}>"
         )
 
     # Releases.
@@ -95,12 +96,30 @@ class Survey:
         Raises
         ------
         SurveyError
-            If there is no survey, or a release is damaged.
+            If there is no survey, a release is damaged, or its folder has another name than it.
         """
+        every = self._release_folders()
+        there = {release.name for release in every if release.folder.name == release.name}
+        for release in every:
+            if release.name not in there:
+                raise SurveyError(
+                    f"{release.folder} says that it is the release {release.name!r}, and there is no other of that "
+                    f"name; rename the folder to {release.name!r}, or move it out of {release.folder.parent}"
+                )
+        own = (release for release in every if release.folder.name == release.name)
+        return tuple(sorted(own, key=lambda release: (release.number, release.created, release.name)))
+
+    @property
+    def copies(self) -> tuple[Path, ...]:
+        """Folders that hold a copy of a release, such as ``releases/dr7.bak``: they do not count."""
+        return tuple(
+            sorted(release.folder for release in self._release_folders() if release.folder.name != release.name)
+        )
+
+    def _release_folders(self) -> list[Release]:
         if not self.path.is_dir():
             raise SurveyError(f"there is no survey at {self}; 'twinlines ingest FITS_DIR --survey {self}' makes one")
-        every = [Release.read(path.parent) for path in (self.path / "releases").glob(f"[!.]*/{releases.ABOUT}")]
-        return tuple(sorted(every, key=lambda release: (release.number, release.created, release.name)))
+        return [Release.read(path.parent) for path in (self.path / "releases").glob(f"[!.]*/{releases.ABOUT}")]
 
     def releases_up_to(self, name: str | None) -> tuple[Release, ...]:
         """Release ``name`` (the newest, if None) and those before it: what its catalog covers, the oldest first.

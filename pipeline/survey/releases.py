@@ -42,7 +42,7 @@ class Release:
     name: str
     """Name, such as "dr8"."""
     folder: Path
-    """Its folder, ``releases/<name>``."""
+    """Its folder, ``releases/<name>``; another one is a copy's."""
     number: int
     """Its place among the survey's releases, from 1: a later release's rows supersede an earlier one's. No clock is
     asked. 0 for one of a version that did not number them."""
@@ -76,7 +76,7 @@ class Release:
         try:
             about = json.loads(path.read_text())
             return cls(
-                name=folder.name,
+                name=str(about.get("name", folder.name)),
                 folder=folder,
                 number=int(about.get("number", 0)),
                 created=datetime.fromisoformat(about["created"]),

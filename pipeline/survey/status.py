@@ -85,6 +85,8 @@ class SurveyStatus:
     """What is wrong with releases and catalogs, a message each; None if nobody asked."""
     failures: tuple[Failure, ...]
     """Shards that are put aside."""
+    copies: tuple[str, ...]
+    """Folders that hold a copy of a release, and do not count."""
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object."""
@@ -146,6 +148,7 @@ def status(survey: Path, *, verify: bool = False) -> SurveyStatus:
         releases=tuple(_release(release, todo, latest, shard_rows) for release in releases),
         damaged=_damaged(place, releases) if verify else None,
         failures=_failures(todo, latest) if todo and latest else (),
+        copies=tuple(map(str, place.copies)),
     )
 
 

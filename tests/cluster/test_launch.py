@@ -142,6 +142,19 @@ def test_workers_of_every_nanny_have_the_environment_and_no_profiler(local: Clie
     assert not any(local.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks).values())
 
 
+def test_workers_take_no_module_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python puts the working folder first on the path of what is run by -c, as these workers are."""
+    for name in ("pickle", "selectors", "random"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('run, and ought not to be')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    with launch(Local(n_workers=1)) as client:
+        assert client.submit(sum, [1, 2]).result(timeout=120) == 3
+    # What workers are started with is not left in the caller's environment.
+    assert (os.environ["OMP_NUM_THREADS"], os.environ.get("PYTHONSAFEPATH")) == ("7", None)
+
+
 def test_tasks_fail_when_no_worker_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "NO_WORKERS_TIMEOUT", "200 ms")
     with launch(Local(n_workers=1)) as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from tests.places import ROOT
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.releases import SurveyError
+from twinlines.pipeline.survey.status import status
 from twinlines.pipeline.testing.survey import write_release
 
 LAYOUT = re.compile(r"releases|catalogs|runs|CURRENT|\\.lock|\\.ingest\\.lock|.*\\.(work|partial)|\\[!\\.\\].*")
@@ -55,6 +57,20 @@ def test_a_survey_says_what_it_holds(tmp_path: Path) -> None:
     assert [release.name for release in survey.releases_up_to("dr1")] == ["dr1"]
     with pytest.raises(SurveyError, match="has no release 'dr3'; it has dr1, dr2"):
         survey.releases_up_to("dr3")
+
+
+def test_a_copy_of_a_release_does_not_count_and_is_said(tmp_path: Path) -> None:
+    survey = Survey(tmp_path)
+    write_release(tmp_path, "dr7", np.arange(1, 6))
+    shutil.copytree(tmp_path / "releases" / "dr7", tmp_path / "releases" / "dr7.bak")
+    assert [release.name for release in survey.releases] == ["dr7"]
+    assert survey.copies == (tmp_path / "releases" / "dr7.bak",)
+    assert f"{tmp_path}/releases/dr7.bak is a copy and does not count" in repr(survey)
+    assert status(tmp_path).copies == (str(tmp_path / "releases" / "dr7.bak"),)
+    # One that was renamed is no copy: without it, its rows would be missing without a word.
+    shutil.rmtree(tmp_path / "releases" / "dr7")
+    with pytest.raises(SurveyError, match=r"dr7\.bak says that it is the release 'dr7'.*rename the folder to 'dr7'"):
+        _ = survey.releases
 
 
 def test_a_release_in_the_making_is_no_release(tmp_path: Path) -> None:
