@@ -21,7 +21,7 @@ from twinlines.pipeline.cli.options import QUARANTINED
 from twinlines.pipeline.lamost import reader
 from twinlines.pipeline.storage.stores import StoreError
 from twinlines.pipeline.survey import status as surveystatus
-from twinlines.pipeline.testing.exposures import random_file
+from twinlines.pipeline.testing.exposures import random_arm, random_file, with_arm
 
 COMMANDS = [
     ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("population",), ("synthesize",), ("train",),
@@ -57,6 +57,17 @@ def test_a_wrong_command_line_is_status_2(arguments: list[str]) -> None:
 def test_the_version_is_said() -> None:
     result = CliRunner().invoke(cli.app, ["--version"])
     assert (result.exit_code, result.output) == (0, f"twinlines {version('twinlines')}\n")
+
+
+def test_files_that_contradict_each_other_are_status_3(tmp_path: Path) -> None:
+    file = random_file(1, exposures=1)
+    for place, each in (("a", file), ("b", with_arm(file, 0, "B", random_arm(99)))):
+        (tmp_path / "fits" / place).mkdir(parents=True)
+        reader.write(tmp_path / "fits" / place / reader.file_name(file), each)
+    done = twinlines("ingest", tmp_path / "fits", "--survey", tmp_path / "s", "--release", "dr7", "--workers", "1")
+    assert done.returncode == QUARANTINED, done.stderr
+    assert "1 exposures, 1 of 2 files" in done.stdout
+    assert f"conflict: {file.obsid}, " in done.stdout
 
 
 def test_from_files_to_a_table(tmp_path: Path, untrained_weights: Path) -> None:

@@ -1,7 +1,8 @@
 """The command ``twinlines``: its commands by group, what it says of errors, and its exit status.
 
 Exit status: 0 everything asked for was done; 1 it was not; 2 the command line is wrong; 3 it was done, but files were
-quarantined. Modules are imported within the commands, so that ``--help`` does not wait for torch.
+quarantined or contradict each other. Modules are imported within the commands, so that ``--help`` does not wait for
+torch.
 """
 
 from __future__ import annotations

@@ -233,7 +233,8 @@ def _separation(
     """Angle between directions in degrees, arcsec; 0 where one is not known."""
     a1, d1, a2, d2 = (np.radians(angle.astype(np.float64)) for angle in (ra1, dec1, ra2, dec2))
     half = np.sin((d2 - d1) / 2) ** 2 + np.cos(d1) * np.cos(d2) * np.sin((a2 - a1) / 2) ** 2
-    return np.nan_to_num(np.degrees(2 * np.arcsin(np.sqrt(half.clip(max=1.0)))) * 3600.0)
+    angle = np.degrees(2 * np.arcsin(np.sqrt(half.clip(max=1.0)))) * 3600.0
+    return np.asarray(np.nan_to_num(angle))
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,17 @@ def test_real_files(client: Client, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "releases").iterdir()] == ["dr7"]
 
 
+@pytest.mark.skipif(not (SHARED / "lamost-new").is_dir(), reason="the real files of the new layout are not here")
+def test_real_files_of_the_new_layout(client: Client, tmp_path: Path) -> None:
+    report = ingest(client, SHARED / "lamost-new", tmp_path, "dr9")
+    assert (report.files_seen, report.files_used, report.rows) == (3, 2, 4)
+    assert [(file.path, file.reason) for file in report.quarantined] == [
+        ("med-59151-TD054232S000057S01_sp09-008.fits.gz", "truncated")
+    ]
+    assert report.conflicts == report.warnings == ()
+    assert release_of(tmp_path, "dr9")["bjdmid"].values[0] == pytest.approx(2458859.13011844, abs=1e-7)
+
+
 def test_rows_are_the_files_content(client: Client, tmp_path: Path) -> None:
     folder, survey = tmp_path / "in", tmp_path / "survey"
     files = write_files(folder)
