@@ -72,7 +72,7 @@ def import_grid(
 
     def lines(where: Console) -> None:
         show_library(report.axes, report.nodes, report.combinations, report.notes, where)
-        where.print(f"{out}: {report.nodes} nodes")
+        console.say(where, [f"{out}: {report.nodes} nodes"])
 
     console.show(asdict(report), as_json, lines)
 
@@ -113,7 +113,7 @@ def show(
     def lines(where: Console) -> None:
         show_library(axes, nodes, loaded.index.size, loaded.notes, where)
         if out is not None:
-            where.print(f"{out}: nodes and spectra")
+            console.say(where, [f"{out}: nodes and spectra"])
 
     summary = {
         "library": str(library) if library else "packaged",

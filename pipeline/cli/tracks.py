@@ -94,7 +94,7 @@ def show_summary(summary: TrackSummary, where: Console) -> None:
         )
         for composition in summary.compositions
     ]
-    where.print(console.table(tuple(name.replace("[", r"\[") for name in title), rows))
+    where.print(console.table(title, rows))
     n_tracks = sum(composition.tracks for composition in summary.compositions)
     n_compositions = len(summary.compositions)
     compositions = "1 composition" if n_compositions == 1 else f"{n_compositions} compositions"
