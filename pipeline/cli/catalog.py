@@ -120,10 +120,10 @@ def diff(
     survey: SurveyOption,
     penalty: PenaltyOption = 16,
     percentile: Annotated[int, typer.Option("--percentile", help="Percentile: 0, 16, 50, 84 or 100.")] = 0,
-    threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="What is crossed.")] = 0.5,
+    threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="Probability to cross.")] = 0.5,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what changed between two catalogs: rows new, gone, changed, recomputed; probabilities that crossed 0.5."""
+    """Say what changed between two catalogs: rows, and the probabilities that crossed the threshold."""
     from twinlines.pipeline.catalog.diff import diff as compare
 
     report = compare(survey, old, new, penalty=penalty, percentile=percentile, threshold=threshold)
@@ -131,6 +131,7 @@ def diff(
 
 
 def _answer(rows: xr.Dataset, limit: int | None, penalty: int, as_json: bool) -> None:
+    rows.sb2.probability("B", penalty=penalty)  # refuses a penalty that there is none of, also where JSON has them all
     # They are put together only if they are asked for.
     summary = rows_to_json(rows.isel(exposure=slice(limit))) if as_json else []
     console.show(summary, as_json, lambda screen: show_rows(rows, limit or _LISTED, penalty, screen))
@@ -155,9 +156,8 @@ def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console) -> Non
         name: [format(value, style) for value in shown[name].values.tolist()] for name, style in _COLUMNS.items()
     }
     for arm in "BR":
-        probability = shown[f"pb_pct_{arm}_{penalty}"]
         for percentile in (0, 50):
-            values = probability.sel(percentile=percentile).values
+            values = shown.sb2.probability(arm, penalty=penalty, percentile=percentile).values
             columns[f"p{percentile} {arm}"] = [f"{value:.3f}" for value in values]
     columns |= {title: list(explain(shown[name].values)) for title, name in _QUALITY.items()}
     where.print(console.table(list(columns), list(zip(*columns.values(), strict=True)), first=_FIRST))

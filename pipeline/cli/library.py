@@ -92,11 +92,13 @@ def _source(path: Path, file_format: FormatName, config: Path | None) -> Spectru
 
 @library_app.command(epilog="Example: twinlines library show library.npz --out nodes.png")
 def show(
-    library: Annotated[Path | None, typer.Argument(help="Packed library; the packaged one by default.")] = None,
+    library: Annotated[
+        Path | None, typer.Argument(help="Library, from 'twinlines library import'; by default the one that ships.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="PNG to draw nodes and spectra in.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a library's axes, nodes, holes and provenance; draw its nodes and a few spectra."""
+    """Show a library's axes, nodes, holes and provenance; with --out, draw its nodes and a few spectra."""
     from twinlines.pipeline.library.library import Library
     from twinlines.pipeline.library.packing import AXES
 

@@ -52,7 +52,7 @@ def demo(
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Everything below on a small mock survey: a table of candidates against the injected truth, and figures."""
+    """Run the whole chain on a small mock survey: candidates beside the injected truth, and figures."""
     from twinlines.pipeline.figures.demo import write
     from twinlines.pipeline.mock.demo import run_demo
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from astropy.table import Table, vstack
@@ -163,7 +164,7 @@ def make_release(
     FileExistsError
         If the folder is there and not empty.
     MockError
-        If there is no star, or there are fewer files than defects asked for.
+        If there is no star, or no such layout, or there are fewer files than defects asked for.
 
     Examples
     --------
@@ -174,6 +175,8 @@ def make_release(
     out, config = Path(out), config or MockConfig()
     if stars < 1:
         raise MockError(f"a mock release needs one star or more (asked: {stars})")
+    if layout not in get_args(Layout):
+        raise MockError(f"layout is {layout!r}; give one of {', '.join(get_args(Layout))}")
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty; name a new folder for the mock release")
 

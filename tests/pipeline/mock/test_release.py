@@ -23,6 +23,7 @@ from twinlines.pipeline.mock.release import (
     TRUNCATED,
     MockConfig,
     MockDefects,
+    MockError,
     MockTruth,
     make_release,
 )
@@ -225,6 +226,11 @@ def test_plates_hold_every_star_once_and_no_fibre_twice(stars: int, seed: int, r
             # In the dark, in the right night, and one after the other.
             assert np.all(np.abs(night.start - night.lmjd) < 0.3)
             assert np.all(np.diff(night.start) * 86400.0 > plate.exptime)
+
+
+def test_a_layout_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MockError, match="layout is 'columns'; give one of rows, vectors"):
+        make_release(tmp_path / "none", stars=1, seed=0, layout="columns")  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
