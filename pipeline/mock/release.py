@@ -9,8 +9,9 @@ that claims to be FITS and a file that is there twice. The truth stands beside t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import get_args
@@ -193,20 +194,31 @@ def make_release(
 
     tables: list[Table] = []
     files: list[tuple[str, str, int]] = []
-    with ThreadPoolExecutor() as pool:  # compression, most of the time, runs outside the interpreter's lock
-        for number, plate in enumerate(plates):
-            # A stream of its own for each plate: no plate depends on another.
-            stream = np.random.default_rng([seed, 2, number])
-            table, frames = observe(plate, population, snr, detectors, library, config.cosmic_rays, stream)
-            files += _write_plate(out, number, plate, table, frames, fates, layout, pool)
-            tables.append(table)
-            if progress:
-                progress("mock release", number + 1, len(plates))
-    files += _write_pages(out, plates, config.defects.text_files, rng)
-    truth = MockTruth(out, vstack(tables), Table(rows=sorted(files), names=("file", "defect", "exposures")))
-    truth.exposures.write(out / TRUTH)
-    truth.files.write(out / FILES)
+    with _whole_or_gone(out):
+        with ThreadPoolExecutor() as pool:  # compression, most of the time, runs outside the interpreter's lock
+            for number, plate in enumerate(plates):
+                # A stream of its own for each plate: no plate depends on another.
+                stream = np.random.default_rng([seed, 2, number])
+                table, frames = observe(plate, population, snr, detectors, library, config.cosmic_rays, stream)
+                files += _write_plate(out, number, plate, table, frames, fates, layout, pool)
+                tables.append(table)
+                if progress:
+                    progress("mock release", number + 1, len(plates))
+        files += _write_pages(out, plates, config.defects.text_files, rng)
+        truth = MockTruth(out, vstack(tables), Table(rows=sorted(files), names=("file", "defect", "exposures")))
+        truth.exposures.write(out / TRUTH)
+        truth.files.write(out / FILES)
     return truth
+
+
+@contextmanager
+def _whole_or_gone(folder: Path) -> Iterator[None]:
+    """Leave no part of a release behind, which the next attempt would stumble on."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _fates(plates: list[Plate], defects: MockDefects, rng: np.random.Generator) -> _Fates:

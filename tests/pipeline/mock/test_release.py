@@ -228,6 +228,16 @@ def test_plates_hold_every_star_once_and_no_fibre_twice(stars: int, seed: int, r
             assert np.all(np.diff(night.start) * 86400.0 > plate.exptime)
 
 
+def test_a_release_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    few = replace(MockConfig(), defects=MockDefects(**dict.fromkeys(MockDefects.__dataclass_fields__, 0)))
+    with pytest.raises(KeyboardInterrupt):
+        make_release(tmp_path / "mock", stars=2, seed=0, config=few, progress=stop)
+    assert not (tmp_path / "mock").exists()
+
+
 def test_a_layout_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MockError, match="layout is 'columns'; give one of rows, vectors"):
         make_release(tmp_path / "none", stars=1, seed=0, layout="columns")  # type: ignore[arg-type]
