@@ -55,8 +55,8 @@ def options(profile: Cuda) -> dict[str, Any]:
     }
 
 
-def start(profile: Cuda, scratch: str) -> Any:
-    """Start the workers.
+def start(profile: Cuda, scratch: str, **guarded: Any) -> Any:
+    """Start the workers, guarded by what :func:`twinlines.cluster.security.for_loopback` says.
 
     Raises
     ------
@@ -69,4 +69,4 @@ def start(profile: Cuda, scratch: str) -> Any:
         raise LaunchError("no GPU: NVIDIA's driver lists none; without a GPU, use --cluster local")
     if profile.n_workers is not None and profile.n_workers > there:
         raise LaunchError(f"cuda: n_workers is {profile.n_workers}, and there are {there} GPUs; ask for fewer")
-    return package.LocalCUDACluster(**options(profile), local_directory=scratch)
+    return package.LocalCUDACluster(**options(profile), **guarded, local_directory=scratch)

@@ -120,7 +120,13 @@ def _here(profile: Local | Cuda) -> Iterator[Client]:
     with (
         _environment_restored(),
         tempfile.TemporaryDirectory(prefix="twinlines-", ignore_cleanup_errors=True) as scratch,
-        dask.config.set({**NANNY_CONFIG, "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT}),
+        dask.config.set(
+            {
+                **NANNY_CONFIG,
+                "distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT,
+                "temporary-directory": scratch,  # of the scheduler, which would leave a folder in the system's
+            }
+        ),
         _local_cluster(profile, scratch) as cluster,
         Client(cluster) as client,
     ):
@@ -128,13 +134,32 @@ def _here(profile: Local | Cuda) -> Iterator[Client]:
 
 
 def _local_cluster(profile: Local | Cuda, scratch: str) -> Any:
-    if isinstance(profile, Cuda):
-        return cuda.start(profile, scratch)
-    return LocalCluster(**local_options(profile), local_directory=scratch)
+    guarded = security.for_loopback()
+    try:
+        if isinstance(profile, Cuda):
+            return cuda.start(profile, scratch, **guarded)
+        return LocalCluster(**local_options(profile), **guarded, local_directory=scratch)
+    except (RuntimeError, OSError) as error:
+        if isinstance(error, LaunchError):
+            raise
+        raise LaunchError(
+            f"no workers can be started on this machine: {_first_cause(error)}; 'twinlines cluster show' says what was "
+            "asked for"
+        ) from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Where dask's chains of errors began."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _credentials(shared: Path, insecure: bool) -> AbstractContextManager[Security | None]:
-    return nullcontext() if insecure else security.temporary(shared.expanduser())
+    if not insecure:
+        return security.temporary(shared.expanduser())
+    security.refuse_insecure()
+    return nullcontext()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import dask
 from distributed.security import Security
 
 from twinlines.cluster.errors import LaunchError
@@ -24,15 +25,47 @@ LOOPBACK = "127.0.0.1:0"
 """Where dashboards listen: at a free port of this machine only. Their pages know no passwords."""
 
 
+_REQUIRED = "distributed.comm.require-encryption"
+
+
+def is_required() -> bool:
+    """Whether dask's configuration, a site's perhaps, allows connections by TLS only, those within a machine too."""
+    return bool(dask.config.get(_REQUIRED, False))
+
+
+def refuse_insecure() -> None:
+    """Refuse that the user says ``insecure`` where dask's configuration asks for TLS.
+
+    Raises
+    ------
+    LaunchError
+        If it does.
+    """
+    if is_required():
+        raise LaunchError(
+            f"--insecure contradicts dask's configuration, which asks for TLS ({_REQUIRED}); leave --insecure out, or "
+            "change the configuration"
+        )
+
+
 def refuse_plain(address: str, insecure: bool) -> None:
     """Refuse an address that is neither encrypted nor of this machine, unless the user says ``insecure``.
+
+    Where dask's configuration asks for TLS, any that is not encrypted is refused.
 
     Raises
     ------
     LaunchError
         If it is refused.
     """
-    if insecure or address.startswith("tls://"):
+    if address.startswith("tls://"):
+        return
+    if is_required():
+        raise LaunchError(
+            f"{address} is not encrypted, and dask's configuration asks for TLS ({_REQUIRED}); start the scheduler and "
+            "the workers with TLS and give tls://HOST:PORT, or change the configuration"
+        )
+    if insecure:
         return
     host = urlsplit(address).hostname or ""
     if host == "localhost":
@@ -48,6 +81,27 @@ def refuse_plain(address: str, insecure: bool) -> None:
     )
 
 
+def for_loopback() -> dict[str, Any]:
+    """Keyword arguments of a cluster that stays on this machine: TLS, where dask's configuration asks for it.
+
+    Raises
+    ------
+    LaunchError
+        If the package ``cryptography`` is missing then.
+    """
+    return {"security": _made(), "protocol": "tls://"} if is_required() else {}
+
+
+def _made() -> Security:
+    try:
+        return Security.temporary()
+    except ImportError as error:
+        raise LaunchError(
+            "a cluster's certificates are made by the package 'cryptography', which is missing; install it with: pip "
+            "install 'twinlines[tls]'; or do without TLS: say --insecure if the network between its machines is yours"
+        ) from error
+
+
 @contextmanager
 def temporary(shared: Path) -> Iterator[Security]:
     """While the context lasts, credentials of a new cluster, as files that its machines can read.
@@ -60,13 +114,7 @@ def temporary(shared: Path) -> Iterator[Security]:
     LaunchError
         If the package ``cryptography`` is missing, or the folder cannot be written.
     """
-    try:
-        made = Security.temporary()
-    except ImportError as error:
-        raise LaunchError(
-            "certificates for a cluster on other machines are made by the package 'cryptography', which is missing; "
-            "install it with: pip install 'twinlines[tls]'; or say --insecure if the network between is yours"
-        ) from error
+    made = _made()
     try:
         shared.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = tempfile.TemporaryDirectory(prefix="tls-", dir=shared)

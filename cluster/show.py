@@ -13,7 +13,7 @@ from twinlines.cluster import cuda, slurm, ssh
 from twinlines.cluster.environment import WORKER_ENVIRONMENT
 from twinlines.cluster.launch import local_options, scheduler_address
 from twinlines.cluster.profiles import Address, Cuda, Local, Profile, SchedulerFile, Slurm, Ssh
-from twinlines.cluster.security import in_folder, refuse_plain
+from twinlines.cluster.security import in_folder, is_required, refuse_insecure, refuse_plain
 
 _SHOWN_PORT = "PORT"
 
@@ -45,6 +45,7 @@ class Shown:
 
 
 _LOOPBACK = "this machine only: scheduler, workers and dashboard listen at 127.0.0.1"
+_LOOPBACK_TLS = f"{_LOOPBACK}, by TLS, as dask's configuration asks for"
 _TEMPORARY = "TLS, with certificates of this launch on both sides; dashboard at 127.0.0.1 only"
 _NONE = "none (--insecure): whoever reaches the scheduler can run code as you; dashboard at 127.0.0.1 only"
 
@@ -65,6 +66,9 @@ def show(profile: Profile, *, insecure: bool = False) -> Shown:
 
 def _show(profile: Profile, insecure: bool) -> Shown:
     guarded = _NONE if insecure else _TEMPORARY
+    loopback = _LOOPBACK_TLS if is_required() else _LOOPBACK
+    if insecure and isinstance(profile, Slurm | Ssh):
+        refuse_insecure()
     rest: dict[str, Any] = {
         "profile": profile.name,
         "environment": dict(WORKER_ENVIRONMENT),
@@ -74,13 +78,13 @@ def _show(profile: Profile, insecure: bool) -> Shown:
         case Local():
             options = local_options(profile)
             workers = f"{options['n_workers']} single-threaded processes here, {_size(options['memory_limit'])} each"
-            return Shown(workers=workers, scheduler="in this process", security=_LOOPBACK, options=options, **rest)
+            return Shown(workers=workers, scheduler="in this process", security=loopback, options=options, **rest)
         case Cuda():
             number = "all GPUs" if profile.n_workers is None else f"the first {profile.n_workers} GPUs"
             return Shown(
                 workers=f"one single-threaded process for each of {number} of this machine",
                 scheduler="in this process",
-                security=_LOOPBACK,
+                security=loopback,
                 options=cuda.options(profile),
                 **rest,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from twinlines.cluster import site
 from twinlines.models import checkpoint
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.pipeline.arms import ARMS
@@ -32,11 +34,13 @@ COMMANDS = [
 ]  # fmt: skip
 
 
+MAIN = "from twinlines.pipeline.cli.main import main; main()"
+
+
 def twinlines(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does, in a process of its own."""
-    code = "from twinlines.pipeline.cli.main import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", MAIN, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -167,19 +171,46 @@ def test_weights_of_another_architecture_end_a_run_before_it_starts(tmp_path: Pa
     assert str(tmp_path / "none") in none.stderr
 
 
-def test_a_stopped_command_says_what_is_kept(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("command", "kept"), [("run", True), ("status", False)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_command_says_by_what_and_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    kept: bool,
+    number: signal.Signals,
 ) -> None:
-    def stop(_: Path, **__: bool) -> None:
-        signal.raise_signal(signal.SIGINT)
+    def stop(*_: object, **__: object) -> None:
+        signal.raise_signal(number)
 
     monkeypatch.setattr(surveystatus, "status", stop)
-    monkeypatch.setattr(sys, "argv", ["twinlines", "status", "--survey", "s"])
+    monkeypatch.setattr(site, "parse", stop)
+    monkeypatch.setattr(sys, "argv", ["twinlines", command, "--survey", "s"])
     with pytest.raises(SystemExit) as end:
         cli.main()
-    assert end.value.code == 130
-    assert "stopped; the same command begins anew" in capsys.readouterr().err
-    for command in ("ingest", "run", "synthesize", "train", "evaluate"):
-        assert "goes on from there" in cli._of_stopping([command, "--survey", "s"])
-    for command in ("mock", "demo", "catalog"):
-        assert "kept" not in cli._of_stopping([command])
+    assert end.value.code == 128 + number
+    told = capsys.readouterr().err
+    assert "twinlines: stopped" in told
+    assert ("goes on from there" in told) == kept
+
+
+def test_a_job_s_end_leaves_no_temporary_folder_and_no_result_behind(tmp_path: Path) -> None:
+    scratch, out = tmp_path / "scratch", tmp_path / "pairs.zarr"
+    scratch.mkdir()
+    command = ["synthesize", "--pairs", "9000", "--out", str(out), "--workers", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", MAIN, *command],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("synthesize: ") for line in process.stderr)
+        assert list(scratch.iterdir())
+        process.send_signal(signal.SIGTERM)
+        told = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "goes on from there" in told
+    assert "Traceback" not in told
+    assert not list(scratch.iterdir())
+    assert not out.exists()

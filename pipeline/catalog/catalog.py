@@ -129,7 +129,13 @@ class SB2:
             raise CatalogError(f"the catalog has no penalty {penalty}; it has {CATALOG_PENALTIES}")
         if percentile not in PERCENTILES:
             raise CatalogError(f"the catalog has no percentile {percentile}; it has {PERCENTILES}")
-        return self._catalog[f"pb_pct_{arm}_{penalty}"].sel(percentile=percentile, drop=True)
+        name = f"pb_pct_{arm}_{penalty}"
+        self._require(name, "percentile")
+        if percentile not in self._catalog["percentile"]:
+            raise CatalogError(
+                f"percentile {percentile} is not among those selected: {self._catalog['percentile'].values.tolist()}"
+            )
+        return self._catalog[name].sel(percentile=percentile, drop=True)
 
     def candidates(
         self,
@@ -165,10 +171,14 @@ class SB2:
         Raises
         ------
         CatalogError
-            If the catalog keeps no such penalty or percentile, or ``arms`` is none of the two.
+            If the catalog keeps no such penalty or percentile, ``threshold`` is no probability, or ``arms`` is none of
+            the two.
         """
+        if not 0.0 <= threshold <= 1.0:
+            raise CatalogError(f"the threshold is {threshold}; give a probability, 0 to 1")
         if arms not in ("both", "any"):
             raise CatalogError(f"arms is {arms!r}; give 'both' (arms must agree) or 'any' (one is enough)")
+        self._require("bprp0", *(f"npixbad_{arm}" for arm in ARM_NAMES))
         agreed: list[NDArray[np.bool_]] = []
         for arm in ARM_NAMES:
             probability = self.probability(arm, penalty=penalty, percentile=percentile).values
@@ -193,6 +203,7 @@ class SB2:
             raise CatalogError(f"ra {ra}, dec {dec} is no position in degrees (0 to 360, -90 to 90)")
         if not 0.0 < angle.to_value(u.deg) <= 180.0:
             raise CatalogError(f"a cone's radius lies between 0 and 180 degrees (asked: {angle})")
+        self._require("ra", "dec")
         rows = self._near(float(ra), float(dec), angle)
         positions = SkyCoord(self._catalog["ra"].values[rows], self._catalog["dec"].values[rows], unit="deg")
         distance = positions.separation(SkyCoord(ra, dec, unit="deg")).to_value(u.deg)
@@ -214,6 +225,7 @@ class SB2:
             number = -1
         if number < 0 or (not isinstance(obsid, str) and number != obsid):
             raise CatalogError(f"obsid is {obsid!r}; give a whole number, such as 747012076")
+        self._require("obsid", "ra", "dec", "bjdmid")
         rows = np.flatnonzero(self._catalog["obsid"].values == number)
         if len(rows) == 0:
             raise CatalogError(f"the catalog has no exposure of obsid {obsid}")
@@ -235,6 +247,19 @@ class SB2:
             return export(self._catalog, Path(path), overwrite=overwrite)
         except ExportError as error:
             raise CatalogError(str(error)) from error
+
+    def _require(self, *names: str) -> None:
+        """Refuse what is not rows of a catalog."""
+        if "exposure" not in self._catalog.dims:
+            raise CatalogError(
+                "there is no dimension 'exposure'; select a row by a list, as in isel(exposure=[0]), and it stays"
+            )
+        missing = [name for name in names if name not in self._catalog.variables]
+        if missing:
+            raise CatalogError(
+                f"this Dataset lacks {', '.join(missing)}; ask a catalog (open) or a verdict (judge), not what either "
+                "is made of"
+            )
 
     def _near(self, ra: float, dec: float, angle: u.Quantity) -> NDArray[np.int64]:
         """Rows that may lie in a cone: all within it, and some beside; whatever the order of rows."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import JsonOption, OverwriteOption, SurveyOption
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from twinlines.pipeline.catalog.diff import CatalogDiff
 
 _CROSSINGS = 20  # that are printed
+_LISTED = 50  # exposures that are printed, if nothing else is asked for
 _COLUMNS = {
     "obsid": "d",
     "lmjm": "d",
@@ -29,10 +29,15 @@ _COLUMNS = {
     "rv_obs_R": ".1f",
 }
 """Columns that tell a reader most, and how their numbers are printed."""
+_FIRST = ("obsid", "lmjm", "p0 B", "p0 R", "p50 B", "p50 R")  # where there is no room for all
+_QUALITY = {"quality B": "quality_B", "quality R": "quality_R"}
 
 catalog_app = typer.Typer(help="Questions to the published catalog.", no_args_is_help=True)
 
-LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Rows to print.")]
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="Most rows to print.", show_default=f"{_LISTED}; all with --json"),
+]
 PenaltyOption = Annotated[int, typer.Option("--penalty", help="Penalty (Lambda): 8, 16 or 32.")]
 ReleaseOption = Annotated[
     str | None, typer.Option("--release", help="Ask the catalog of this release; by default the current one.")
@@ -46,7 +51,7 @@ def candidates(
     percentile: Annotated[int, typer.Option("--percentile", help="Percentile: 0, 16, 50, 84 or 100.")] = 0,
     threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="Least probability.")] = 0.5,
     any_arm: Annotated[bool, typer.Option("--any-arm", help="One arm is enough.")] = False,
-    limit: LimitOption = 50,
+    limit: LimitOption = None,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +71,7 @@ def cone(
     dec: Annotated[float, typer.Option("--dec", help="Declination (J2000), degrees.")],
     radius: Annotated[float, typer.Option("--radius", help="Radius, arcseconds.")] = 3.0,
     penalty: PenaltyOption = 16,
-    limit: LimitOption = 50,
+    limit: LimitOption = None,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,7 +87,7 @@ def source(
     survey: SurveyOption,
     obsid: Annotated[int, typer.Argument(help="Any obsid of the star.")],
     penalty: PenaltyOption = 16,
-    limit: LimitOption = 50,
+    limit: LimitOption = None,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -115,43 +120,47 @@ def diff(
     survey: SurveyOption,
     penalty: PenaltyOption = 16,
     percentile: Annotated[int, typer.Option("--percentile", help="Percentile: 0, 16, 50, 84 or 100.")] = 0,
-    threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="What is crossed.")] = 0.5,
+    threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="Probability to cross.")] = 0.5,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what changed between two catalogs: rows new, gone, changed, recomputed; probabilities that crossed 0.5."""
+    """Say what changed between two catalogs: rows, and the probabilities that crossed the threshold."""
     from twinlines.pipeline.catalog.diff import diff as compare
 
     report = compare(survey, old, new, penalty=penalty, percentile=percentile, threshold=threshold)
     console.show(report.to_json(), as_json, lambda screen: show_diff(report, screen))
 
 
-def _answer(rows: xr.Dataset, limit: int, penalty: int, as_json: bool) -> None:
-    # JSON has all rows, however many: they are put together only if they are asked for.
-    console.show(rows_to_json(rows) if as_json else [], as_json, lambda screen: show_rows(rows, limit, penalty, screen))
+def _answer(rows: xr.Dataset, limit: int | None, penalty: int, as_json: bool) -> None:
+    rows.sb2.probability("B", penalty=penalty)  # refuses a penalty that there is none of, also where JSON has them all
+    # They are put together only if they are asked for.
+    summary = rows_to_json(rows.isel(exposure=slice(limit))) if as_json else []
+    console.show(summary, as_json, lambda screen: show_rows(rows, limit or _LISTED, penalty, screen))
 
 
 def rows_to_json(rows: xr.Dataset) -> list[dict[str, Any]]:
-    """Rows with the columns of Table 4 as JSON objects; a missing number is null."""
-    from twinlines.pipeline.schema import TABLE4
+    """Rows with the columns of Table 4, and the names of their quality bits, as objects for JSON."""
+    from twinlines.pipeline.schema import TABLE4, Quality
 
     columns = {name: rows[name].values.tolist() for name in TABLE4}
-    return [
-        {name: console.plain(values[row]) for name, values in columns.items()} for row in range(rows.sizes["exposure"])
-    ]
+    for name in _QUALITY.values():
+        columns[name] = [[bit.name for bit in Quality(bits)] for bits in rows[name].values.tolist()]
+    return [{name: values[row] for name, values in columns.items()} for row in range(rows.sizes["exposure"])]
 
 
 def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console) -> None:
     """Print those columns of the first ``limit`` rows that tell a reader most."""
-    table = Table(header_style="bold")
-    for name in (*_COLUMNS, "p0 B", "p50 B", "p0 R", "p50 R"):
-        table.add_column(name, justify="right")
-    for row in range(min(rows.sizes["exposure"], limit)):
-        values = [format(rows[name].values[row].item(), style) for name, style in _COLUMNS.items()]
-        for arm in "BR":
-            percentiles = rows[f"pb_pct_{arm}_{penalty}"].isel(exposure=row)
-            values += [f"{float(percentiles.sel(percentile=which)):.3f}" for which in (0, 50)]
-        table.add_row(*values)
-    where.print(table)
+    from twinlines.pipeline.spectra.quality import explain
+
+    shown = rows.isel(exposure=slice(limit))
+    columns = {
+        name: [format(value, style) for value in shown[name].values.tolist()] for name, style in _COLUMNS.items()
+    }
+    for arm in "BR":
+        for percentile in (0, 50):
+            values = shown.sb2.probability(arm, penalty=penalty, percentile=percentile).values
+            columns[f"p{percentile} {arm}"] = [f"{value:.3f}" for value in values]
+    columns |= {title: list(explain(shown[name].values)) for title, name in _QUALITY.items()}
+    where.print(console.table(list(columns), list(zip(*columns.values(), strict=True)), first=_FIRST))
     hidden = rows.sizes["exposure"] - limit
     if hidden > 0:
         where.print(f"... and {hidden} more; --limit shows more, 'twinlines catalog export' writes all")

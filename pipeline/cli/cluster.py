@@ -30,6 +30,8 @@ def show(
     from twinlines.cluster.errors import ProfileError
     from twinlines.cluster.site import parse
 
+    if script and as_json:
+        raise typer.BadParameter("--script and --json exclude each other; the JSON has the script as 'script'")
     shown = cluster_show.show(parse(where.cluster, n_workers=where.workers), insecure=where.insecure)
     if not script:
         console.show(shown.to_json(), as_json, lambda screen: show_cluster(shown, screen))

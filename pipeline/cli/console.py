@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from twinlines.pipeline.cli import streams
+from twinlines.pipeline.cli.tables import FittedTable
 from twinlines.pipeline.progress import Progress as ProgressFunction
 
-_LOG_WIDTH = 160  # columns of a table that goes to a file or a pipe
+UNLIMITED = 100_000
+"""Width of what goes to a file or a pipe, columns: lines are as long as they are."""
+
+
+class _Screen(Console):
+    """A console that leaves it to :func:`show` what happens when nobody reads any more; rich's own ends the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def complain(message: str) -> None:
@@ -24,8 +34,8 @@ def complain(message: str) -> None:
 
 
 def out() -> Console:
-    """Console for results: as wide as the terminal, or wide enough for a log."""
-    return Console(width=None if sys.stdout.isatty() else _LOG_WIDTH, highlight=False)
+    """Console for results: as wide as the terminal; a file or a pipe takes lines of any width."""
+    return _Screen(width=None if sys.stdout.isatty() else UNLIMITED, highlight=False)
 
 
 @contextmanager
@@ -61,11 +71,27 @@ def progress() -> Iterator[ProgressFunction]:
 
 
 def show(summary: Mapping[str, Any] | list[dict[str, Any]], as_json: bool, lines: Callable[[Console], None]) -> None:
-    """Print a result: as JSON, or as ``lines`` prints it for people."""
-    if as_json:
-        print(json.dumps(summary, indent=2, default=str))
-    else:
-        lines(out())
+    """Print a result: as JSON, or as ``lines`` prints it for people. A reader that has left misses it, no more.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be printed, as to a full disk.
+    """
+    try:
+        if as_json:
+            print(json.dumps(plain(summary), indent=2, allow_nan=False))
+        else:
+            lines(out())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        streams.forget(sys.stdout)
+    except OSError as error:
+        streams.forget(sys.stdout)
+        raise streams.OutputError(
+            f"the answer cannot be printed: {error.strerror}; the work itself is done: make room where the output goes "
+            "to, and give the command again"
+        ) from error
 
 
 def say(where: Console, lines: Iterable[str]) -> None:
@@ -76,19 +102,48 @@ def say(where: Console, lines: Iterable[str]) -> None:
         where.print(text, markup=False, highlight=False)
 
 
-def table(title: tuple[str, ...], rows: list[tuple[object, ...]]) -> Table:
-    """A table for people; numbers are right-aligned."""
-    made = Table(header_style="bold")
-    for column, name in enumerate(title):
-        numeric = bool(rows) and all(isinstance(row[column], int | float) for row in rows)
-        made.add_column(name, justify="right" if numeric else "left")
-    for row in rows:
-        made.add_row(*(str(value) for value in row))
-    return made
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    first: Sequence[str] = (),
+    title: str | None = None,
+    caption: str | None = None,
+    styles: Sequence[str | None] = (),
+) -> FittedTable:
+    """A table for people: numbers are right-aligned, and a terminal that is too narrow shows fewer columns.
+
+    Parameters
+    ----------
+    columns
+        Titles.
+    rows
+        Cells of each row, printed as they are.
+    first
+        Titles of those that are shown first where there is no room for all; the others follow from left to right.
+    title, caption
+        What stands over and under it.
+    styles
+        A style for each row, as rich names it.
+    """
+    preferred = [columns.index(name) for name in first]
+    order = [*preferred, *(at for at in range(len(columns)) if at not in preferred)]
+    cells = [[str(value).encode("utf-8", "backslashreplace").decode() for value in row] for row in rows]
+    return FittedTable(columns, cells, order, title, caption, styles)
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON takes it: a missing number is null."""
-    if isinstance(value, list):
+    """The value as JSON takes it: a number that is missing or infinite is null, a path its name."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(element) for name, element in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
         return [plain(element) for element in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} is of a type that JSON does not know: {type(value).__name__}")

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 evaluation_app = typer.Typer()
 
-_FILE_WIDTH = 130  # columns of evaluation.txt
 _DISPLACED_SHOWN, _CENTRED_SHOWN = (50.0, 100.0), (100.0, 200.0)  # km/s
 _POPULATION_COLUMNS = (
     *("arm", "penalty", "population", "at FPR"),
@@ -124,7 +123,7 @@ def write(report: EvaluationReport, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / "evaluation.txt"
     with text.open("w", encoding="utf-8") as file:
-        show_evaluation(report, Console(file=file, width=_FILE_WIDTH, highlight=False))
+        show_evaluation(report, Console(file=file, width=console.UNLIMITED, highlight=False))
     return [*write_numbers(report, folder), text, *figures.write(report, folder)]
 
 

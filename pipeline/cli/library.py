@@ -72,7 +72,7 @@ def import_grid(
 
     def lines(where: Console) -> None:
         show_library(report.axes, report.nodes, report.combinations, report.notes, where)
-        where.print(f"{out}: {report.nodes} nodes")
+        console.say(where, [f"{out}: {report.nodes} nodes"])
 
     console.show(asdict(report), as_json, lines)
 
@@ -92,11 +92,13 @@ def _source(path: Path, file_format: FormatName, config: Path | None) -> Spectru
 
 @library_app.command(epilog="Example: twinlines library show library.npz --out nodes.png")
 def show(
-    library: Annotated[Path | None, typer.Argument(help="Packed library; the packaged one by default.")] = None,
+    library: Annotated[
+        Path | None, typer.Argument(help="Library, from 'twinlines library import'; by default the one that ships.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="PNG to draw nodes and spectra in.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a library's axes, nodes, holes and provenance; draw its nodes and a few spectra."""
+    """Show a library's axes, nodes, holes and provenance; with --out, draw its nodes and a few spectra."""
     from twinlines.pipeline.library.library import Library
     from twinlines.pipeline.library.packing import AXES
 
@@ -113,7 +115,7 @@ def show(
     def lines(where: Console) -> None:
         show_library(axes, nodes, loaded.index.size, loaded.notes, where)
         if out is not None:
-            where.print(f"{out}: nodes and spectra")
+            console.say(where, [f"{out}: nodes and spectra"])
 
     summary = {
         "library": str(library) if library else "packaged",

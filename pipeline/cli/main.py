@@ -1,8 +1,8 @@
 """The command ``twinlines``: its commands by group, what it says of errors, and its exit status.
 
 Exit status: 0 everything asked for was done; 1 it was not; 2 the command line is wrong; 3 it was done, but files were
-quarantined or contradict each other. Modules are imported within the commands, so that ``--help`` does not wait for
-torch.
+quarantined, or contradict each other; 128 and a signal's number, that signal stopped it. Modules are imported within
+the commands, so that ``--help`` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from twinlines.pipeline.cli import console
+from twinlines.pipeline.cli import console, stopping, streams
 from twinlines.pipeline.cli.catalog import catalog_app
 from twinlines.pipeline.cli.cluster import cluster_app
 from twinlines.pipeline.cli.evaluation import evaluation_app
@@ -23,8 +23,7 @@ from twinlines.pipeline.cli.survey import survey_app
 from twinlines.pipeline.cli.tracks import tracks_app
 from twinlines.pipeline.cli.training import training_app
 
-_STOPPED = 130
-_RESUMED = {"ingest", "run", "synthesize", "train", "evaluate"}  # the commands that have markers
+_RESUMED = ("ingest", "run", "synthesize", "train", "evaluate")  # that go on where they were
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,24 +58,26 @@ def whole(
 
 def main() -> None:
     """Run the command line; an expected error is one message and exit status 1, not a traceback."""
-    try:
-        app()
-    except SystemExit as end:
-        if end.code == _STOPPED:  # typer's word for Ctrl-C
-            console.complain(_of_stopping(sys.argv[1:]))
-        raise
-    except Exception as error:
-        if not _expected(error):
-            raise
-        console.complain(str(error))
-        sys.exit(1)
+    streams.prepare()
+    with stopping.asked() as stop:
+        try:
+            app()
+        except (SystemExit, KeyboardInterrupt):
+            if stop.status is None:
+                raise
+        except Exception as error:
+            if not _expected(error):
+                raise
+            if stop.status is None:  # else it comes of being stopped
+                console.complain(str(error))
+                sys.exit(1)
+    kept = "; what is finished is kept, and the same command goes on from there" if _resumes(sys.argv) else ""
+    console.complain(f"stopped{kept}")
+    sys.exit(stop.status)
 
 
-def _of_stopping(arguments: list[str]) -> str:
-    """What a command that was stopped leaves, in words."""
-    if arguments and arguments[0] in _RESUMED:
-        return "stopped; what is finished is kept, and the same command goes on from there"
-    return "stopped; the same command begins anew"
+def _resumes(arguments: list[str]) -> bool:
+    return bool(set(arguments[1:2]) & set(_RESUMED))
 
 
 def _expected(error: Exception) -> bool:

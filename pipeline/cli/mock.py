@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import ClusterOptions, JsonOption, SeedOption, WorkersOption, connected
 from twinlines.pipeline.cli.survey import show_ingestion
+from twinlines.pipeline.cli.tables import FittedTable
 
 if TYPE_CHECKING:
     from twinlines.pipeline.mock.comparison import Comparison
@@ -52,7 +52,7 @@ def demo(
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Everything below on a small mock survey: a table of candidates against the injected truth, and figures."""
+    """Run the whole chain on a small mock survey: candidates beside the injected truth, and figures."""
     from twinlines.pipeline.figures.demo import write
     from twinlines.pipeline.mock.demo import run_demo
 
@@ -100,19 +100,21 @@ def show_demo(result: DemoResult, where: Console) -> None:
     console.say(where, [f"time: {spent}"])
 
 
-def _exposures(sb2s: list[dict[str, Any]], others: list[dict[str, Any]]) -> Table:
+def _exposures(sb2s: list[dict[str, Any]], others: list[dict[str, Any]]) -> FittedTable:
     """How many of the judged exposures are candidates: a row for each bin of separation and each other kind."""
-    table = Table(title="Exposures judged in both arms", header_style="bold")
-    for column in ("", "exposures", "candidates (p0 > 0.5)", "p50 > 0.5"):
-        table.add_column(column, justify="right" if column else "left")
     named = [(f"SB2, |Δv| {counts['separation_kms']} km/s", counts) for counts in sb2s]
     named += [(str(counts["kind"]), counts) for counts in others]
-    for name, counts in named:
-        table.add_row(name, *(str(counts[column]) for column in ("exposures", "candidates", "median_above_half")))
-    return table
+    return console.table(
+        ("", "exposures", "candidates (p0 > 0.5)", "p50 > 0.5"),
+        [
+            (name, *(counts[column] for column in ("exposures", "candidates", "median_above_half")))
+            for name, counts in named
+        ],
+        title="Exposures judged in both arms",
+    )
 
 
-def _stars(comparison: Comparison) -> Table:
+def _stars(comparison: Comparison) -> FittedTable:
     """Every double-lined star and every star with a candidate; the rest is one line."""
     import numpy as np
 
@@ -120,16 +122,18 @@ def _stars(comparison: Comparison) -> Table:
 
     stars = comparison.stars()
     interesting = (stars["kind"] == SB2) | (stars["candidates"] > 0)
-    table = Table(title="Candidates against the injected truth", header_style="bold")
-    for title in _STAR_TITLES:
-        table.add_column(title, justify="left" if title in ("kind", "verdict") else "right")
+    rows: list[tuple[object, ...]] = []
     for star in stars[interesting][np.lexsort((-stars["delta_v"][interesting], stars["kind"][interesting]))]:
         numbers = (format(star[name], spec) if np.isfinite(star[name]) else "" for name, spec in _STAR_NUMBERS.values())
-        verdict = str(star["verdict"])
         candidates = f"{star['candidates']} of {star['exposures']}"
-        row = (str(star["star"]), str(star["kind"]), *numbers, candidates, verdict)
-        table.add_row(*row, style=_VERDICT_STYLES.get(verdict))
+        rows.append((star["star"], star["kind"], *numbers, candidates, star["verdict"]))
     rest = stars[~interesting]
     quiet = int((rest["verdict"] == "rightly single").sum())
-    table.caption = f"and {quiet} other stars without a candidate, rightly; {len(rest) - quiet} could not be judged"
-    return table
+    return console.table(
+        _STAR_TITLES,
+        rows,
+        first=("star", "kind", "verdict", "max |Δv| (km/s)", "candidates"),
+        title="Candidates against the injected truth",
+        caption=f"and {quiet} other stars without a candidate, rightly; {len(rest) - quiet} could not be judged",
+        styles=[_VERDICT_STYLES.get(str(row[-1])) for row in rows],
+    )

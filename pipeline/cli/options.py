@@ -23,7 +23,7 @@ ClusterOption = Annotated[
     str,
     typer.Option(
         "--cluster",
-        help="Where to run: local, cuda, a site's YAML file, or a scheduler: tls://HOST:8786 or its JSON file.",
+        help="local, cuda, a site's YAML file (SLURM, SSH), or a scheduler (tls://HOST:PORT or its JSON file).",
         metavar="NAME|FILE|ADDRESS",
     ),
 ]

@@ -62,8 +62,8 @@ def import_(
 def show(
     tracks: Annotated[Path | None, typer.Argument(help="Store of tracks; by default the one that ships.")] = None,
     out: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("hr.png"),
-    feh: Annotated[float, typer.Option("--feh", help="[Fe/H] to draw; the nearest that there is.")] = 0.0,
-    alpha: Annotated[float, typer.Option("--alpha", help="[alpha/Fe] to draw; the nearest that there is.")] = 0.0,
+    feh: Annotated[float, typer.Option("--feh", help=r"\[Fe/H] to draw; the nearest that there is.")] = 0.0,
+    alpha: Annotated[float, typer.Option("--alpha", help=r"\[alpha/Fe] to draw; the nearest that there is.")] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """List what tracks cover, and draw their Hertzsprung-Russell and Kiel diagrams."""
@@ -94,7 +94,7 @@ def show_summary(summary: TrackSummary, where: Console) -> None:
         )
         for composition in summary.compositions
     ]
-    where.print(console.table(tuple(name.replace("[", r"\[") for name in title), rows))
+    where.print(console.table(title, rows))
     n_tracks = sum(composition.tracks for composition in summary.compositions)
     n_compositions = len(summary.compositions)
     compositions = "1 composition" if n_compositions == 1 else f"{n_compositions} compositions"

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 training_app = typer.Typer()
 
 TracksOption = Annotated[
-    Path | None, typer.Option("--tracks", help="Track table, from 'twinlines tracks import'; else the one that ships.")
+    Path | None,
+    typer.Option("--tracks", help="Store of tracks, from 'twinlines tracks import'; else the one that ships."),
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file with priors, conditions and extra populations.")

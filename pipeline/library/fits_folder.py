@@ -36,6 +36,7 @@ from twinlines.cluster import settings
 from twinlines.cluster.settings import Reader, Unfit
 from twinlines.pipeline.library.source import DECIMALS, Entry, LibraryImportError, Spectrum, label_name
 from twinlines.pipeline.progress import Progress, silent
+from twinlines.pipeline.storage import cfitsio
 
 _ENDINGS = (".fits", ".fits.gz", ".fit", ".fit.gz")
 _SCALES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
@@ -108,7 +109,12 @@ class SpectraFolder:
         self.folder, self.config = Path(folder), config
         if not self.folder.is_dir():
             raise LibraryImportError(f"{folder} is no folder; give the one that holds the FITS spectra")
-        self._files = sorted(path for path in self.folder.rglob("*") if path.name.lower().endswith(_ENDINGS))
+        # Hidden files are no spectra: among them are the companions ._* that macOS leaves beside a copy.
+        self._files = sorted(
+            path
+            for path in self.folder.rglob("*")
+            if path.name.lower().endswith(_ENDINGS) and not _is_hidden(path.relative_to(self.folder))
+        )
         self._rows: list[dict[str, str]] | None = None
         if config.csv is not None:
             self._rows = _table(config.csv)
@@ -185,16 +191,16 @@ class SpectraFolder:
 
     def _header(self, path: Path) -> dict[str, Any]:
         """Keywords of the spectrum's HDU, on top of those of the primary one."""
-        with _reading(path):
+        with _reading(path), cfitsio.name_of(path) as name:
             keywords: dict[str, Any] = {}
             for hdu in sorted({0, self.config.hdu}):
-                header = fitsio.read_header(str(path), ext=hdu)
+                header = fitsio.read_header(name, ext=hdu)
                 keywords |= {key: header[key] for key in header if key}
             return keywords
 
     def _array(self, path: Path, column: str | None) -> NDArray[np.float64]:
         """A column of the HDU's table, or its image, as one dimension."""
-        with _reading(path), fitsio.FITS(str(path)) as file:
+        with _reading(path), cfitsio.name_of(path) as name, fitsio.FITS(name) as file:
             if self.config.hdu >= len(file):
                 raise LibraryImportError(f"{path}: has {len(file)} HDUs, so that there is no hdu = {self.config.hdu}")
             hdu = file[self.config.hdu]
@@ -235,6 +241,10 @@ _READERS: Mapping[str, Reader] = {
     "resolution": settings.text,
     "csv": settings.text,
 }
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 from uuid import uuid4
 
 import numpy as np
@@ -73,6 +73,12 @@ class Choices:
     """Chosen value of each label, by our name, that has several and is none of a library's four."""
     components: int = COMPONENTS
     """Principal components to keep, or more if the error asks for it."""
+
+    def __post_init__(self) -> None:
+        if self.wavelengths not in get_args(Medium):
+            raise LibraryImportError(f"wavelengths is {self.wavelengths!r}; give one of {', '.join(get_args(Medium))}")
+        if self.resolution is not None and not 0.0 < self.resolution < np.inf:
+            raise LibraryImportError(f"resolution is {self.resolution:g}; give lambda / FWHM, such as 20000")
 
 
 def import_library(

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from astropy.table import Table, vstack
@@ -164,7 +165,7 @@ def make_release(
     FileExistsError
         If the folder is there and not empty.
     MockError
-        If there is no star, or there are fewer files than defects asked for.
+        If there is no star, or no such layout, or there are fewer files than defects asked for.
 
     Examples
     --------
@@ -175,6 +176,8 @@ def make_release(
     out, config = Path(out), config or MockConfig()
     if stars < 1:
         raise MockError(f"a mock release needs one star or more (asked: {stars})")
+    if layout not in get_args(Layout):
+        raise MockError(f"layout is {layout!r}; give one of {', '.join(get_args(Layout))}")
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty; name a new folder for the mock release")
 
@@ -189,9 +192,9 @@ def make_release(
     out.mkdir(parents=True, exist_ok=True)
     detectors = {name: {spid: detector(name, spid, seed) for spid in range(1, SPECTROGRAPHS + 1)} for name in ARM_NAMES}
 
-    with _all_or_nothing(out):
-        tables: list[Table] = []
-        files: list[tuple[str, str, int]] = []
+    tables: list[Table] = []
+    files: list[tuple[str, str, int]] = []
+    with _whole_or_gone(out):
         with ThreadPoolExecutor() as pool:  # compression, most of the time, runs outside the interpreter's lock
             for number, plate in enumerate(plates):
                 # A stream of its own for each plate: no plate depends on another.
@@ -205,20 +208,16 @@ def make_release(
         truth = MockTruth(out, vstack(tables), Table(rows=sorted(files), names=("file", "defect", "exposures")))
         truth.exposures.write(out / TRUTH)
         truth.files.write(out / FILES)
-        return truth
+    return truth
 
 
 @contextmanager
-def _all_or_nothing(folder: Path) -> Iterator[None]:
-    """Empty a folder if what fills it is stopped: half a release is none, and no command goes on with it."""
+def _whole_or_gone(folder: Path) -> Iterator[None]:
+    """Leave no part of a release behind, which the next attempt would stumble on."""
     try:
         yield
     except BaseException:
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

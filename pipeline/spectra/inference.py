@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlines.models.ensemble import Ensemble, EnsembleError
+from twinlines.models.precision import PRECISIONS
 from twinlines.models.threads import one_thread
 from twinlines.models.vocabulary import PERCENTILES
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
@@ -41,6 +42,10 @@ SHIPPED_WEIGHTS = Path(str(resources.files("twinlines.models"))) / "weights"
 """Folder of the ensemble that ships."""
 
 
+class ParameterError(ValueError):
+    """A parameter has a value that it cannot have."""
+
+
 @dataclass(frozen=True)
 class InferenceParameters:
     """What decides the results besides data, weights and code."""
@@ -53,6 +58,12 @@ class InferenceParameters:
     """Arms with a header S/N at or below this are left out."""
     precision: str = "float32"
     """Arithmetic of the networks: "float32", or "mixed", products of bfloat16, on CPUs and GPUs that have it."""
+
+    def __post_init__(self) -> None:
+        if self.n_draws < 1:
+            raise ParameterError(f"n_draws is {self.n_draws}; give 1 or more")
+        if self.precision not in PRECISIONS:
+            raise ParameterError(f"precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}")
 
     def to_json(self) -> dict[str, object]:
         """Make a dictionary for provenance and for the ledger's keys."""

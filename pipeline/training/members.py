@@ -68,6 +68,12 @@ class Training:
     """Folder of an ensemble in which the other members start, each at the weights of its namesake; None: at random
     ones."""
 
+    def __post_init__(self) -> None:
+        if self.members < 1:
+            raise TrainingError(f"members is {self.members}; give 1 or more")
+        if not self.penalties or min(self.penalties) < 1:
+            raise TrainingError(f"penalties is {list(self.penalties)}; give one or more, each 1 or above")
+
     def chains(self) -> Iterator[tuple[TrainingConfig, ...]]:
         """Members that one task trains, one after the other; the first is the parent of the others."""
         for member in range(1, self.members + 1):

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import psutil
 import pytest
 from distributed import Client, LocalCluster
@@ -130,10 +132,42 @@ def test_without_the_package_that_makes_certificates_nothing_is_launched(monkeyp
 
     monkeypatch.setattr(security.Security, "temporary", missing)
     with (
-        pytest.raises(LaunchError, match=r"pip install 'twinlines\[tls\]'; or say --insecure"),
+        pytest.raises(LaunchError, match=r"pip install 'twinlines\[tls\]'; .* say --insecure"),
         launch(Ssh(hosts=("node1",))),
     ):
         pass
+
+
+def test_where_a_site_asks_for_tls_even_this_machine_s_workers_use_it(tmp_path: Path) -> None:
+    with dask.config.set({"distributed.comm.require-encryption": True}):
+        with launch(Local(n_workers=1)) as client:
+            assert client.scheduler_info()["address"].startswith("tls://127.0.0.1:")
+            assert client.submit(sum, [1, 2]).result() == 3
+        with pytest.raises(LaunchError, match="not encrypted, and dask's configuration asks for TLS"):
+            next(launch(Address("tcp://127.0.0.1:1"), insecure=True).gen)
+        ssh = Ssh(hosts=("node1",), shared_directory=tmp_path)
+        with pytest.raises(LaunchError, match="--insecure contradicts dask's configuration"):
+            next(launch(ssh, insecure=True).gen)
+
+
+def test_a_machine_on_which_nothing_starts_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_cluster(**_: object) -> None:
+        # As dask has it: what happened is the cause of the cause.
+        raise RuntimeError("Cluster failed to start") from OSError(24, "Too many open files")
+
+    monkeypatch.setattr(module, "LocalCluster", no_cluster)
+    with pytest.raises(LaunchError, match=r"no workers can be started on this machine: .*Too many open files"):
+        next(launch(Local(n_workers=1)).gen)
+
+
+def test_nothing_is_left_in_the_system_s_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with launch(Local(n_workers=1)) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_workers_of_every_nanny_have_the_environment_and_no_profiler(local: Client) -> None:

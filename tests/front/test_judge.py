@@ -15,6 +15,7 @@ from distributed import Client
 import twinlines as tw
 from tests.places import SHARED
 from twinlines.models import checkpoint
+from twinlines.pipeline.catalog.catalog import CatalogError
 from twinlines.pipeline.ingest import ingest
 from twinlines.pipeline.mock import MockConfig, MockDefects
 from twinlines.pipeline.schema import EXPOSURES, RESULTS, SchemaError
@@ -173,3 +174,32 @@ def test_quality_in_words() -> None:
     assert tw.explain(np.array([], dtype=np.uint16)).shape == (0,)
     with pytest.raises(ValueError, match="512 has bits without a meaning"):
         tw.explain(512)
+
+
+def test_a_verdict_answers_as_a_catalog_does(
+    client: Client, files: Path, untrained_weights: Path, tmp_path: Path
+) -> None:
+    spectra = tw.read_lamost(files)
+    verdict = tw.judge(spectra, weights=untrained_weights, parameters=FEW)
+    ingest(client, files, tmp_path / "S", "one")
+    run(client, tmp_path / "S", weights=untrained_weights, parameters=FEW)
+    catalog = tw.open_catalog(tmp_path / "S")
+    star = verdict.isel(exposure=0)
+    obsid, position = int(star["obsid"]), (float(star["ra"]), float(star["dec"]))
+    for asked in (
+        lambda rows: rows.sb2.candidates(threshold=0.0, arms="any"),
+        lambda rows: rows.sb2.cone(*position, 3.0),
+        lambda rows: rows.sb2.cone(*position, 100 * 3600.0),
+        lambda rows: rows.sb2.source(obsid),
+        lambda rows: rows.sb2.cone(*position, 3.0).sb2.source(obsid).sb2.candidates(threshold=0.0, arms="any"),
+    ):
+        answer = asked(verdict)
+        assert answer.sizes["exposure"] > 0
+        assert_same(answer, asked(catalog), list(RESULTS.variables))
+    assert verdict.sb2.export(tmp_path / "verdict.fits") == verdict.sizes["exposure"]
+    with pytest.raises(CatalogError, match="no dimension 'exposure'; select a row by a list"):
+        star.sb2.candidates()
+    with pytest.raises(CatalogError, match="lacks bprp0, npixbad_B, npixbad_R; ask a catalog"):
+        spectra.sb2.candidates()
+    with pytest.raises(CatalogError, match="percentile 50 is not among those selected"):
+        verdict.sel(percentile=[0, 100]).sb2.probability("B", percentile=50)

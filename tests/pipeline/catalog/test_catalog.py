@@ -273,6 +273,9 @@ def test_small_cones_find_the_star_itself(cat: xr.Dataset) -> None:
 def test_questions_that_make_no_sense_are_refused(cat: xr.Dataset) -> None:
     with pytest.raises(CatalogError, match="arms is 'B'; give 'both'"):
         cat.sb2.candidates(arms="B")
+    for odd in (50, -0.1, float("nan")):
+        with pytest.raises(CatalogError, match=r"the threshold is .*; give a probability, 0 to 1"):
+            cat.sb2.candidates(threshold=odd)
     obsid = int(cat["obsid"].values[7])
     assert cat.sb2.source(str(obsid)).identical(cat.sb2.source(obsid))
     for odd in ("star", 1.5, -3, None):

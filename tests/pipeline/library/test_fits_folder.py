@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 
 import fitsio
@@ -183,3 +184,22 @@ def test_damaged_files_and_folders_without_files_are_refused(tmp_path: Path) -> 
         folder_of(tmp_path, TABLE, "nowhere")
     with pytest.raises(LibraryImportError, match=r"none\.toml cannot be read as TOML"):
         FolderConfig.read(tmp_path / "none.toml")
+
+
+def test_names_that_cfitsio_would_take_for_its_syntax(tmp_path: Path) -> None:
+    write_folder(tmp_path / "plain", FEW)
+    folder = tmp_path / "grid[M_H](2)"
+    shutil.copytree(tmp_path / "plain", folder)
+    (folder / "star000.fits").rename(folder / "$HOME~star[1].fits")
+    (tmp_path / "grid.toml").write_text(TABLE)
+    config = FolderConfig.read(tmp_path / "grid.toml")
+    named, plain = SpectraFolder(folder, config), SpectraFolder(tmp_path / "plain", config)
+    assert [entry.labels for entry in named.index()] == [entry.labels for entry in plain.index()]
+    np.testing.assert_array_equal(read(named).flux, read(plain).flux)
+
+
+def test_hidden_files_are_no_spectra(tmp_path: Path) -> None:
+    write_folder(tmp_path / "stars", FEW)
+    (tmp_path / "stars" / "._star000.fits").write_bytes(b"\0\5\26\7")  # as macOS leaves them
+    shutil.copytree(tmp_path / "stars", tmp_path / "stars" / ".trash")
+    assert all(".trash" not in entry.place and "._" not in entry.place for entry in folder_of(tmp_path, TABLE).index())

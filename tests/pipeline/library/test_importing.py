@@ -436,3 +436,16 @@ def test_a_configuration_belongs_to_a_folder(tmp_path: Path, options: list[str],
     result = CliRunner().invoke(main.app, command)
     assert result.exit_code == 2
     assert said in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"wavelengths": "Air"}, "wavelengths is 'Air'; give one of air, vacuum"),
+        ({"resolution": -1.0}, "resolution is -1"),
+        ({"resolution": float("nan")}, "resolution is nan"),
+    ],
+)
+def test_choices_that_are_none_are_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(LibraryImportError, match=said):
+        Choices(**{"wavelengths": "air", **wrong})

@@ -23,6 +23,7 @@ from twinlines.pipeline.mock.release import (
     TRUNCATED,
     MockConfig,
     MockDefects,
+    MockError,
     MockTruth,
     make_release,
 )
@@ -228,13 +229,19 @@ def test_plates_hold_every_star_once_and_no_fibre_twice(stars: int, seed: int, r
             assert np.all(np.diff(night.start) * 86400.0 > plate.exptime)
 
 
-def test_a_release_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
+def test_a_release_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
+    few = replace(MockConfig(), defects=MockDefects(**dict.fromkeys(MockDefects.__dataclass_fields__, 0)))
     with pytest.raises(KeyboardInterrupt):
-        make_release(tmp_path / "x", stars=2, seed=1, config=SMALL, progress=stop)
-    assert list((tmp_path / "x").iterdir()) == []
+        make_release(tmp_path / "mock", stars=2, seed=0, config=few, progress=stop)
+    assert not (tmp_path / "mock").exists()
+
+
+def test_a_layout_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MockError, match="layout is 'columns'; give one of rows, vectors"):
+        make_release(tmp_path / "none", stars=1, seed=0, layout="columns")  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from twinlines.pipeline.arms import ARM_NAMES, ARMS
 from twinlines.pipeline.lamost import reader
 from twinlines.pipeline.mock.release import MockConfig, MockDefects, make_release
 from twinlines.pipeline.schema import EXPOSURES, RESULTS, Quality
-from twinlines.pipeline.spectra.inference import Inference, InferenceParameters, WeightsChangedError
+from twinlines.pipeline.spectra.inference import Inference, InferenceParameters, ParameterError, WeightsChangedError
 
 ROWS = 9
 
@@ -161,6 +161,13 @@ def test_no_rows(inference: Inference, block: xr.Dataset) -> None:
 def test_changed_weights_are_refused(untrained_weights: Path) -> None:
     with pytest.raises(WeightsChangedError, match="planned with 0123"):
         Inference.load(untrained_weights, "0123", InferenceParameters())
+
+
+def test_parameters_that_are_none_are_refused() -> None:
+    with pytest.raises(ParameterError, match="precision is 'bfloat16'; give one of float32, mixed"):
+        InferenceParameters(precision="bfloat16")
+    with pytest.raises(ParameterError, match="n_draws is 0; give 1 or more"):
+        InferenceParameters(n_draws=0)
 
 
 def test_weights_of_another_arm_s_length_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +90,12 @@ def test_without_a_warm_start_each_member_is_its_own_task() -> None:
     assert len(chains) == 12
     assert all(len(chain) == 1 for chain in chains)
     assert len({(one.arm, one.penalty, one.member) for (one,) in chains}) == 12
+
+
+@pytest.mark.parametrize("wrong", [{"members": 0}, {"penalties": [0]}, {"penalties": []}])
+def test_a_training_of_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match=f"{next(iter(wrong))} is .*; give"):
+        Training(**wrong)
 
 
 def test_errors_reach_the_client(client: Client, store: Path, tmp_path: Path) -> None:
