@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SITE := .build/site
 
-.PHONY: demo test slow check docs bench clean
+.PHONY: demo test slow slurm chaos check docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/twinlines demo --out demo
@@ -15,6 +15,18 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
+
+# Through a real SLURM of one node, where Debian's packages are or may be installed; skipped with a reason elsewhere.
+slurm: $(STAMP)
+	@command -v slurmctld >/dev/null && command -v munged >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge iproute2 >/dev/null; } || \
+		echo "SLURM's packages cannot be installed here"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slurm tests/cluster
+
+# Random faults for half an hour: make chaos CHAOS="--faults 100 --seed 7"
+chaos: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(CHAOS)
 
 # Types are checked against an ordinary install, as a user's type checker would see the package.
 check: $(STAMP)

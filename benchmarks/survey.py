@@ -40,9 +40,10 @@ from twinlines.pipeline.jobs.markers import fingerprint, now
 from twinlines.pipeline.mock.release import make_release
 from twinlines.pipeline.schema import EXPOSURES
 from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
-from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.storage import stores
+from twinlines.pipeline.survey import integrity
 from twinlines.pipeline.survey.compute import RunReport, run
-from twinlines.pipeline.survey.releases import CHECKSUMS
+from twinlines.pipeline.survey.releases import write_about
 
 FIRST_OBSID = 1_000_000_000
 NEW, CHANGED = 0.30, 0.02
@@ -76,9 +77,9 @@ def write_release(survey: Path, name: str, spectra: Path, numbers: NDArray[np.in
         values["content_hash"] = np.array(hashes, np.uint64)
         stores.write_shard(store, EXPOSURES, start, EXPOSURES.dataset(values, len(some)))
         shards.append(fingerprint(stores.shard_files(store, EXPOSURES, start)))
-    atomic.write_json(folder / CHECKSUMS, {"shard_rows": size, "shards": shards})
+    checksums = integrity.seal(folder, size, shards)
     about = {"name": name, "number": version + 1, "created": now(), "rows": len(numbers), "quarantined": 0}
-    atomic.write_json(folder / "release.json", about)
+    write_about(folder, {**about, "checksums": checksums})
 
 
 def compute(

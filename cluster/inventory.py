@@ -23,9 +23,15 @@ from typing import Any
 from distributed import Client, Worker, WorkerPlugin
 
 from twinlines.cluster.errors import LaunchError
+from twinlines.cluster.workers import let_go, let_go_of_clients_gone
 
 PACKAGES = ("twinlines", "torch", "numpy", "scipy", "xarray", "zarr", "fitsio", "dask", "distributed")
 """Packages that must be the same everywhere: those that compute or store numbers, and those that talk to each other."""
+
+_ATTEMPTS, _PATIENCE = 3, 30.0
+"""How often workers are asked, if all that are there die meanwhile; seconds to wait for others."""
+
+_ADMIT = "twinlines-admit"
 
 REFUSED = "twinlines-refused"
 """Topic of the events by which workers say that they refuse."""
@@ -146,14 +152,24 @@ async def _describe_worker(probe: Probe | None, dask_worker: Worker) -> Report:
 
 
 def collect(client: Client, probe: Probe | None = None) -> dict[str, Report]:
-    """Reports of all workers, by address.
+    """Reports of all workers, by address, but for those that are lost while they are asked.
 
     Raises
     ------
     LaunchError
-        If a worker cannot say, above all because it lacks Twinlines.
+        If a worker cannot say, above all because it lacks Twinlines, or all are lost.
     """
-    answers = client.run(_describe_worker, probe, on_error="return")
+    for _ in range(_ATTEMPTS):
+        said = client.run(_describe_worker, probe, on_error="return")
+        answers = {address: answer for address, answer in said.items() if not isinstance(answer, OSError)}
+        if answers:
+            break
+        with suppress(TimeoutError):
+            client.wait_for_workers(1, timeout=_PATIENCE)
+    else:
+        raise LaunchError(
+            f"each worker is lost when it is asked what it is, {_ATTEMPTS} times: {said}; see why workers end there"
+        )
     for address, answer in answers.items():
         if isinstance(answer, ModuleNotFoundError):
             raise LaunchError(
@@ -247,7 +263,9 @@ def admitting(
     def heard(event: tuple[float, Mapping[str, str]]) -> None:
         tell(event[1]["message"])
 
-    name = "twinlines-admit"
+    # Of this client alone: on a scheduler that several share, none ends what another has begun.
+    let_go_of_clients_gone(client, _ADMIT)
+    name = f"{_ADMIT} {client.id}"
     client.subscribe_topic(REFUSED, heard)
     client.register_plugin(Admit(expected, probe), name=name)
     try:
@@ -257,4 +275,4 @@ def admitting(
         if client.status == "running":
             with suppress(OSError, KeyError):
                 client.unsubscribe_topic(REFUSED)
-                client.unregister_worker_plugin(name)
+            let_go(client, name)

@@ -7,11 +7,14 @@ takes their place. What a job needs travels in its script: environment, credenti
 
 from __future__ import annotations
 
+import logging
 import shlex
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -39,6 +42,16 @@ _QUICK = 300.0  # seconds; see SlurmJobs
 
 POLL = 15.0
 """Seconds between looks at the queue while no worker has come."""
+
+_NEVER = frozenset(
+    (
+        *("AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS"),
+        *("JobLaunchFailure", "PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed"),
+    )
+)
+"""SLURM's words for jobs that wait for ever: only another request mends it. So does what a limit "PerJob" forbids."""
+
+_log = logging.getLogger(__name__)
 
 
 def _package() -> ModuleType:
@@ -181,43 +194,80 @@ def start(profile: Slurm, security: Security | None) -> SlurmJobs:
 
 
 def wait_for_worker(profile: Slurm, cluster: SlurmJobs, client: Client) -> None:
-    """Wait until the first worker has come, as long as ``profile`` says, but not longer than there are jobs.
+    """Wait until the first worker has come, as long as ``profile`` says, if a job may still bring it.
+
+    What SLURM says of jobs that wait is logged, once for each change.
 
     Raises
     ------
     LaunchError
-        If none came.
+        If none came, or SLURM says that none of the jobs can ever start.
     """
     logs = profile.log_directory.absolute()
     until = time.monotonic() + profile.wait
-    looks_without_jobs = 0
+    looks_without_hope, told = 0, ""
     while time.monotonic() < until:
         try:
             client.wait_for_workers(1, timeout=min(POLL, profile.wait))
         except TimeoutError:
+            jobs = _queue(cluster.job_ids)
+            if jobs is None:
+                continue
             # Twice, since a job may have ended between its worker's coming and our seeing it.
-            looks_without_jobs = 0 if _in_queue(cluster.job_ids) else looks_without_jobs + 1
-            if looks_without_jobs > 1:
+            looks_without_hope = looks_without_hope + 1 if all(job.hopeless for job in jobs) else 0
+            if looks_without_hope > 1 and not jobs:
                 raise LaunchError(f"the jobs ended before a worker came; their output in {logs} says why") from None
+            if looks_without_hope > 1:
+                raise LaunchError(
+                    f"SLURM cannot start the jobs as they are asked for: {_in_words(jobs)}; change queue, walltime, "
+                    "cores, memory or directives in the site's file ('sinfo -l' lists what the partitions allow)"
+                ) from None
+            told, before = _in_words(jobs), told
+            if told != before:
+                _log.warning("no worker has come yet; SLURM says of the jobs: %s", told)
         else:
             return
     raise LaunchError(
-        f"no worker came within {profile.wait:g} s; 'squeue --me' says what the jobs wait for, and the output of those "
-        f"that run is in {logs}. Raise 'wait' in the site's file if the queue is long"
+        f"no worker came within {profile.wait:g} s; SLURM says of the jobs: {told or 'nothing'} ('squeue --me' says "
+        f"what they wait for now), and the output of those that run is in {logs}. Raise 'wait' in the site's file if "
+        "the queue is long"
     )
 
 
-def _in_queue(jobs: list[str]) -> bool:
-    """Whether SLURM still knows one of the jobs; if it does not answer, it may."""
-    command = ["squeue", "--noheader", "--format=%i", f"--jobs={','.join(jobs)}"]
+@dataclass(frozen=True)
+class _Job:
+    """A job in SLURM's queue."""
+
+    number: str
+    state: str
+    reason: str
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether it waits for what time does not bring."""
+        never = self.reason in _NEVER or "PerJob" in self.reason
+        return self.state == "PENDING" and never
+
+
+def _in_words(jobs: Sequence[_Job]) -> str:
+    return ", ".join(
+        f"{job.number} is {job.state.lower()}" + (f" ({job.reason})" if job.reason != "None" else "") for job in jobs
+    )
+
+
+def _queue(jobs: list[str]) -> list[_Job] | None:
+    """What SLURM says of those jobs that it still knows; None if it does not answer."""
+    command = ["squeue", "--noheader", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return True
+        return None
     if answer.returncode:
-        return "invalid job id" not in answer.stderr.lower()
-    return bool(answer.stdout.strip())
+        return [] if "invalid job id" in answer.stderr.lower() else None
+    return [_Job(*line.split("|", 2)) for line in answer.stdout.split("\n") if line.count("|") >= 2]
 
 
 def _protocol(security: Security | None) -> str:
-    return "tcp://" if security is None else "tls://"
+    # Without '://', with which a worker does not look which of its addresses the scheduler can reach: where a node has
+    # no way to the Internet, it would call itself 127.0.0.1.
+    return "tcp" if security is None else "tls"

@@ -143,29 +143,45 @@ def keeping(client: Client, what: str, loader: Callable[..., object], *args: obj
     WorkerError
         If the loader fails on a worker that is there now; the message carries its error.
     """
-    for stale in client.run_on_scheduler(_of_clients_gone):
-        _let_go(client, stale)
+    let_go_of_clients_gone(client, _KEPT)
     # The number makes it the name of this call alone: a scheduler takes a known name for the object that it knows.
     name = f"{_KEPT} {client.id} {what} {uuid4().hex}"
     client.register_plugin(Keep(what, loader, *args), name=name)
     try:
-        for failure in client.run(_check, name).values():
-            if failure is not None:
+        for failure in client.run(_check, name, on_error="return").values():
+            # A worker that is lost meanwhile is the scheduler's business, as at any other time.
+            if isinstance(failure, BaseException) and not isinstance(failure, OSError):
+                raise failure
+            if isinstance(failure, str):
                 raise WorkerError(failure)
         yield name
     finally:
         # Whoever lost the scheduler has an error to tell already; there is nothing to take back then.
         if client.status == "running":
-            _let_go(client, name)
+            let_go(client, name)
 
 
-def _let_go(client: Client, name: str) -> None:
-    # A worker that is leaving may have let go by itself (KeyError).
-    with suppress(OSError, KeyError):
+def let_go(client: Client, name: str) -> None:
+    """Take a plugin back from the workers, if it is still there."""
+    # A worker that is leaving may have let go by itself (KeyError); another client may have, too (ValueError).
+    with suppress(OSError, KeyError, ValueError):
         client.unregister_worker_plugin(name)
 
 
-def _of_clients_gone(dask_scheduler: Scheduler) -> list[str]:
-    """Names of the objects that workers keep for clients that the scheduler no longer knows."""
-    names = [name for name in dask_scheduler.worker_plugins if name.startswith(f"{_KEPT} ")]
+def let_go_of_clients_gone(client: Client, kind: str) -> None:
+    """Take back plugins of clients that the scheduler no longer knows, which were killed perhaps.
+
+    Parameters
+    ----------
+    client
+        A connected client.
+    kind
+        The first word of their names; the second is the client's number.
+    """
+    for stale in client.run_on_scheduler(_of_clients_gone, kind):
+        let_go(client, stale)
+
+
+def _of_clients_gone(kind: str, dask_scheduler: Scheduler) -> list[str]:
+    names = [name for name in dask_scheduler.worker_plugins if name.startswith(f"{kind} ")]
     return [name for name in names if name.split(" ")[1] not in dask_scheduler.clients]

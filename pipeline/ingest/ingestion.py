@@ -52,8 +52,9 @@ from twinlines.pipeline.lamost.exposures import Reason
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import EXPOSURES, Schema
 from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.survey import integrity
 from twinlines.pipeline.survey.folder import ReleaseInTheMaking, Survey
-from twinlines.pipeline.survey.releases import ABOUT, CHECKSUMS, REPORT, STORE, Release
+from twinlines.pipeline.survey.releases import REPORT, STORE, Release, write_about
 
 __all__ = ["Conflict", "FileWarning", "IngestError", "IngestReport", "Quarantined", "ingest"]
 
@@ -333,8 +334,8 @@ class _Job:
             "folder": str(self.folder),
         }
         atomic.write_json(self.making.partial / REPORT, report.to_json())
-        atomic.write_json(self.making.partial / CHECKSUMS, {"shard_rows": self.schema.shard_rows, "shards": shards})
-        atomic.write_json(self.making.partial / ABOUT, about)
+        checksums = integrity.seal(self.making.partial, self.schema.shard_rows, shards)
+        write_about(self.making.partial, {**about, "checksums": checksums})
         self.making.partial.rename(self.making.target)
         atomic.sync_folder(self.making.target.parent)
 

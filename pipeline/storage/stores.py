@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,17 @@ def pack(schema: Schema, dataset: xr.Dataset) -> bytes:
     return packed.getvalue()
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[LocalStore | ZipStore]:
+    store = ZipStore(path, mode="r") if path.is_file() else LocalStore(path, read_only=True)
+    try:
+        yield store
+    finally:
+        # A ZipStore that could not be opened has nothing to close, and hides why by saying so.
+        with suppress(AttributeError):
+            store.close()
+
+
 def read_columns(
     path: PathLike, names: Iterable[str], start: int = 0, stop: int | None = None
 ) -> dict[str, NDArray[Any]]:
@@ -209,7 +221,7 @@ def read_columns(
     if not path.exists():
         raise StoreError(f"{path} does not exist")
     try:
-        with ZipStore(path, mode="r") if path.is_file() else LocalStore(path, read_only=True) as store:
+        with _reading(path) as store:
             arrays = {name: zarr.open_array(store=store, path=name, mode="r", zarr_format=3) for name in names}
             return {name: np.asarray(array[start:stop]) for name, array in arrays.items()}
     except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:  # RuntimeError: blosc's

@@ -7,6 +7,7 @@ it reads; ``twinlines status --verify`` checks them all.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +15,32 @@ from typing import Any
 
 from twinlines.pipeline.jobs.markers import fingerprint
 from twinlines.pipeline.schema import EXPOSURES
-from twinlines.pipeline.storage import stores
-from twinlines.pipeline.survey.releases import CHECKSUMS, SurveyError
+from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.survey.releases import CHECKSUMS, STORE, Release, SurveyError
+
+
+def seal(folder: Path, shard_rows: int, shards: Sequence[Mapping[str, Any]]) -> str:
+    """Write down what the files of a release must be, its store whole; returns the digest of what was written.
+
+    Parameters
+    ----------
+    folder
+        Folder of the release, or where it is made.
+    shard_rows
+        Rows of a shard.
+    shards
+        Each shard's :func:`twinlines.pipeline.jobs.markers.fingerprint`.
+    """
+    description = fingerprint(_description(folder / STORE))
+    about = {"shard_rows": shard_rows, "shards": [dict(shard) for shard in shards], "description": description}
+    atomic.write_json(folder / CHECKSUMS, about)
+    return str(fingerprint([folder / CHECKSUMS])["sha256"])
+
+
+def _description(store: Path) -> list[Path]:
+    """The files of a store that say what it is: its variables' types and shapes, its labels; but no row."""
+    labels = (path for name in EXPOSURES.coords for path in (store / name).rglob("*") if path.is_file())
+    return sorted({*store.glob("zarr.json"), *store.glob("*/zarr.json"), *labels})
 
 
 def check_rows(store: Path, start: int, stop: int) -> None:
@@ -38,11 +63,15 @@ def check_rows(store: Path, start: int, stop: int) -> None:
     about = _checksums(store)
     if not about:
         return
+    if "description" in about and _fingerprint(_state(_description(store))) != about["description"]["sha256"]:
+        raise SurveyError(
+            f"{store}: its zarr.json files, or its labels, are damaged (their checksum differs); restore them from a "
+            "copy, or move this release and all later ones away and ingest them again, in their order"
+        )
     size = int(about["shard_rows"])
     for number in range(start // size, -(-stop // size)):
         files = stores.shard_files(store, replace(EXPOSURES, shard_rows=size), number * size)
-        state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-        if _fingerprint(state) != about["shards"][number]["sha256"]:
+        if _fingerprint(_state(files)) != about["shards"][number]["sha256"]:
             raise SurveyError(
                 f"{store}: shard {number} (rows from {number * size} on) is damaged (its checksum differs); "
                 f"restore the files c/{number} of its variables from a copy, or move this release and all later ones "
@@ -53,7 +82,10 @@ def check_rows(store: Path, start: int, stop: int) -> None:
 def damaged(store: Path, rows: int) -> list[str]:
     """What is wrong with the shards of a release, one message each."""
     messages = []
-    size = int(_checksums(store).get("shard_rows", EXPOSURES.shard_rows))
+    try:
+        size = int(_checksums(store).get("shard_rows", EXPOSURES.shard_rows))
+    except SurveyError as error:
+        return [str(error)]
     for start in range(0, rows, size):
         try:
             check_rows(store, start, min(start + size, rows))
@@ -63,15 +95,23 @@ def damaged(store: Path, rows: int) -> list[str]:
 
 
 def _checksums(store: Path) -> dict[str, Any]:
+    path, promised = store.parent / CHECKSUMS, Release.read(store.parent).checksums_digest
+    cure = "restore it from a copy, or move this release and all later ones away and ingest them again, in their order"
     try:
-        about: dict[str, Any] = json.loads((store.parent / CHECKSUMS).read_bytes())
+        about: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
-        return {}
+        if not promised:  # of a version that kept none
+            return {}
+        raise SurveyError(f"{path} is gone; {cure}") from None
     except ValueError as error:
-        raise SurveyError(
-            f"{store.parent / CHECKSUMS} is damaged ({error}); restore it, or remove it to go on"
-        ) from error
+        raise SurveyError(f"{path} is damaged ({error}); {cure}") from error
+    if promised and fingerprint([path])["sha256"] != promised:
+        raise SurveyError(f"{path} is damaged (its checksum differs); {cure}")
     return about
+
+
+def _state(files: Sequence[Path]) -> tuple[tuple[Path, int, int], ...]:
+    return tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 @lru_cache(maxsize=16)

@@ -146,7 +146,8 @@ def _code(plan: Plan) -> dict[str, int]:
 def publish(survey: Survey, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
     """Publish the catalog of a plan whose tasks are all done; returns its folder, and whether it is new.
 
-    One that has lost files since it was published is published again. The caller holds the survey's lock.
+    One that has lost files since it was published, or whose files are not what was written, is published again. The
+    caller holds the survey's lock.
 
     Raises
     ------
@@ -162,7 +163,7 @@ def publish(survey: Survey, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
         shutil.rmtree(stale)
     name = survey.catalog_name(plan.releases[-1].name, recipe.key)
     target = survey.catalog(name)
-    new = not target.exists() or bool(stores.damaged(target, contents=False))
+    new = not target.exists() or bool(stores.damaged(target))
     if new:
         aside = folder / f".{name}.{os.getpid()}-{uuid4().hex[:8]}.tmp"
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.schema import EXPOSURES
-from twinlines.pipeline.storage import stores
+from twinlines.pipeline.storage import atomic, stores
 
 ABOUT = "release.json"
 """File of a release that says what it is; it is written last."""
@@ -29,6 +30,27 @@ STORE = "exposures.zarr"
 
 KEY_COLUMNS = ("obsid", "lmjm", "content_hash")
 """Columns that say which exposure a row is, and whether it is the same as another."""
+
+
+_DIGEST = "sha256"
+"""Entry of :data:`ABOUT` that is a hash of all others: a bit that is lost there changes which release is the newest."""
+
+
+def write_about(folder: Path, about: Mapping[str, Any]) -> None:
+    """Say in a release's folder what it is; with it, the release is whole.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    about
+        What :class:`Release` reads, and more, as JSON.
+    """
+    atomic.write_json(folder / ABOUT, {**about, _DIGEST: _digest(about)})
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 class SurveyError(RuntimeError):
@@ -52,6 +74,8 @@ class Release:
     """Exposures."""
     quarantined: int
     """Files that could not be read."""
+    checksums_digest: str = ""
+    """SHA-256 of :data:`CHECKSUMS`; empty for one of a version that did not say."""
 
     @property
     def store(self) -> Path:
@@ -75,6 +99,8 @@ class Release:
         path = folder / ABOUT
         try:
             about = json.loads(path.read_text())
+            if about.pop(_DIGEST, None) not in (None, _digest(about)):
+                raise ValueError("its checksum differs")  # noqa: TRY301 (joins the other kinds of damage)
             return cls(
                 name=str(about.get("name", folder.name)),
                 folder=folder,
@@ -82,9 +108,13 @@ class Release:
                 created=datetime.fromisoformat(about["created"]),
                 rows=int(about["rows"]),
                 quarantined=int(about["quarantined"]),
+                checksums_digest=str(about.get("checksums", "")),
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise SurveyError(f"{path} is damaged ({error!r}); ingest this release again") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SurveyError(
+                f"{path} is damaged ({error!r}); restore it from a copy, or move this release and all later ones "
+                "away and ingest them again, in their order"
+            ) from error
 
     def key_columns(
         self, start: int = 0, stop: int | None = None, names: Sequence[str] = KEY_COLUMNS

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from twinlines.pipeline.arms import ARM_NAMES, NATIVE_PIXELS
 from twinlines.pipeline.jobs.markers import fingerprint
 from twinlines.pipeline.schema import CATALOG_PENALTIES, EXPOSURES, PERCENTILES, RESULTS, TABLE4
-from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.storage import stores
+from twinlines.pipeline.survey import integrity
 from twinlines.pipeline.survey.folder import Survey
-from twinlines.pipeline.survey.releases import ABOUT, CHECKSUMS, STORE
+from twinlines.pipeline.survey.releases import STORE, write_about
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -65,15 +66,16 @@ def write_release(survey: Path, name: str, obsids: NDArray[np.int64], *, seed: i
         stores.write_shard(folder / STORE, EXPOSURES, start, block)
     starts = range(0, rows, EXPOSURES.shard_rows)
     shards = [fingerprint(stores.shard_files(folder / STORE, EXPOSURES, start)) for start in starts]
-    atomic.write_json(folder / CHECKSUMS, {"shard_rows": EXPOSURES.shard_rows, "shards": shards})
+    checksums = integrity.seal(folder, EXPOSURES.shard_rows, shards)
     about = {
         "name": name,
         "number": day + 1,
         "created": (_EPOCH - timedelta(days=day)).isoformat(),
         "rows": rows,
         "quarantined": 0,
+        "checksums": checksums,
     }
-    atomic.write_json(folder / ABOUT, about)
+    write_about(folder, about)
     return folder
 
 

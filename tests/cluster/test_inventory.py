@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from distributed import Client
+from distributed import Client, Scheduler
 
 from twinlines.cluster import inventory
 from twinlines.cluster.errors import LaunchError
@@ -37,6 +38,25 @@ def test_workers_say_what_they_are(client: Client) -> None:
     assert mine.versions["torch"][0].isdigit()
     assert "+" not in mine.versions["torch"]
     assert "missing" not in mine.versions.values()
+
+
+def test_a_worker_that_dies_while_it_is_asked_is_left_out_and_if_all_die_others_are_asked(tmp_path: Path) -> None:
+    def probe(device: str) -> bool:
+        """Kills the first processes that ask; the second time only, once all are new."""
+        for turn in turns:
+            with suppress(FileExistsError):
+                (tmp_path / turn).touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+        return True
+
+    with launch(Local(n_workers=2)) as client:
+        turns = ["one"]
+        assert len(collect(client, probe)) == 1
+        client.wait_for_workers(2, timeout=60)
+        turns = ["two", "three"]
+        reports = collect(client, probe)
+        assert 1 <= len(reports) <= 2
+        assert {report.bfloat16 for report in reports.values()} == {True}
 
 
 def test_a_description_imports_nothing_unless_hardware_is_asked_for() -> None:
@@ -112,6 +132,17 @@ def test_a_worker_that_joins_later_with_another_version_is_ended(tmp_path: Path)
             assert client.submit(sum, [1, 2]).result() == 3
     assert len(told) == 1
     assert "has numpy 0.0.1, and the client" in told[0]
+
+
+def test_clients_that_share_a_scheduler_end_in_any_order(client: Client) -> None:
+    with ExitStack() as first, launch(Address(client.scheduler.address)):
+        first.enter_context(launch(Address(client.scheduler.address)))
+        assert sum("twinlines-admit" in name for name in client.run_on_scheduler(_plugins)) == 2
+    assert not any("twinlines-admit" in name for name in client.run_on_scheduler(_plugins))
+
+
+def _plugins(dask_scheduler: Scheduler) -> list[str]:
+    return list(dask_scheduler.worker_plugins)
 
 
 @pytest.fixture

@@ -250,8 +250,39 @@ def test_jobs_that_end_before_a_worker_came_are_not_waited_for(site: Slurm, monk
 
 def test_a_worker_that_does_not_come_in_time_is_an_error(site: Slurm) -> None:
     slow = replace(site, prologue=("sleep 60",), wait=0.3)
-    with pytest.raises(LaunchError, match=r"no worker came within 0\.3 s; 'squeue --me'"), launch(slow):
+    with (
+        pytest.raises(LaunchError, match=r"no worker came within 0\.3 s; SLURM says .* is running \('squeue --me'"),
+        launch(slow),
+    ):
         pass
+
+
+@pytest.mark.parametrize("reason", ["PartitionTimeLimit", "QOSMaxCpuPerJobLimit"])
+def test_jobs_that_can_never_start_are_not_waited_for(
+    site: Slurm, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr(slurm, "POLL", 0.2)
+    monkeypatch.setenv("FAKE_SLURM_PENDING", reason)
+    with (
+        pytest.raises(LaunchError, match=rf"SLURM cannot start the jobs .*: \d+ is pending \({reason}\)"),
+        launch(site),
+    ):
+        pass
+
+
+def test_what_jobs_wait_for_is_told_once(site: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    # Not caplog, whose handler dask's cluster silences.
+    monkeypatch.setattr(slurm._log, "warning", lambda text, *values: told.append(text % values))
+    monkeypatch.setattr(slurm, "POLL", 0.2)
+    monkeypatch.setenv("FAKE_SLURM_PENDING", "Resources")
+    with (
+        pytest.raises(LaunchError, match=r"no worker came within 2 s; SLURM says of the jobs: \d+ is pending \(Resour"),
+        launch(replace(site, wait=2.0)),
+    ):
+        pass
+    assert len(told) == 1
+    assert "is pending (Resources)" in told[0]
 
 
 def test_without_slurm_it_says_where_to_launch(monkeypatch: pytest.MonkeyPatch, site: Slurm) -> None:

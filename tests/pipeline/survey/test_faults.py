@@ -29,12 +29,14 @@ from twinlines.pipeline.ingest.ingestion import ingest
 from twinlines.pipeline.jobs import markers
 from twinlines.pipeline.jobs.engine import JobError
 from twinlines.pipeline.lamost import reader
-from twinlines.pipeline.schema import EXPOSURES
+from twinlines.pipeline.schema import EXPOSURES, SchemaError
 from twinlines.pipeline.storage import stores
+from twinlines.pipeline.storage.stores import StoreError
 from twinlines.pipeline.survey import compute as survey
 from twinlines.pipeline.survey import status as surveystatus
 from twinlines.pipeline.survey.compute import RunReport
 from twinlines.pipeline.survey.folder import Survey
+from twinlines.pipeline.survey.releases import SurveyError
 from twinlines.pipeline.testing.exposures import random_file
 from twinlines.pipeline.testing.survey import ToyInference, ToyParameters, write_release, write_weights
 
@@ -237,6 +239,62 @@ def test_a_damaged_shard_of_a_release_is_found_before_anything_is_computed_of_it
     assert surveystatus.status(folder, verify=True).damaged == ()
     assert _run(client, folder, weights).computed == SHARDS
     assert _catalog(folder) == quiet
+
+
+@pytest.mark.parametrize("name", ["snr_R/zarr.json", "rv_obs_B/c/0", "arm/zarr.json", "zarr.json"])
+def test_a_catalog_of_other_bytes_but_the_same_size_is_published_again(
+    client: Client, folder: Path, weights: Path, quiet: dict[str, bytes], name: str
+) -> None:
+    catalog = _run(client, folder, weights).catalog
+    assert catalog is not None
+    victim = catalog / name
+    if not victim.exists():  # a variable of which all values are missing has no file
+        victim = next(path for path in sorted(catalog.glob("*/c/**/*")) if path.is_file())
+    victim.write_bytes(bytes(victim.stat().st_size))
+    assert len(surveystatus.status(folder, verify=True).damaged or ()) == 1
+    report = _run(client, folder, weights)
+    assert (report.computed, report.published) == (0, True)
+    assert surveystatus.status(folder, verify=True).damaged == ()
+    assert _catalog(folder) == quiet
+    assert not _run(client, folder, weights).published
+
+
+@pytest.mark.parametrize(
+    ("name", "find", "put"),
+    [
+        ("checksums.json", None, None),
+        ("checksums.json", b'"shard_rows": 4096', b'"shard_rows": 4097'),
+        ("release.json", b'"number": 1', b'"number": 5'),
+        ("release.json", b'"rows": 80', b'"rows": 70'),
+        ("exposures.zarr/ivar/zarr.json", b'"fill_value": "NaN"', b'"fill_value": 0.0'),
+        ("exposures.zarr/flux/zarr.json", b'"long_name"', b'"long_namf"'),
+        ("exposures.zarr/arm/c/0", b"B", b"R"),
+        ("exposures.zarr/zarr.json", b"exposures", b"exposured"),
+    ],
+)
+def test_what_says_what_a_release_is_has_a_checksum_too(
+    client: Client, folder: Path, weights: Path, name: str, find: bytes | None, put: bytes | None
+) -> None:
+    path = folder / "releases" / "dr1" / name
+    whole = path.read_bytes()
+    if find is None or put is None:
+        path.unlink()
+    else:
+        assert find in whole
+        path.write_bytes(whole.replace(find, put))
+    said = ""
+    try:
+        said += " ".join(surveystatus.status(folder, verify=True).damaged or ())
+    except SurveyError as error:
+        said += str(error)
+    assert str(folder / "releases" / "dr1") in said
+    assert "restore" in said
+    with suppress(SurveyError, StoreError, SchemaError):
+        assert len(_run(client, folder, weights).failed) == SHARDS
+    assert not (folder / "CURRENT").exists()
+    path.write_bytes(whole)
+    assert surveystatus.status(folder, verify=True).damaged == ()
+    assert _run(client, folder, weights).complete
 
 
 def test_releases_and_runs_are_ordered_by_number_whatever_the_clock(
