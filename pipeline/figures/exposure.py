@@ -112,9 +112,11 @@ def _row_of(spectrum: xr.Dataset, verdict: xr.Dataset) -> xr.Dataset:
 def _axes(spectrum: xr.Dataset) -> tuple[Axes, Axes]:
     from matplotlib import pyplot
 
+    from twinlines.pipeline.figures.canvas import verbatim
+
     figure, (blue, red) = pyplot.subplots(2, 1, figsize=(9.0, 8.4), layout="constrained")
     obsid, lmjm, source = (spectrum[name].values[0] for name in ("obsid", "lmjm", "source_file"))
-    figure.suptitle(f"obsid {obsid}, lmjm {lmjm}{'  ·  ' + source if source else ''}", fontsize=10)
+    figure.suptitle(f"obsid {obsid}, lmjm {lmjm}{'  ·  ' + verbatim(source) if source else ''}", fontsize=10)
     return blue, red
 
 
