@@ -92,7 +92,7 @@ def for_loopback() -> dict[str, Any]:
     return {"security": _made(), "protocol": "tls://"} if is_required() else {}
 
 
-def _made() -> Security:
+def _made() -> Any:  # whose attributes no type checker knows
     try:
         return Security.temporary()
     except ImportError as error:

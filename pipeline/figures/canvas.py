@@ -21,6 +21,10 @@ ARM_TITLES: dict[ArmName, str] = {"B": "Blue arm", "R": "Red arm"}
 """What the arms are called above panels."""
 
 
+class FigureError(ValueError):
+    """A figure cannot be written as asked."""
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches on a canvas of its own."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -28,8 +32,23 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def verbatim(text: str) -> str:
+    """Text, such as the name of a file, for a figure: matplotlib takes what stands between dollars for a formula."""
+    return text.replace("$", r"\$")
+
+
 def save(figure: Figure, path: str | Path, dpi: int = 130) -> Path:
-    """Write a figure as PNG and return its path."""
+    """Write a figure as PNG and return its path.
+
+    Raises
+    ------
+    FigureError
+        If it is not named so, or there is no folder for it.
+    """
     path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise FigureError(f"{path} is not named .png, and PNG is the format of figures; name it {path.stem}.png")
+    if not path.parent.is_dir():
+        raise FigureError(f"there is no folder {path.parent} to draw {path.name} in; make it first")
     figure.savefig(path, dpi=dpi, format="png")
     return path

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName, doppler_factor
+from twinlines.pipeline.figures.canvas import verbatim
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.schema import CATALOG_PENALTIES
 from twinlines.pipeline.spectra.broadening import broaden_and_shift
@@ -114,7 +115,7 @@ def _axes(spectrum: xr.Dataset) -> tuple[Axes, Axes]:
 
     figure, (blue, red) = pyplot.subplots(2, 1, figsize=(9.0, 8.4), layout="constrained")
     obsid, lmjm, source = (spectrum[name].values[0] for name in ("obsid", "lmjm", "source_file"))
-    figure.suptitle(f"obsid {obsid}, lmjm {lmjm}{'  ·  ' + source if source else ''}", fontsize=10)
+    figure.suptitle(f"obsid {obsid}, lmjm {lmjm}{'  ·  ' + verbatim(source) if source else ''}", fontsize=10)
     return blue, red
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
-from twinlines.pipeline.figures.canvas import ARM_TITLES, BLUE_COLOUR, RED_COLOUR, new_figure
+from twinlines.pipeline.figures.canvas import ARM_TITLES, BLUE_COLOUR, RED_COLOUR, new_figure, verbatim
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra.continuum import normalise
 
@@ -35,7 +35,7 @@ def nodes_and_spectra(library: Library, title: str) -> Figure:
     rows = figure.add_gridspec(2, 1, height_ratios=[4.6, 1.9 + 1.1 * len(chosen)])
     _draw_nodes(figure.add_subfigure(rows[0]), library)
     _draw_spectra(figure.add_subfigure(rows[1]), library, chosen)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(verbatim(title), fontsize=11)
     return figure
 
 
