@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from twinlines.models import checkpoint
 from twinlines.models.checkpoint import CheckpointError
@@ -119,9 +119,9 @@ class Ensemble:
     def values(
         self,
         arm: str,
-        flux: NDArray[np.float32],
-        sigma: NDArray[np.float32],
-        keys: NDArray[np.int64],
+        flux: ArrayLike,
+        sigma: ArrayLike,
+        keys: ArrayLike,
         *,
         seed: int = 0,
         n_draws: int = 20,
@@ -132,9 +132,12 @@ class Ensemble:
         ----------
         arm
             Arm of the spectra.
-        flux, sigma
-            (spectrum, pixel) flux over continuum and its standard deviation. A spectrum with a value that is not
-            finite, or a negative deviation, is not judged. A deviation of zero is a pixel without noise.
+        flux
+            (spectrum, pixel) flux over continuum. A spectrum with a value that is not finite is not judged.
+        sigma
+            Its standard deviation, of any shape that broadcasts to the flux's: a number will do, and a number for each
+            spectrum has shape (spectrum, 1). A spectrum with a negative one, or one that is not finite, is not judged;
+            zero is a pixel without noise.
         keys
             (spectrum, 2) obsid and lmjm.
         seed
@@ -155,7 +158,9 @@ class Ensemble:
         groups = self._of(arm)
         if n_draws < 1:
             raise EnsembleError(f"{n_draws} draws are too few; ask for one or more")
-        rows = self._judgeable(arm, flux, sigma, keys)
+        flux, sigma, keys = self._arrays(arm, flux, sigma, keys)
+        # NaN is not above or at zero.
+        rows = np.flatnonzero(np.isfinite(flux).all(axis=1) & ((sigma >= 0.0) & (sigma < np.inf)).all(axis=1))
         tile = self._tile(arm, n_draws)
         out = {
             penalty: np.full((len(flux), n_draws, len(group)), np.nan, np.float32) for penalty, group in groups.items()
@@ -173,9 +178,9 @@ class Ensemble:
     def percentiles(
         self,
         arm: str,
-        flux: NDArray[np.float32],
-        sigma: NDArray[np.float32],
-        keys: NDArray[np.int64],
+        flux: ArrayLike,
+        sigma: ArrayLike,
+        keys: ArrayLike,
         *,
         seed: int = 0,
         n_draws: int = 20,
@@ -199,20 +204,30 @@ class Ensemble:
             raise EnsembleError(f"the ensemble has no member for arm {arm!r}; it has {sorted(self.members)}")
         return self.members[arm]
 
-    def _judgeable(
-        self, arm: str, flux: NDArray[np.float32], sigma: NDArray[np.float32], keys: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Rows that can be judged."""
+    def _arrays(
+        self, arm: str, flux: ArrayLike, sigma: ArrayLike, keys: ArrayLike
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """What is to be judged, as arrays that belong together."""
         pixels = self.pixels[arm]
-        shape = (len(keys), pixels)
-        if flux.shape != shape or sigma.shape != shape:
+        fluxes, deviations, serials = np.asarray(flux, np.float32), np.asarray(sigma, np.float32), np.asarray(keys)
+        if serials.ndim != 2 or serials.shape[1] != 2 or serials.dtype.kind not in "iu":
             raise EnsembleError(
-                f"flux is {flux.shape} and sigma {sigma.shape}; for {len(keys)} keys both must be {shape}: the members "
-                f"of arm {arm} take {pixels} pixels"
+                f"keys are {serials.dtype} of shape {serials.shape}; they must be whole numbers of shape "
+                "(spectrum, 2): obsid and lmjm"
             )
-        # NaN is not above or at zero.
-        usable = np.isfinite(flux).all(axis=1) & ((sigma >= 0.0) & (sigma < np.inf)).all(axis=1)
-        return np.flatnonzero(usable)
+        shape = (len(serials), pixels)
+        if fluxes.shape != shape:
+            raise EnsembleError(
+                f"flux is {fluxes.shape} and sigma {deviations.shape}; for {len(serials)} keys both must be {shape}: "
+                f"the members of arm {arm} take {pixels} pixels"
+            )
+        try:
+            return fluxes, np.broadcast_to(deviations, shape), serials.astype(np.int64, copy=False)
+        except ValueError as error:
+            raise EnsembleError(
+                f"flux is {fluxes.shape} and sigma {deviations.shape}; for {len(serials)} keys both must be {shape}: "
+                f"sigma may be a number, ({pixels},) or ({len(serials)}, 1)"
+            ) from error
 
     def _tile(self, arm: str, n_draws: int) -> HostTile | DeviceTile:
         members = [member for group in self._of(arm).values() for member in group]

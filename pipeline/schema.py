@@ -6,21 +6,15 @@ Dataset; :mod:`twinlines.pipeline.storage.stores` creates, writes and opens what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from enum import IntFlag
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from twinlines.models.vocabulary import KINDS as KINDS
 from twinlines.models.vocabulary import PERCENTILES as PERCENTILES
 from twinlines.models.vocabulary import SPLITS as SPLITS
 from twinlines.pipeline.arms import ARM_NAMES, BLUE, NATIVE_PIXELS, RED
-
-if TYPE_CHECKING:
-    import xarray as xr
+from twinlines.pipeline.datasets import Schema as Schema
+from twinlines.pipeline.datasets import SchemaError as SchemaError
+from twinlines.pipeline.datasets import Variable as Variable
 
 CATALOG_PENALTIES = (8, 16, 32)
 """Penalties (Lambda) whose probabilities the catalog keeps (Zhang et al. 2022, Table 4)."""
@@ -35,10 +29,6 @@ MINIMUM_SNR = 5.0
 
 MAXIMUM_BAD_PIXELS = 100
 """An arm with as many masked or repaired pixels on the grid is doubtful (Zhang et al. 2022, section 4.5)."""
-
-
-class SchemaError(ValueError):
-    """A Dataset or store is not what the schema says it is."""
 
 
 class Quality(IntFlag):
@@ -59,133 +49,13 @@ class Quality(IntFlag):
     """No significant correlation peak, or one at the edge of the search; no probabilities."""
     OFF_GRID = 1 << 6
     """The arm's pixels, shifted to the rest frame, do not cover the grid; no probabilities."""
+    AMBIGUOUS_VELOCITY = 1 << 7
+    """Another velocity explains the spectrum nearly as well, or the best template explains little of it; the velocity's
+    error is at least the distance to the farthest such velocity."""
 
 
 FATAL = Quality.NO_ARM | Quality.LOW_SNR | Quality.NO_CONTINUUM | Quality.NO_VELOCITY | Quality.OFF_GRID
 """Bits that leave an arm without probabilities."""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One stored variable."""
-
-    dims: tuple[str, ...]
-    """Names of its dimensions; the first is the schema's row dimension."""
-    dtype: str
-    """NumPy dtype string, or "str" for variable-length text."""
-    units: str
-    """Unit in the FITS standard's spelling; "" for a pure number or text."""
-    long_name: str
-    """What it is, for people."""
-
-    @property
-    def missing(self) -> object:
-        """What stands where there is no value: NaN, an empty text, or zero."""
-        if self.dtype == "str":
-            return ""
-        return np.nan if np.dtype(self.dtype).kind == "f" else np.dtype(self.dtype).type(0)
-
-    def empty(self, shape: tuple[int, ...]) -> NDArray[np.generic]:
-        """Return an array of missing values of ``shape``."""
-        dtype = object if self.dtype == "str" else np.dtype(self.dtype)
-        return np.full(shape, self.missing, dtype=dtype)
-
-
-@dataclass(frozen=True)
-class Schema:
-    """A stored Dataset: rows along one dimension, written in whole shards."""
-
-    name: str
-    """Name of the kind of Dataset; stored in its attributes."""
-    version: int
-    """Raised with every change that an older reader would misread."""
-    row: str
-    """The row dimension."""
-    variables: Mapping[str, Variable]
-    """Stored variables by name."""
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    """Lengths of all dimensions but the row's."""
-    coords: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
-    """Labels of dimensions, by dimension."""
-    chunk_rows: int = 256
-    """Rows of one chunk: the least that is read."""
-    shard_rows: int = 4096
-    """Rows of one shard: the least that is written, and the unit of work."""
-    bitshuffle: bool = False
-    """Sort bits, not bytes, before compression: it pays where values are rounded to few bits."""
-
-    def labelled(self, dim: str, labels: Sequence[object]) -> Schema:
-        """Return this schema with a dimension that every store labels, and so sizes, for itself.
-
-        A schema that leaves such a dimension open validates stores of any size of it, but makes none.
-        """
-        return replace(self, sizes={**self.sizes, dim: len(labels)}, coords={**self.coords, dim: tuple(labels)})
-
-    def shape(self, name: str, rows: int) -> tuple[int, ...]:
-        """Shape of variable ``name`` in a Dataset of ``rows`` rows."""
-        return tuple(rows if dim == self.row else self.sizes[dim] for dim in self.variables[name].dims)
-
-    def dataset(self, columns: Mapping[str, NDArray[np.generic]], rows: int, **attrs: object) -> xr.Dataset:
-        """Make a Dataset of ``rows`` rows from ``columns``; variables that are not given are missing.
-
-        Raises
-        ------
-        SchemaError
-            If a column is unknown or does not fit.
-        """
-        import xarray as xr  # here: who only wants a name or a dtype, as the readers of files, starts without it
-
-        unknown = sorted(set(columns) - set(self.variables))
-        if unknown:
-            raise SchemaError(f"{self.name}: no variable {unknown} in the schema; it has {sorted(self.variables)}")
-        data: dict[str, xr.Variable] = {}
-        for name, variable in self.variables.items():
-            values = columns.get(name)
-            if values is None:
-                values = variable.empty(self.shape(name, rows))
-            else:
-                values = np.asarray(values, dtype=object if variable.dtype == "str" else variable.dtype)
-            data[name] = xr.Variable(variable.dims, values, {"units": variable.units, "long_name": variable.long_name})
-        coords = {dim: list(labels) for dim, labels in self.coords.items()}
-        dataset = xr.Dataset(data, coords, {"schema": self.name, "schema_version": self.version, **attrs})
-        self.validate(dataset)
-        return dataset
-
-    def validate(self, dataset: xr.Dataset) -> None:
-        """Check that ``dataset`` is of this schema.
-
-        Raises
-        ------
-        SchemaError
-            Naming the store's kind, the first variable that differs, what it is and what it should be.
-        """
-        kind, version = dataset.attrs.get("schema"), dataset.attrs.get("schema_version")
-        if (kind, version) != (self.name, self.version):
-            raise SchemaError(
-                f"this store holds {kind!r} version {version!r}, not {self.name!r} version {self.version}; "
-                "it is another kind of store, or was written by another version of Twinlines"
-            )
-        for name, variable in self.variables.items():
-            if name not in dataset.variables:
-                raise SchemaError(f"{self.name}: the variable {name!r} is missing")
-            stored = dataset[name]
-            if stored.dims != variable.dims:
-                raise SchemaError(f"{self.name}: {name!r} has dimensions {stored.dims}, expected {variable.dims}")
-            if variable.dtype == "str":
-                if stored.dtype.kind not in "OUT":
-                    raise SchemaError(f"{self.name}: {name!r} has dtype {stored.dtype}, expected text")
-            elif stored.dtype != np.dtype(variable.dtype):
-                raise SchemaError(f"{self.name}: {name!r} has dtype {stored.dtype}, expected {variable.dtype}")
-            for attribute in ("units", "long_name"):
-                is_stored, expected = stored.attrs.get(attribute), getattr(variable, attribute)
-                if is_stored != expected:
-                    raise SchemaError(f"{self.name}: {name!r} has {attribute} {is_stored!r}, expected {expected!r}")
-        for dim, size in self.sizes.items():
-            if dim in dataset.sizes and dataset.sizes[dim] != size:
-                raise SchemaError(f"{self.name}: dimension {dim!r} has {dataset.sizes[dim]} entries, expected {size}")
-        for dim, labels in self.coords.items():
-            if dim not in dataset.coords or tuple(dataset[dim].values.tolist()) != labels:
-                raise SchemaError(f"{self.name}: dimension {dim!r} is not labelled {labels}")
 
 
 _METADATA = {
@@ -339,6 +209,10 @@ def _table4() -> dict[str, Variable]:
 TABLE4 = _table4()
 """The paper's Table 4, column for column, in its order."""
 
+_NOISE = {
+    f"noise_{arm}": Variable(("exposure",), "float32", "", f"Measured over stated noise, median, {colour} arm")
+    for arm, colour in _COLOURS.items()
+}
 _QUALITY = {
     f"quality_{arm}": Variable(("exposure",), "uint16", "", f"Quality bits of the {arm} arm; see schema.Quality")
     for arm in ARM_NAMES
@@ -346,19 +220,24 @@ _QUALITY = {
 
 RESULTS = Schema(
     name="results",
-    version=1,
+    version=2,
     row="exposure",
-    variables={**TABLE4, **_QUALITY, **_KEPT_PER_ROW},
+    variables={**TABLE4, **_NOISE, **_QUALITY, **_KEPT_PER_ROW},
+    oldest=1,
+    since=dict.fromkeys(_NOISE, 2),
     sizes={"percentile": len(PERCENTILES)},
     coords={"percentile": PERCENTILES},
     chunk_rows=4096,
 )
-"""What one task computes: Table 4 with quality bits and the content hash of the row that it was computed from."""
+"""What one task computes: Table 4 with the noise's measure, quality bits and the content hash of the row that it was
+computed from."""
 
 CATALOG = Schema(
     name="catalog",
-    version=1,
+    version=2,
     row="exposure",
+    oldest=1,
+    since=RESULTS.since,
     variables={
         **RESULTS.variables,
         "release": Variable(("exposure",), "str", "", "Release from which the row comes"),

@@ -22,7 +22,7 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.catalog.export import ExportError, export
+from twinlines.pipeline.catalog.export import Columns, ExportError, export
 from twinlines.pipeline.schema import CATALOG, CATALOG_PENALTIES, MAXIMUM_BAD_PIXELS, PERCENTILES
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey.folder import Survey
@@ -233,8 +233,8 @@ class SB2:
         exposures = self.cone(ra, dec, SOURCE_RADIUS * u.arcsec)
         return exposures.isel(exposure=np.argsort(exposures["bjdmid"].values, kind="stable"))
 
-    def export(self, path: str | Path, *, overwrite: bool = False) -> int:
-        """Write the rows as a FITS table with the 34 columns of Table 4, and return their number.
+    def export(self, path: str | Path, *, columns: Columns = "table4", overwrite: bool = False) -> int:
+        """Write the rows as a FITS table and return their number: the 34 columns of Table 4, or all.
 
         See :func:`twinlines.pipeline.catalog.export.export`.
 
@@ -244,7 +244,7 @@ class SB2:
             If the table cannot be written there.
         """
         try:
-            return export(self._catalog, Path(path), overwrite=overwrite)
+            return export(self._catalog, Path(path), columns=columns, overwrite=overwrite)
         except ExportError as error:
             raise CatalogError(str(error)) from error
 

@@ -1,4 +1,7 @@
-"""A catalog as a FITS table: the columns of Table 4 of Zhang et al. (2022), in its names, order, formats, units."""
+"""A catalog as a FITS table: the columns of Table 4 of Zhang et al. (2022), in its names, order, formats, units.
+
+Or all that the catalog has: those columns, and after them the others.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import fitsio
@@ -15,7 +19,10 @@ import xarray as xr
 from astropy.io.fits import Header
 from numpy.typing import NDArray
 
-from twinlines.pipeline.schema import TABLE4
+from twinlines.pipeline.schema import CATALOG, TABLE4, Variable
+
+Columns = Literal["table4", "all"]
+"""Which columns a table has."""
 
 _BLOCK_ROWS = 65536
 _FITS_BLOCK = 2880
@@ -25,18 +32,32 @@ class ExportError(RuntimeError):
     """A table cannot be written as asked."""
 
 
-def export(catalog: xr.Dataset, path: Path, *, overwrite: bool = False) -> int:
+def export(catalog: xr.Dataset, path: Path, *, columns: Columns = "table4", overwrite: bool = False) -> int:
     """Write the rows of a catalog as a FITS table, and return their number.
 
     Text columns are as wide as their longest entry. Rows are streamed, so a catalog of any size needs the memory of one
     block.
 
+    Parameters
+    ----------
+    catalog
+        A catalog, or rows of one, or results.
+    path
+        File to write.
+    columns
+        "table4" for the paper's 34; "all" for these and what else the catalog has of
+        :data:`twinlines.pipeline.schema.CATALOG`, quality bits and hashes as integers.
+    overwrite
+        Whether a file that is there may be replaced.
+
     Raises
     ------
     ExportError
-        If ``path`` exists and ``overwrite`` is not set, or is not named ``.fits`` or ``.fits.gz``, or its folder
-        does not exist, or it could not be written wholly.
+        If ``columns`` is none of the two, ``path`` exists and ``overwrite`` is not set, or is not named ``.fits`` or
+        ``.fits.gz``, or its folder does not exist, or it could not be written wholly.
     """
+    if columns not in ("table4", "all"):
+        raise ExportError(f"columns is {columns!r}; give 'table4' (the paper's 34) or 'all'")
     if not path.name.endswith((".fits", ".fits.gz")):
         raise ExportError(f"{path} is not named .fits or .fits.gz, and FITS is the format of the export")
     if path.exists() and not overwrite:
@@ -45,14 +66,17 @@ def export(catalog: xr.Dataset, path: Path, *, overwrite: bool = False) -> int:
     if not path.parent.is_dir():
         raise ExportError(f"there is no folder {path.parent} to write {path.name} in; make it first")
     rows = catalog.sizes["exposure"]
-    widths = {name: _width(catalog, name) for name, variable in TABLE4.items() if variable.dtype == "str"}
+    chosen = dict(TABLE4)
+    if columns == "all":
+        chosen |= {name: variable for name, variable in CATALOG.variables.items() if name in catalog.variables}
+    widths = {name: _width(catalog, name) for name, variable in chosen.items() if variable.dtype == "str"}
     with _partial(path) as partial:
         with fitsio.FITS(partial, "rw") as fits:
             for start in range(0, max(rows, 1), _BLOCK_ROWS):
                 block = catalog.isel(exposure=slice(start, start + _BLOCK_ROWS)).load()
-                records = _records(block, widths)
+                records = _records(block, chosen, widths)
                 if start == 0:
-                    units = [variable.units for variable in TABLE4.values()]
+                    units = [variable.units for variable in chosen.values()]
                     fits.write(records, extname="TWINLINES", units=units, header=_header(catalog))
                 else:
                     fits[1].append(records)
@@ -117,10 +141,10 @@ def _partial(path: Path) -> Iterator[str]:
         raise
 
 
-def _records(block: xr.Dataset, widths: dict[str, int]) -> NDArray[np.void]:
-    """Rows as a structured array in Table 4's names, order and formats."""
+def _records(block: xr.Dataset, columns: dict[str, Variable], widths: dict[str, int]) -> NDArray[np.void]:
+    """Rows as a structured array in the columns' names, order and formats."""
     fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = []
-    for name, variable in TABLE4.items():
+    for name, variable in columns.items():
         if variable.dtype == "str":
             fields.append((name, f"S{widths[name]}"))
         elif len(variable.dims) == 1:
@@ -128,7 +152,7 @@ def _records(block: xr.Dataset, widths: dict[str, int]) -> NDArray[np.void]:
         else:
             fields.append((name, np.dtype(variable.dtype).str, block[name].shape[1:]))
     records = np.empty(block.sizes["exposure"], dtype=fields)
-    for name, variable in TABLE4.items():
+    for name, variable in columns.items():
         values = block[name].values
         if variable.dtype == "str":
             values = np.array([text.encode("ascii", "replace") for text in values.tolist()], dtype=f"S{widths[name]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,14 @@ _COLUMNS = {
 """Columns that tell a reader most, and how their numbers are printed."""
 _FIRST = ("obsid", "lmjm", "p0 B", "p0 R", "p50 B", "p50 R")  # where there is no room for all
 _QUALITY = {"quality B": "quality_B", "quality R": "quality_R"}
+
+
+class TableColumns(StrEnum):
+    """Columns of an exported table."""
+
+    TABLE4 = "table4"
+    ALL = "all"
+
 
 catalog_app = typer.Typer(help="Questions to the published catalog.", no_args_is_help=True)
 
@@ -102,14 +111,19 @@ def source(
 def export(
     survey: SurveyOption,
     out: Annotated[Path, typer.Argument(help="FITS table to write (.fits or .fits.gz).")],
+    columns: Annotated[
+        TableColumns, typer.Option("--columns", help="table4: the paper's 34; all: the catalog's others too.")
+    ] = TableColumns.TABLE4,
     overwrite: OverwriteOption = False,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the catalog as a FITS table with the paper's 34 columns."""
+    """Write the catalog as a FITS table: the paper's 34 columns, or all."""
     from twinlines.pipeline.catalog import catalog
 
-    rows = catalog.open(survey, release=release).sb2.export(out, overwrite=overwrite)
+    rows = catalog.open(survey, release=release).sb2.export(
+        out, columns="all" if columns is TableColumns.ALL else "table4", overwrite=overwrite
+    )
     console.show({"file": str(out), "rows": rows}, as_json, lambda where: where.print(f"{out}: {rows} rows"))
 
 

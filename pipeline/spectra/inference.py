@@ -34,7 +34,7 @@ from twinlines.pipeline.schema import (
 from twinlines.pipeline.spectra import preprocess, velocity
 from twinlines.pipeline.spectra.velocity import Templates
 
-NUMERICS = 3
+NUMERICS = 4
 """Numerical version: raised with every change of a result, here or in what is called here (preprocessing, velocities,
 ensemble), so that nothing stale is reused."""
 
@@ -192,7 +192,7 @@ class Inference:
         specflag = spectra.snr > self.parameters.minimum_snr
         missing: dict[str, NDArray[Any]] = {
             f"{column}_{name}": np.full(rows, np.nan, dtype=np.float32)
-            for column in ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax")
+            for column in ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax", "noise")
         }
         for penalty in CATALOG_PENALTIES:
             missing[f"pb_pct_{name}_{penalty}"] = np.full((rows, len(PERCENTILES)), np.nan, dtype=np.float32)
@@ -227,6 +227,7 @@ class Inference:
             f"rv_obs_err_{name}": measured.error.astype(np.float32),
             f"rv_teff_{name}": measured.teff.astype(np.float32),
             f"ccfmax_{name}": measured.ccfmax.astype(np.float32),
+            f"noise_{name}": observed.noise.numpy(),
             f"npixbad_{name}": np.where(on_grid, rest.n_bad.numpy(), np.int32(ARMS[name].n_pixels)),
             f"quality_{name}": quality,
             **(self._probabilities(name, rest, keys, np.flatnonzero(on_grid)) if on_grid.any() else {}),

@@ -1,9 +1,10 @@
 """From an arm of LAMOST exposures, as stored, to what the networks see: batched, on any device.
 
-In this order: sort by wavelength; sigma = ivar^-1/2; despike on native pixels; trim the wild ends; normalise in the
-observed frame (:func:`observe`). Then, with a velocity: rest frame; linear interpolation of flux and sigma to the
-networks' grid; continuum on that grid; division (:func:`to_rest_frame`). The steps and their parameters are those of
-the authors' toolkit, except for the despiking, which adds a test of its own.
+In this order: sort by wavelength; sigma = ivar^-1/2, or what the spectrum itself shows where that is clearly more;
+despike on native pixels; trim the wild ends; normalise in the observed frame (:func:`observe`). Then, with a velocity:
+rest frame; linear interpolation of flux and sigma to the networks' grid; continuum on that grid; division
+(:func:`to_rest_frame`). The steps and their parameters are those of the authors' toolkit, except for the noise's
+measure, and the despiking, which adds a test of its own.
 
 A spectrum's result is the same, bit for bit, whatever batch it comes in, on one thread of one kind of device. This
 module must never know a store, a velocity's making or a network.
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from twinlines.pipeline.arms import SPEED_OF_LIGHT, Arm
 from twinlines.pipeline.schema import MAXIMUM_BAD_PIXELS, Quality
+from twinlines.pipeline.spectra import noise
 from twinlines.pipeline.spectra.continuum import continuum, normalise
 from twinlines.pipeline.spectra.despike import despike, fill
 from twinlines.pipeline.spectra.interpolate import Places
@@ -39,13 +41,16 @@ class Observed:
     flux: Tensor
     """(spectrum, pixel) float32, counts, repaired."""
     sigma: Tensor
-    """(spectrum, pixel) float32, its standard deviation; interpolated where it was not known."""
+    """(spectrum, pixel) float32, its standard deviation, as stated or, where that is clearly too little, as measured;
+    interpolated where it was not known."""
     bad: Tensor
     """(spectrum, pixel) bool, True where masked, repaired, or not finite."""
     normalised: Tensor
     """(spectrum, pixel) float32, flux over continuum; NaN where the continuum is not positive, or there is none."""
     normalised_sigma: Tensor
     """(spectrum, pixel) float32, standard deviation of the flux over continuum; NaN where ``normalised`` is."""
+    noise: Tensor
+    """(spectrum,) float32, median ratio of the measured noise to the stated one; NaN where it cannot be measured."""
     quality: Tensor
     """(spectrum,) int32, bits of :class:`~twinlines.pipeline.schema.Quality`."""
 
@@ -57,7 +62,7 @@ class RestFrame:
     flux: Tensor
     """(spectrum, pixel) float32, flux over continuum; NaN throughout where a fatal bit of ``quality`` is set here."""
     sigma: Tensor
-    """(spectrum, pixel) float32, standard deviation of the flux over continuum; NaN as ``flux``."""
+    """(spectrum, pixel) float32, stated standard deviation of the flux over continuum; NaN as ``flux``."""
     n_bad: Tensor
     """(spectrum,) int32, pixels of the grid that a masked or repaired native pixel contributes to (npixbad)."""
     quality: Tensor
@@ -123,10 +128,13 @@ def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> Observ
     known = wavelength.isfinite().all(dim=1)
     sigma = torch.where(ivar > 0.0, 1.0 / ivar.to(torch.float32).sqrt(), torch.nan)
     measured = flux.isfinite() & sigma.isfinite() & known[:, None]
+    keep = slice(CUSHION, wavelength.shape[1] - CUSHION)
+    # Before anything is called a spike: where errors are too small, noise itself looks like spikes.
+    ratio = noise.measure(flux[:, keep], sigma[:, keep], measured[:, keep])
+    sigma = sigma * noise.factor(ratio)[:, None]
     repaired = despike(wavelength, torch.where(measured, flux, torch.nan), sigma)
     fill(wavelength, sigma, ~measured)
 
-    keep = slice(CUSHION, wavelength.shape[1] - CUSHION)
     wavelength, flux, sigma = wavelength[:, keep], repaired.flux[:, keep], sigma[:, keep]
     normalised, fitted = normalise(wavelength, flux, measured[:, keep])
     quality = torch.where(repaired.failed & known, int(Quality.DESPIKE_FAILED), 0)
@@ -138,6 +146,7 @@ def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> Observ
         bad=((mask > 0) | repaired.repaired)[:, keep].contiguous(),
         normalised=normalised.to(torch.float32),
         normalised_sigma=torch.where(fitted > 0.0, sigma / fitted, torch.nan).to(torch.float32),
+        noise=ratio,
         quality=quality.to(torch.int32),
     )
 
@@ -210,7 +219,8 @@ def _to_rest_frame(grid: Tensor, observed: Observed, velocity: Tensor) -> RestFr
     # An absent arm has no wavelengths; any ascending ones do, since its row is blanked below.
     wavelength = torch.where(known[:, None], observed.wavelength, torch.arange(observed.wavelength.shape[1]).to(grid))
     at = Places(wavelength / factor[:, None], grid)
-    flux, sigma = at(observed.flux), at(observed.sigma)
+    # The networks' draws take the noise as stated: the flux has its true noise already, once.
+    flux, sigma = at(observed.flux), at(observed.sigma / noise.factor(observed.noise)[:, None])
     n_bad = (at(observed.bad.to(flux.dtype)) > 0.0).sum(dim=1)
     covered = known & flux.isfinite().all(dim=1) & sigma.isfinite().all(dim=1)
     flux = flux.clamp(min=0.0)

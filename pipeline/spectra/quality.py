@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
@@ -17,25 +18,29 @@ _WORDS = {
     Quality.DESPIKE_FAILED: "too many spikes to repair",
     Quality.NO_CONTINUUM: "no continuum",
     Quality.NO_VELOCITY: "no velocity",
+    Quality.AMBIGUOUS_VELOCITY: "another velocity is as good, or the template explains little",
     Quality.OFF_GRID: "does not cover the arm's wavelengths at rest",
 }
 
 
 @overload
-def explain(quality: int) -> str: ...
+def explain(quality: int | np.integer) -> str: ...
 @overload
-def explain(quality: NDArray[np.integer]) -> NDArray[np.str_]: ...
+def explain(quality: NDArray[np.integer] | Sequence[int]) -> NDArray[np.str_]: ...
 @overload
 def explain(quality: xr.DataArray) -> xr.DataArray: ...
 
 
-def explain(quality: int | NDArray[np.integer] | xr.DataArray) -> str | NDArray[np.str_] | xr.DataArray:
+def explain(
+    quality: int | np.integer | NDArray[np.integer] | Sequence[int] | xr.DataArray,
+) -> str | NDArray[np.str_] | xr.DataArray:
     """Say in words what quality bits mean.
 
     Parameters
     ----------
     quality
-        Bits of :class:`twinlines.pipeline.schema.Quality`: a number, an array, or a column such as ``quality_B``.
+        Bits of :class:`twinlines.pipeline.schema.Quality`: a number, an array or a list of them, or a column such as
+        ``quality_B``.
 
     Returns
     -------
@@ -45,7 +50,7 @@ def explain(quality: int | NDArray[np.integer] | xr.DataArray) -> str | NDArray[
     Raises
     ------
     ValueError
-        If there is a bit that has no meaning.
+        If there is a bit that has no meaning, or a number that is not whole.
 
     Examples
     --------
@@ -57,9 +62,11 @@ def explain(quality: int | NDArray[np.integer] | xr.DataArray) -> str | NDArray[
         words = xr.DataArray(explain(quality.values), quality.coords, quality.dims, quality.name)
         return words.assign_attrs(long_name=quality.attrs.get("long_name", "Quality"))
     values = np.asarray(quality)
+    if values.size and values.dtype.kind not in "iu":
+        raise ValueError(f"qualities are {values.dtype}; they are whole numbers, sums of bits")
     codes, places = np.unique(values, return_inverse=True)
     words_of = np.array([_explain(int(code)) for code in codes], dtype=np.str_)
-    if not isinstance(quality, np.ndarray):
+    if values.ndim == 0 and not isinstance(quality, np.ndarray):
         return str(words_of[0])
     return words_of[places.reshape(values.shape)] if values.size else np.empty(values.shape, dtype=np.str_)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import STEP_KMS, arm, doppler_factor, velocity_of_shift
 from twinlines.pipeline.schema import Quality
+from twinlines.pipeline.spectra import ambiguity
 from twinlines.pipeline.spectra.templates import STRIDE, ArmTemplates, Templates, VelocityConfig
 from twinlines.pipeline.spectra.tiles import filled, tiles
 
@@ -36,13 +37,14 @@ class Velocity:
     velocity: NDArray[np.float64]
     """(spectrum,) radial velocity, km/s, positive when receding."""
     error: NDArray[np.float64]
-    """(spectrum,) standard error of the velocity from photon noise, km/s."""
+    """(spectrum,) standard error of the velocity from photon noise, km/s; of an ambiguous one at least the distance to
+    the farthest velocity that explains the spectrum nearly as well."""
     teff: NDArray[np.float64]
     """(spectrum,) effective temperature of the best template, K."""
     ccfmax: NDArray[np.float64]
     """(spectrum,) maximum of the correlation; kept where the peak is refused."""
     quality: NDArray[np.uint16]
-    """(spectrum,) :class:`~twinlines.pipeline.schema.Quality` bits: GOOD or NO_VELOCITY."""
+    """(spectrum,) :class:`~twinlines.pipeline.schema.Quality` bits: GOOD, AMBIGUOUS_VELOCITY or NO_VELOCITY."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,12 @@ def _to_grid(
     return _Gridded(values - values.mean(1, keepdim=True), below, above, fraction, usable)
 
 
-def _search(prepared: ArmTemplates, transform: torch.Tensor, gain: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Best template, and the best for it of the shifts tried (grid pixels), given spectra's low-frequency transforms.
+def _search(
+    prepared: ArmTemplates, transform: torch.Tensor, gain: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Best template, the best for it of the shifts tried (grid pixels), and the highest correlation at each of these.
 
+    The last is any template's, not the best one's, and times the spectrum's norm.
     The principal components find the shift; the templates themselves, at that shift and its neighbours, are ranked.
     """
     coarse = _correlate(prepared, transform)
@@ -117,7 +122,7 @@ def _search(prepared: ArmTemplates, transform: torch.Tensor, gain: float) -> tup
     inner = (centre >= before) & (centre >= after) & (curvature > 0)
     template = (torch.where(inner, vertex, exact.amax(-1)) / handicap).argmax(-1)
     best = exact[torch.arange(len(template), device=place.device), template].argmax(-1)
-    return template, shifts.gather(1, best[:, None])[:, 0]
+    return template, shifts.gather(1, best[:, None])[:, 0], coarse.amax(1)
 
 
 def _correlate(prepared: ArmTemplates, transform: torch.Tensor) -> torch.Tensor:
@@ -232,20 +237,32 @@ def _prepare(
 
 
 def _measure_tile(prepared: ArmTemplates, config: VelocityConfig, tile: _Tile) -> tuple[torch.Tensor, ...]:
-    """Shift and its error in pixels, best template, correlation, and whether there is a velocity; one full tile."""
-    template, lag = _search(prepared, tile.transform, config.rotation_gain)
+    """Shift and its error in pixels, template, correlation, whether there is a velocity, and two; one full tile."""
+    template, lag, heights = _search(prepared, tile.transform, config.rotation_gain)
     peak = _climb(prepared, tile.transform, template, lag)
     norm = tile.gridded.flux.square().sum(1).sqrt()
     ccfmax = torch.where(tile.gridded.usable, peak.height / norm, torch.nan)
     error = _error(prepared, tile.gridded, tile.sigma, template, peak)
     significant = (lag.abs() < prepared.lags) & (ccfmax >= config.minimum_peak) & (peak.curvature < 0)
     significant &= torch.isfinite(peak.shift) & torch.isfinite(error)
-    return peak.shift, error, template, ccfmax, significant
+    tried = STRIDE * torch.arange(heights.shape[1], dtype=torch.float64, device=lag.device) - prepared.lags
+    rivals = ambiguity.judge(
+        heights, tried, peak.shift, peak.height, norm.square(), _expected(tile), prepared.arm.n_pixels
+    )
+    error = torch.maximum(error, rivals.distance)
+    return peak.shift, error, template, ccfmax, significant, rivals.ambiguous
+
+
+def _expected(tile: _Tile) -> torch.Tensor:
+    """Sum over the grid of the variance of the noise, after interpolation."""
+    below, above, fraction = tile.gridded.below, tile.gridded.above, tile.gridded.fraction
+    variance = tile.sigma.square()
+    return (variance.gather(1, below) * (1.0 - fraction) ** 2 + variance.gather(1, above) * fraction**2).sum(1)
 
 
 def _correlate_tile(prepared: ArmTemplates, config: VelocityConfig, tile: _Tile) -> tuple[torch.Tensor, ...]:
     """Pearson's coefficient with the best template at every shift, and that template; one full tile."""
-    template, _ = _search(prepared, tile.transform, config.rotation_gain)
+    template, _, _ = _search(prepared, tile.transform, config.rotation_gain)
     product = torch.fft.irfft(tile.transform * prepared.transform[template].conj(), n=prepared.size)
     product = torch.cat([product[:, -prepared.lags :], product[:, : prepared.lags + 1]], 1)
     norm = tile.gridded.flux.square().sum(1, keepdim=True).sqrt()
@@ -266,8 +283,10 @@ def measure(
 
     A spectrum has no velocity (quality ``NO_VELOCITY``; velocity, error and Teff NaN) where less than half of its
     pixels are usable or less than half of the grid is covered, where the highest peak is at the search's limit, or
-    where it is below ``VelocityConfig.minimum_peak``. Bad pixels, and those with a normalised flux outside
-    ``VelocityConfig.valid_flux``, are replaced by linear interpolation between their neighbours.
+    where it is below ``VelocityConfig.minimum_peak``. Its velocity is ambiguous (``AMBIGUOUS_VELOCITY``) where another
+    is nearly as good, or the template explains little of it (:mod:`twinlines.pipeline.spectra.ambiguity`). Bad pixels,
+    and those with a normalised flux outside ``VelocityConfig.valid_flux``, are replaced by linear interpolation
+    between their neighbours.
 
     Parameters
     ----------
@@ -297,11 +316,12 @@ def measure(
     """
     rows = len(wavelength)
     shift, error, ccfmax = (np.full(rows, np.nan) for _ in range(3))
-    template, significant = np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=bool)
+    template = np.zeros(rows, dtype=np.int64)
+    significant, ambiguous = (np.zeros(rows, dtype=bool) for _ in range(2))
     prepared = templates.arms[arm(name).name]
     for some, tile in _tiles(prepared, templates.config, wavelength, normalised, sigma, bad):
         outputs = _measure_tile(prepared, templates.config, tile)
-        for column, values in zip((shift, error, template, ccfmax, significant), outputs, strict=True):
+        for column, values in zip((shift, error, template, ccfmax, significant, ambiguous), outputs, strict=True):
             column[some] = values[: some.stop - some.start].cpu().numpy()
 
     velocity = velocity_of_shift(shift)
@@ -313,7 +333,9 @@ def measure(
         error=np.where(significant, error, np.nan),
         teff=np.where(significant, prepared.labels[template, 0], np.nan),
         ccfmax=ccfmax,
-        quality=np.where(significant, Quality.GOOD, Quality.NO_VELOCITY).astype(np.uint16),
+        quality=np.select(
+            [~significant, ambiguous], [Quality.NO_VELOCITY, Quality.AMBIGUOUS_VELOCITY], Quality.GOOD
+        ).astype(np.uint16),
     )
 
 

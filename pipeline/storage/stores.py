@@ -229,7 +229,7 @@ def read_columns(
 
 
 def open_store(path: PathLike, schema: Schema, *, chunked: bool = False) -> xr.Dataset:
-    """Open a store lazily and check it against ``schema``.
+    """Open a store lazily and check it against ``schema``; one of an older version gets the variables that it lacks.
 
     Parameters
     ----------
@@ -260,6 +260,7 @@ def open_store(path: PathLike, schema: Schema, *, chunked: bool = False) -> xr.D
         dataset = xr.open_zarr(store, chunks=chunks, consolidated=False, zarr_format=3, decode_cf=False)
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
+    dataset = schema.brought_up(dataset)
     schema.validate(dataset)
     dataset.attrs.pop(inventory.ATTRIBUTE, None)
     # A folder lists its entries in no order; the schema has one.

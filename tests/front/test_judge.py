@@ -172,6 +172,10 @@ def test_quality_in_words() -> None:
     assert tw.explain(column).dims == ("exposure",)
     assert tw.explain(column)[1] == "does not cover the arm's wavelengths at rest"
     assert tw.explain(np.array([], dtype=np.uint16)).shape == (0,)
+    assert tw.explain([0, 2]).tolist() == ["good", "S/N of 5 or less"]
+    assert tw.explain(np.uint16(128)) == "another velocity is as good, or the template explains little"
+    with pytest.raises(ValueError, match="qualities are float64"):
+        tw.explain(np.array([0.0, np.nan]))
     with pytest.raises(ValueError, match="512 has bits without a meaning"):
         tw.explain(512)
 

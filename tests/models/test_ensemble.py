@@ -51,6 +51,18 @@ def test_percentiles_are_those_of_the_values(make_ensemble: Callable[..., Path],
     np.testing.assert_array_equal(found[:, [0, 4]], np.stack([values.min(axis=1), values.max(axis=1)], axis=1))
 
 
+def test_sigma_may_be_a_number_and_arrays_may_be_lists(make_ensemble: Callable[..., Path], spectra: Spectra) -> None:
+    flux, _, keys = spectra
+    ensemble = Ensemble.load(make_ensemble())
+    each = np.linspace(0.05, 0.1, 9, dtype=np.float32)[:, None]
+    for sigma in (0.05, np.full(120, 0.05), each):
+        whole = np.broadcast_to(np.asarray(sigma, np.float32), flux.shape).copy()
+        expected = ensemble.percentiles("B", flux, whole, keys)[16]
+        np.testing.assert_array_equal(ensemble.percentiles("B", flux, sigma, keys)[16], expected)
+        np.testing.assert_array_equal(ensemble.percentiles("B", flux.tolist(), sigma, keys.tolist())[16], expected)
+    assert np.isnan(ensemble.percentiles("B", flux, -1.0, keys)[16]).all()
+
+
 @pytest.fixture(scope="module")
 def shared_ensembles(
     tmp_path_factory: pytest.TempPathFactory, make_network: Callable[..., Network]
@@ -193,5 +205,11 @@ def test_shapes_that_do_not_fit_are_refused(make_ensemble: Callable[..., Path], 
     ensemble = Ensemble.load(make_ensemble())
     with pytest.raises(EnsembleError, match=r"flux is \(9, 119\).*must be \(9, 120\).*arm B take 120 pixels"):
         ensemble.values("B", flux[:, :-1], sigma, keys)
+    with pytest.raises(EnsembleError, match=r"sigma \(9,\).*sigma may be a number, \(120,\) or \(9, 1\)"):
+        ensemble.values("B", flux, sigma[:, 0], keys)
+    with pytest.raises(EnsembleError, match=r"keys are int64 of shape \(9,\); they must be whole numbers of shape"):
+        ensemble.values("B", flux, sigma, keys[:, 0])
+    with pytest.raises(EnsembleError, match="keys are float64"):
+        ensemble.values("B", flux, sigma, keys.astype(float))
     with pytest.raises(EnsembleError, match="0 draws"):
         ensemble.values("B", flux, sigma, keys, n_draws=0)

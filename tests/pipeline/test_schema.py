@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,11 +96,58 @@ def test_writers_of_less_than_whole_shards_are_refused(tmp_path: Path, start: in
 
 def test_a_store_of_another_kind_or_version_is_refused(tmp_path: Path) -> None:
     stores.create(tmp_path / "s.zarr", SMALL, 4)
-    with pytest.raises(SchemaError, match="'small' version 3, not 'results' version 1"):
+    with pytest.raises(SchemaError, match="'small' version 3, not 'results' version 2"):
         stores.open_store(tmp_path / "s.zarr", RESULTS)
     older = Schema("small", 2, "exposure", SMALL.variables, SMALL.sizes, chunk_rows=2, shard_rows=8)
     with pytest.raises(SchemaError, match="version 3, not 'small' version 2"):
         stores.open_store(tmp_path / "s.zarr", older)
+
+
+GROWN = Schema(
+    name="small",
+    version=5,
+    row="exposure",
+    variables={
+        **SMALL.variables,
+        "noise": Variable(("exposure",), "float32", "", "Noise"),
+        "bits": Variable(("exposure", "pixel"), "uint16", "", "Bits"),
+    },
+    sizes={"pixel": 5},
+    oldest=3,
+    since={"noise": 4, "bits": 5},
+    chunk_rows=2,
+    shard_rows=8,
+)
+
+
+def test_stores_of_an_older_version_open_with_what_they_lack_missing(tmp_path: Path) -> None:
+    stores.create(tmp_path / "s.zarr", SMALL, 4)
+    stores.write_shard(tmp_path / "s.zarr", SMALL, 0, SMALL.dataset(block(0, 4), 4))
+    for opened in (
+        stores.open_store(tmp_path / "s.zarr", GROWN),
+        stores.open_store(tmp_path / "s.zarr", GROWN, chunked=True),
+    ):
+        GROWN.validate(opened)
+        assert list(opened.data_vars) == list(GROWN.variables)
+        assert opened["number"].values.tolist() == [0, 1, 2, 3]
+        assert np.isnan(opened["noise"].values).all()
+        assert opened["bits"].shape == (4, 5)
+        assert not opened["bits"].values.any()
+    # A store of this version that lacks one is not whole; and what is too old, or too new, is refused as before.
+    with pytest.raises(SchemaError, match="'noise' is missing"):
+        GROWN.validate(stores.open_store(tmp_path / "s.zarr", GROWN).drop_vars("noise"))
+    for other in (replace(GROWN, oldest=4), replace(GROWN, version=2, oldest=1)):
+        with pytest.raises(SchemaError, match="'small' version 3, not 'small' version"):
+            stores.open_store(tmp_path / "s.zarr", other)
+
+
+@pytest.mark.parametrize("schema", [RESULTS, CATALOG], ids=lambda schema: schema.name)
+def test_results_and_catalogs_of_version_1_are_read(tmp_path: Path, schema: Schema) -> None:
+    before = {name: variable for name, variable in schema.variables.items() if name not in schema.since}
+    stores.create(tmp_path / "a.zarr", replace(schema, version=1, variables=before), 3)
+    opened = stores.open_store(tmp_path / "a.zarr", schema)
+    assert np.isnan(opened["noise_B"].values).all()
+    assert list(opened.data_vars) == list(schema.variables)
 
 
 def test_wrong_columns_are_named() -> None:
@@ -122,7 +170,7 @@ def test_missing_and_existing_stores(tmp_path: Path) -> None:
     with pytest.raises(stores.StoreError, match="exists already"):
         stores.create(tmp_path / "s.zarr", SMALL, 1)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(stores.StoreError, match="cannot be opened"):
+    with pytest.raises(stores.StoreError, match="is not whole: its zarr.json cannot be read"):
         stores.open_store(tmp_path / "folder", SMALL)
 
 

@@ -33,6 +33,9 @@ def make_catalog() -> xr.Dataset:
     index = lonlat_to_healpix(ra * u.deg, dec * u.deg, depth=29).astype(np.int64)
     order = np.argsort(index, kind="stable")
     columns = {
+        "noise_R": rng.uniform(0.7, 1.6, N),
+        "quality_B": rng.integers(0, 256, N),
+        "content_hash": rng.integers(0, 2**64, N, dtype=np.uint64),
         "obsid": np.arange(N) // 3 + 700_000_000,
         "lmjm": np.arange(N) + 84_000_000,
         "bjdmid": 2458000 + rng.uniform(0, 1000, N),
@@ -151,6 +154,23 @@ def test_export_is_table_4(survey: Path, cat: xr.Dataset, tmp_path: Path) -> Non
     assert (table.meta["RELEASE"], table.meta["RUN"], table.meta["WEIGHTS"]) == ("dr7", "0123", "4567")
     with fits.open(path) as hdus:
         hdus.verify("exception")
+
+
+def test_export_of_all_columns(survey: Path, cat: xr.Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "catalog.fits"
+    assert catalog.open(survey).sb2.export(path, columns="all") == N
+    table = Table.read(path)
+    assert table.colnames == list(CATALOG.variables)
+    assert table["quality_B"].dtype.kind == "u"
+    for name in ("quality_B", "content_hash", "healpix29", "noise_R"):
+        np.testing.assert_array_equal(np.ma.filled(table[name], 0), cat[name].fillna(0).values)
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+    # Results, which have no release, have fewer columns.
+    assert cat.drop_vars(["release", "run", "healpix29"]).sb2.export(tmp_path / "results.fits", columns="all") == N
+    assert Table.read(tmp_path / "results.fits").colnames == list(CATALOG.variables)[:-3]
+    with pytest.raises(CatalogError, match="columns is 'most'; give 'table4'"):
+        cat.sb2.export(tmp_path / "x.fits", columns="most")
 
 
 @pytest.mark.parametrize("name", ["of[1].fits", "of(1).fits", "!of.fits.gz"])

@@ -77,6 +77,9 @@ def test_results_are_whole(results: xr.Dataset, block: xr.Dataset) -> None:
         assert (results[f"rv_obs_err_{name}"].values[used] > 0).all()
         assert np.isnan(results[f"rv_abs_{name}"]).all()
         assert (results[f"npixbad_{name}"].values[used] < 100).all()
+        noise = results[f"noise_{name}"].values
+        assert (np.abs(noise[used] - 1.0) < 0.2).all()
+        assert np.isnan(noise[~used]).all()
 
 
 @pytest.mark.parametrize("order", [list(range(ROWS))[::-1], [3], [5, 0, 8, 2]], ids=["reversed", "one", "some"])
@@ -202,6 +205,10 @@ def test_the_survey_s_own_spectra(inference: Inference) -> None:
     for index, name in enumerate(ARM_NAMES):
         assert np.isnan(result[f"pb_pct_{name}_16"].values[low[:, index]]).all()
         assert np.isfinite(result[f"pb_pct_{name}_16"].values[~low[:, index]]).all()
+    # Its noise is what is stated, or less, and no good velocity is ambiguous.
+    for name in ARM_NAMES:
+        assert ((result[f"noise_{name}"].values < 1.15) | np.isnan(result[f"noise_{name}"].values)).all()
+        assert not (result[f"quality_{name}"].values & Quality.AMBIGUOUS_VELOCITY).any()
     star = result["obsid"].values == 681001015  # the file of 58408
     assert np.abs(result["rv_obs_B"].values[star] + 53).max() < 3
     assert np.abs(result["rv_obs_R"].values[star] + 49).max() < 3

@@ -88,7 +88,7 @@ def test_what_the_columns_hold() -> None:
     pixels = columns["flux"].shape[1] - 2 * CUSHION
     for column in fields(Observed):
         values = getattr(observed, column.name)
-        assert values.shape == ((2,) if column.name == "quality" else (2, pixels))
+        assert values.shape == ((2,) if column.name in ("noise", "quality") else (2, pixels))
     place = columns["flux"].shape[1] - 1 - 2000 - CUSHION
     assert observed.bad[:, place].all()
     assert observed.sigma.isfinite().all()
