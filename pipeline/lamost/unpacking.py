@@ -163,8 +163,8 @@ def inflated(content: bytes, layer: str) -> bytes:
     ------
     EOFError
         If a stream breaks off.
-    OSError, zlib.error, lzma.LZMAError
-        If one is damaged.
+    OSError
+        If one is damaged; zlib and lzma have errors of their own for that.
     """
     parts, room = [], MAXIMUM_BYTES + 1
     while content and room:
