@@ -1,4 +1,4 @@
-"""One thread for a while: results depend, in their last bits, on how many threads PyTorch computes with.
+"""One thread for a while: results depend, in their last bits, on how many threads PyTorch and BLAS compute with.
 
 What promises the same bits everywhere computes within :func:`one_thread`; nothing else may touch the number of threads,
 which belongs to the process.
@@ -6,26 +6,51 @@ which belongs to the process.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import RLock
+from threading import RLock, local
 
 import torch
+from threadpoolctl import threadpool_limits
 
-_LOCK = RLock()
+
+class _State:
+    """Who computes on one thread, and how many there were before."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.depth = 0
+        self.usual: int | None = None
+        self.known = local()
+
+
+_STATE = _State()
+# A child that is forked while another thread computes would wait for ever for a lock that nobody holds in it.
+os.register_at_fork(after_in_child=_STATE.__init__)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """While the context lasts, PyTorch computes on one thread; afterwards on as many as before. Decorates, too.
+    """While the context lasts, PyTorch and BLAS compute on one thread; afterwards on as many as before. Decorates, too.
 
     The number is the process's, not a thread's: where several threads want it, the others wait, so that none is
     returned more threads in the middle of its work. Workers have a thread each and never wait.
     """
-    with _LOCK:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+    with _STATE.lock:
+        if _STATE.depth:
             yield
+            return
+        usual = torch.get_num_threads()
+        # PyTorch has a number for each thread, which a new one takes from whoever set it last: from us, perhaps.
+        if usual == 1 and _STATE.usual is not None and not getattr(_STATE.known, "thread", False):
+            usual = _STATE.usual
+        _STATE.usual, _STATE.known.thread, _STATE.depth = usual, True, 1
+        try:
+            # NumPy's products go over BLAS, which PyTorch's number does not reach.
+            with threadpool_limits(limits=1, user_api="blas"):
+                torch.set_num_threads(1)
+                yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(usual)
+            _STATE.depth = 0

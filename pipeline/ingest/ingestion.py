@@ -334,6 +334,7 @@ class _Job:
             "folder": str(self.folder),
         }
         atomic.write_json(self.making.partial / REPORT, report.to_json())
+        stores.seal(self.making.partial / STORE, self.schema, contents=False)
         checksums = integrity.seal(self.making.partial, self.schema.shard_rows, shards)
         write_about(self.making.partial, {**about, "checksums": checksums})
         self.making.partial.rename(self.making.target)

@@ -17,6 +17,7 @@ from twinlines.pipeline.lamost import names, times
 from twinlines.pipeline.lamost.content_hash import contents
 from twinlines.pipeline.lamost.exposures import LamostError, MrsFile
 from twinlines.pipeline.lamost.reader import read
+from twinlines.pipeline.lamost.walking import walk
 from twinlines.pipeline.schema import EXPOSURES
 
 PathLike = str | os.PathLike[str]
@@ -64,7 +65,7 @@ def read_lamost(paths: PathLike | Iterable[PathLike], *, skip_bad: bool = False)
     """
     several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files: list[tuple[str, MrsFile]] = []
-    for path, name in (listed for each in several for listed in _listed(Path(each))):
+    for path, name in (listed for each in several for listed in _listed(Path(each).expanduser())):
         try:
             files.append((name, read(path)))
         except LamostError as error:
@@ -99,13 +100,7 @@ def _listed(path: Path) -> Iterator[tuple[Path, str]]:
             raise FileNotFoundError(f"there is no file {path}; name a LAMOST file, several, or a folder of them")
         yield path, path.name
         return
-    inside = sorted(
-        each
-        for each in path.rglob("*")
-        if names.is_spectrum(each.name)
-        and not any(map(names.is_hidden, each.relative_to(path).parts))
-        and each.is_file()
-    )
+    inside = [path / listed.path for listed in walk(path)]
     if not inside:
         raise FileNotFoundError(f"there is no spectrum ({names.PATTERNS}) in the folder {path}; name another one")
     for each in inside:

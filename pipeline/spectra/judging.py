@@ -19,7 +19,7 @@ from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, Arm, ArmName, air_to_vacuum
 from twinlines.pipeline.arms import arm as arm_called
 from twinlines.pipeline.progress import Progress, silent
-from twinlines.pipeline.schema import EXPOSURES, RESULTS, Quality
+from twinlines.pipeline.schema import EXPOSURES, RESULTS, Quality, SchemaError
 from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, ArmSpectra, Inference, InferenceParameters
 from twinlines.pipeline.spectra.preprocess import CUSHION
 from twinlines.pipeline.spectra.templates import Templates
@@ -30,6 +30,11 @@ BLOCK_ROWS = EXPOSURES.chunk_rows
 
 AIR_SHIFT = -83.2
 """Velocity that a star at rest seems to have where wavelengths in air are taken for those in vacuum, km/s."""
+
+_PLAIN = 1e-6, 1e12
+"""Between these, the median of a flux is as good a unit as any; beyond, spectra get one of their own."""
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 _AIR_RANGE = 6.0
 """By how much a velocity may differ from :data:`AIR_SHIFT` and be suspected, km/s."""
@@ -122,6 +127,11 @@ def exposures_of(spectra: xr.Dataset) -> xr.Dataset:
     SchemaError
         If they are not of :data:`twinlines.pipeline.schema.EXPOSURES`.
     """
+    if not isinstance(spectra, xr.Dataset):
+        raise SchemaError(
+            f"these are no exposures but {type(spectra).__name__}; read files by read_lamost, or give arrays to "
+            "judge_arrays"
+        )
     if "exposure" not in spectra.dims and "obsid" in spectra and not spectra["obsid"].dims:
         spectra = spectra.expand_dims("exposure")
     EXPOSURES.validate(spectra)
@@ -153,8 +163,8 @@ def judge_arrays(
     wavelength
         (pixel,) or (spectrum, pixel), Angstrom, in vacuum, heliocentric.
     flux
-        (pixel,) for one spectrum or (spectrum, pixel) for many, any number of pixels; any unit, not normalised or
-        normalised. NaN where a pixel is not to be used.
+        (pixel,) for one spectrum or (spectrum, pixel) for many, any number of pixels; plain numbers in any unit, not
+        normalised or normalised. NaN, or masked, where a pixel is not to be used.
     ivar
         Inverse variance of the flux, of any shape that broadcasts to the flux's: a number will do.
     sigma
@@ -174,8 +184,8 @@ def judge_arrays(
     Raises
     ------
     SpectrumError
-        If shapes do not fit, wavelengths are not finite, in another unit or do not cover the arm, or both ``ivar`` and
-        ``sigma`` are named, or neither.
+        If shapes do not fit, an array has a unit, wavelengths are not finite, in another unit or do not cover the arm,
+        or both ``ivar`` and ``sigma`` are named, or neither.
 
     Warns
     -----
@@ -218,7 +228,7 @@ def _spectra_of(
     air: bool,
 ) -> ArmSpectra:
     """Arrays as an arm's spectra, checked."""
-    values = np.atleast_2d(np.asarray(flux, dtype=np.float32))
+    values = np.atleast_2d(_plain("flux", flux))
     if values.ndim != 2 or values.shape[1] <= 2 * CUSHION:
         raise SpectrumError(
             f"flux has shape {np.shape(flux)}; expected (pixel,) or (spectrum, pixel), with more than {2 * CUSHION} "
@@ -241,6 +251,11 @@ def _spectra_of(
     if air:
         waves = np.asarray(air_to_vacuum(waves))
     _require_cover(which, waves)
+    # Spectra are judged in single precision, which holds neither 1e-40 nor 1e40: in a unit of their own it does.
+    unit = np.array([_unit(row) for row in values]).reshape(-1, 1)
+    with np.errstate(over="ignore"):
+        values, inverse = (values / unit).astype(np.float32), inverse * unit**2
+    inverse = np.where(inverse < _LARGEST, inverse, 0.0)
     used = np.isfinite(values) & np.isfinite(inverse) & (inverse > 0.0)
     # A spectrum without a pixel has an S/N of zero, not none: there is such an arm.
     ratio = np.where(used, values * np.sqrt(np.where(used, inverse, 0.0)), np.nan)
@@ -254,9 +269,28 @@ def _spectra_of(
     )
 
 
-def _like(flux: NDArray[np.float32], what: str, values: ArrayLike | None) -> NDArray[np.float64]:
+def _unit(flux: NDArray[np.float64]) -> float:
+    """A unit for a spectrum: 1, unless its numbers are far from it."""
+    typical = np.abs(flux[np.isfinite(flux) & (flux != 0.0)])
+    median = float(np.median(typical)) if typical.size else 1.0
+    return 1.0 if _PLAIN[0] <= median <= _PLAIN[1] else median
+
+
+def _plain(what: str, values: ArrayLike | None) -> NDArray[np.float64]:
+    """Numbers without a unit or a mask; what is masked is NaN."""
+    unit = getattr(values, "unit", None)
+    if unit is not None:
+        raise SpectrumError(
+            f"{what} has the unit {unit}; give numbers: wavelengths in Angstrom, and errors in the flux's unit"
+        )
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.astype(np.float64).filled(np.nan)
+    return np.asarray(values, dtype=np.float64)
+
+
+def _like(flux: NDArray[np.float64], what: str, values: ArrayLike | None) -> NDArray[np.float64]:
     """``values`` as numbers of the flux's shape."""
-    numbers = np.asarray(values, dtype=np.float64)
+    numbers = _plain(what, values)
     try:
         return np.broadcast_to(numbers, flux.shape)
     except ValueError as error:

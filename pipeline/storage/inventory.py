@@ -22,7 +22,10 @@ ATTRIBUTE = "inventory"
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Files below a folder, in an order that depends on names alone; a folder that is gone has none."""
+    """Files of a variable, in an order that depends on names alone; a folder that is gone has none.
+
+    Zarr's own alone: what NFS (``.nfs0001``), a Mac (``.DS_Store``) or an editor leaves beside them does not count.
+    """
     try:
         with os.scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
@@ -31,7 +34,7 @@ def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
     for entry in listed:
         if entry.is_dir(follow_symlinks=True):
             yield from _files(Path(entry.path))
-        else:
+        elif entry.name == "zarr.json" or entry.name.isdecimal() or entry.name == "c":
             yield entry
 
 

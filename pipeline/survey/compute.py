@@ -290,7 +290,7 @@ def _checked(block: xr.Dataset, result: xr.Dataset) -> xr.Dataset:
 
 def _blocks(store: str, start: int, stop: int) -> Iterator[xr.Dataset]:
     """Rows of a store in blocks, each read in a thread while the one before is computed."""
-    with stores.open_store(store, EXPOSURES) as dataset, ThreadPoolExecutor(1) as reader:
+    with stores.open_store(store, EXPOSURES, look=False) as dataset, ThreadPoolExecutor(1) as reader:
 
         def read(first: int) -> xr.Dataset:
             return dataset.isel({EXPOSURES.row: slice(first, min(first + BLOCK_ROWS, stop))}).load()

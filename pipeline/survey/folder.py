@@ -201,7 +201,8 @@ class Survey:
     def current(self) -> Path | None:
         """Folder of the current catalog; None if there is none."""
         pointer = self.path / _POINTER
-        return self.catalog(pointer.read_text().strip()) if pointer.exists() else None
+        name = pointer.read_text().strip() if pointer.exists() else ""  # empty: a copy that was broken off
+        return self.catalog(name) if name else None
 
     def make_current(self, name: str) -> None:
         """Let a catalog be the current one, by one rename."""

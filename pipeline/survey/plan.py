@@ -107,7 +107,7 @@ def make(
     tasks: list[ShardTask] = []
     content = hashlib.sha256()
     for covered in chosen:
-        with stores.open_store(covered.store, EXPOSURES) as dataset:
+        with stores.open_store(covered.store, EXPOSURES, look=False) as dataset:
             rows = dataset.sizes[EXPOSURES.row]
         if rows != covered.rows:
             raise SurveyError(

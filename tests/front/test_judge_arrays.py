@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 import twinlines as tw
 from twinlines.pipeline.arms import ARMS, doppler_factor, vacuum_to_air
-from twinlines.pipeline.schema import RESULTS
+from twinlines.pipeline.schema import RESULTS, SchemaError
 from twinlines.pipeline.spectra.inference import InferenceParameters
 from twinlines.pipeline.spectra.judging import AirWarning, SpectrumError
 
@@ -122,3 +123,44 @@ def test_a_dataset_comes_back(spectrum: tuple[Array, Array], options: dict[str, 
     verdict = tw.judge_arrays("B", wavelength, np.empty((0, flux.size)), sigma=0.1, **options)
     assert isinstance(verdict, xr.Dataset)
     assert verdict.sizes["exposure"] == 0
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-19, 1e25])
+def test_the_unit_of_the_flux_does_not_matter(
+    spectrum: tuple[Array, Array], options: dict[str, Any], unit: float
+) -> None:
+    """Single precision holds neither the inverse variance of 1e-19 nor that of 1e25."""
+    wavelength, flux = spectrum
+    noisy = flux + 0.05 * np.random.default_rng(2).standard_normal(flux.size)
+    plain = tw.judge_arrays("B", wavelength, noisy, sigma=0.05, **options)
+    scaled = tw.judge_arrays("B", wavelength, unit * noisy, sigma=unit * 0.05, **options)
+    assert scaled["quality_B"].values.tolist() == plain["quality_B"].values.tolist()
+    for name in ("rv_obs_B", "rv_obs_err_B", "snr_B"):
+        np.testing.assert_allclose(scaled[name], plain[name], rtol=1e-3, err_msg=name)
+    # Another content gives another noise.
+    np.testing.assert_allclose(scaled["pb_pct_B_16"], plain["pb_pct_B_16"], atol=0.1)
+
+
+def test_masked_pixels_are_not_used(spectrum: tuple[Array, Array], options: dict[str, Any]) -> None:
+    wavelength, flux = spectrum
+    masked = np.zeros(flux.size, dtype=bool)
+    masked[800:840] = True
+    hidden = np.ma.masked_array(np.where(masked, -999.0, flux), masked)
+    nan = np.where(masked, np.nan, flux)
+    one, other = (tw.judge_arrays("B", wavelength, each, sigma=0.02, **options) for each in (hidden, nan))
+    for name in ("rv_obs_B", "npixbad_B", "snr_B", "pb_pct_B_16"):
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    assert int(one["npixbad_B"][0]) >= 20
+
+
+def test_units_are_refused_not_dropped(spectrum: tuple[Array, Array], options: dict[str, Any]) -> None:
+    wavelength, flux = spectrum
+    with pytest.raises(SpectrumError, match="sigma has the unit adu; give numbers"):
+        tw.judge_arrays("B", wavelength, flux, sigma=np.full(flux.shape, 20.0) * u.adu, **options)
+    with pytest.raises(SpectrumError, match="wavelength has the unit nm"):
+        tw.judge_arrays("B", wavelength / 10.0 * u.nm, flux, sigma=0.02, **options)
+
+
+def test_what_is_no_dataset_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(SchemaError, match="no exposures but str; read files by read_lamost"):
+        tw.judge("file.fits", **options)  # type: ignore[arg-type]

@@ -70,6 +70,16 @@ def test_a_cut_file_is_seen_at_once_and_a_changed_one_by_its_content(tmp_path: P
     assert stores.damaged(path) == (["'rv_obs_B' has another content than was written"] if contents else [])
 
 
+def test_strangers_among_the_files_do_not_count(tmp_path: Path) -> None:
+    """NFS leaves ``.nfs`` files by itself, where an open file is removed."""
+    path = _make(tmp_path / "a.zarr")
+    for name in (".nfs0001", ".DS_Store", "zarr.json~"):
+        (path / "rv_obs_B" / name).touch()
+        (path / "rv_obs_B" / "c" / name).touch()
+    stores.open_store(path, RESULTS).close()
+    assert stores.damaged(path) == []
+
+
 def test_a_store_of_before_opens(tmp_path: Path) -> None:
     stores.create(tmp_path / "a.zarr", RESULTS, 5)
     stores.open_store(tmp_path / "a.zarr", RESULTS).close()
