@@ -118,8 +118,9 @@ class Schema:
         import xarray as xr
 
         version = dataset.attrs.get("schema_version")
-        readable = self.oldest is not None and isinstance(version, int) and self.oldest <= version < self.version
-        if dataset.attrs.get("schema") != self.name or not readable:
+        if dataset.attrs.get("schema") != self.name or self.oldest is None or not isinstance(version, int):
+            return dataset
+        if not self.oldest <= version < self.version:
             return dataset
         later = {
             name: xr.Variable(

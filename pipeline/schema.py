@@ -275,4 +275,5 @@ TRACKS = Schema(
     },
     shard_rows=256,
 )
-"""Tracks by rising ([Fe/H], [alpha/Fe], mass). Each store has EEPs of its own, which :meth:`Schema.labelled` names."""
+"""Tracks by rising ([Fe/H], [alpha/Fe], mass). Each store has EEPs of its own, which
+:meth:`twinlines.pipeline.datasets.Schema.labelled` names."""

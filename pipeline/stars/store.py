@@ -55,7 +55,7 @@ def write(
 
     Raises
     ------
-    twinlines.pipeline.schema.SchemaError
+    twinlines.pipeline.datasets.SchemaError
         If a column is unknown or has another shape.
     OSError
         If the folder is missing or the disk is full; then ``path`` is as it was.
@@ -75,7 +75,7 @@ def read(path: str | Path) -> Stored:
     ------
     StoreError
         If the store is missing or damaged.
-    twinlines.pipeline.schema.SchemaError
+    twinlines.pipeline.datasets.SchemaError
         If it is a store of another kind.
     """
     try:

@@ -124,7 +124,7 @@ class Tracks:
         ------
         twinlines.pipeline.storage.stores.StoreError
             If the store is missing or damaged.
-        twinlines.pipeline.schema.SchemaError
+        twinlines.pipeline.datasets.SchemaError
             If it is a store of another kind.
         """
         if path is None:
