@@ -1,6 +1,7 @@
 """Where the modules of the former flat package are now: their old names still work, with a warning.
 
-Names of rooms (``catalog``, ``library``, ...) are not here: rooms offer what the modules of their names did.
+Names of rooms (``catalog``, ``library``, ...) are not here: rooms offer what scripts took from modules of their
+names. What was renamed, or was the package's own (``cli.main``, a shard's task), has its new name only.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ _ROOMS = {
         "ingest_index=index ingest_tasks=tasks ingest_rows=rows ingest_report=report filewalk fitsreader=reader"
     ),
     "catalog": "catalogdiff=diff",
-    "evaluation": ("evaluationtasks=tasks evaluationanswers=answers evaluationreport=report twins"),
+    "evaluation": (
+        "evaluationtasks=tasks evaluationrun=questions evaluationanswers=answers evaluationreport=report twins"
+    ),
     "mock": "mockplates=plates mockspectra=spectra mockstars=stars comparison demo",
     "testing": "testing_libraries=libraries testing_reader=reader testing_survey=survey testing_tracks=tracks",
     "figures": (

@@ -188,17 +188,26 @@ class SB2:
         chosen &= ~(colour >= MAXIMUM_COLOUR)  # NaN, an unknown colour, passes
         return chosen
 
-    def cone(self, ra: float, dec: float, radius: u.Quantity | float) -> xr.Dataset:
+    def cone(self, ra: u.Quantity | float, dec: u.Quantity | float, radius: u.Quantity | float) -> xr.Dataset:
         """Exposures within ``radius`` of a position, nearest first.
 
         Parameters
         ----------
         ra, dec
-            Centre (J2000), degrees.
+            Centre (J2000); bare numbers are in degrees.
         radius
             An angle; a bare number is in arcseconds.
+
+        Raises
+        ------
+        CatalogError
+            If that is no position, or no angle.
         """
-        angle = u.Quantity(radius, u.arcsec) if not isinstance(radius, u.Quantity) else radius
+        try:
+            ra, dec = (u.Quantity(angle, u.deg).to_value(u.deg) for angle in (ra, dec))
+            angle = u.Quantity(radius, u.arcsec)
+        except (TypeError, ValueError) as error:
+            raise CatalogError(f"ra {ra}, dec {dec}, radius {radius} are no angles: {error}") from error
         if not (0.0 <= float(ra) <= 360.0 and -90.0 <= float(dec) <= 90.0):
             raise CatalogError(f"ra {ra}, dec {dec} is no position in degrees (0 to 360, -90 to 90)")
         if not 0.0 < angle.to_value(u.deg) <= 180.0:

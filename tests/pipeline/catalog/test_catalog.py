@@ -350,3 +350,12 @@ def test_half_a_header_is_no_table(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.fits").write_bytes(content)
     with pytest.raises(export.ExportError, match="could not be written wholly; make room"):
         export._check_whole(tmp_path / "wanted.fits", tmp_path / "x.fits")
+
+
+def test_a_cone_takes_angles(cat: xr.Dataset) -> None:
+    plain = cat.sb2.cone(120.0, 33.0, 3600.0)
+    assert plain.sizes["exposure"]
+    assert cat.sb2.cone(120.0 * u.deg, (33.0 * 60.0) * u.arcmin, 1.0 * u.deg).identical(plain)
+    for odd in ({"ra": 1.0 * u.km}, {"dec": "north"}, {"radius": 3.0 * u.s}):
+        with pytest.raises(CatalogError, match="are no angles"):
+            cat.sb2.cone(**{"ra": 120.0, "dec": 33.0, "radius": 3.0, **odd})
