@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import astropy.units as u
 import cdshealpix
@@ -70,7 +70,9 @@ def open(survey: str | Path, name: str | None = None, *, release: str | None = N
     """
     place = Survey(Path(survey))
     if not place.path.is_dir():
-        raise CatalogError(f"there is no survey at {survey}; 'twinlines ingest FITS_DIR --survey {survey}' makes one")
+        raise CatalogError(
+            f"there is no survey at {survey}; 'twinlines ingest FITS_DIR --survey {survey} --release NAME' makes one"
+        )
     if name and release:
         raise CatalogError(
             f"the catalog {name!r} and the catalog of release {release!r} are asked for; give one of them"
@@ -182,11 +184,28 @@ class SB2:
         agreed: list[NDArray[np.bool_]] = []
         for arm in ARM_NAMES:
             probability = self.probability(arm, penalty=penalty, percentile=percentile).values
+            self._require_judged(arm, penalty, probability)
             agreed.append((probability > threshold) & (self._catalog[f"npixbad_{arm}"].values < MAXIMUM_BAD_PIXELS))
         chosen = agreed[0] & agreed[1] if arms == "both" else agreed[0] | agreed[1]
         colour = self._catalog["bprp0"].values
         chosen &= ~(colour >= MAXIMUM_COLOUR)  # NaN, an unknown colour, passes
         return chosen
+
+    def _require_judged(self, arm: str, penalty: int, probability: NDArray[np.floating[Any]]) -> None:
+        """Refuse a penalty that the ensemble lacked: nothing is a candidate by values that are not there."""
+        if not len(probability) or np.isfinite(probability).any():
+            return
+        columns = {other: f"pb_pct_{arm}_{other}" for other in CATALOG_PENALTIES}
+        judged = [
+            other
+            for other, name in columns.items()
+            if name in self._catalog and np.isfinite(self._catalog[name].values).any()
+        ]
+        if judged:
+            raise CatalogError(
+                f"the ensemble that made these rows has no penalty {penalty} in arm {arm}: all its probabilities are "
+                f"NaN; it has {', '.join(map(str, judged))}"
+            )
 
     def cone(self, ra: u.Quantity | float, dec: u.Quantity | float, radius: u.Quantity | float) -> xr.Dataset:
         """Exposures within ``radius`` of a position, nearest first.

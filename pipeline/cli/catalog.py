@@ -178,7 +178,8 @@ def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console) -> Non
     hidden = rows.sizes["exposure"] - limit
     if hidden > 0:
         where.print(f"... and {hidden} more; --limit shows more, 'twinlines catalog export' writes all")
-    where.print(f"{rows.sizes['exposure']} exposures; probabilities at penalty {penalty}")
+    source = f"; catalog {rows.attrs['name']}" if "name" in rows.attrs else ""
+    where.print(f"{rows.sizes['exposure']} exposures; probabilities at penalty {penalty}{source}")
 
 
 def show_diff(report: CatalogDiff, where: Console) -> None:

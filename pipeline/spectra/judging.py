@@ -238,6 +238,8 @@ def _spectra_of(
         raise SpectrumError("the noise must be known by ivar or by sigma; give one of them, a number will do")
     if ivar is None:
         deviation = _like(values, "sigma", sigma)
+        if deviation.size and not (deviation > 0.0).any():
+            raise SpectrumError(f"sigma is {np.ravel(deviation)[:1]} and nowhere above 0; give standard deviations")
         with np.errstate(divide="ignore"):
             ivar = np.where(deviation > 0.0, deviation**-2.0, 0.0)
     inverse = _like(values, "ivar", ivar)
@@ -361,7 +363,7 @@ def ccf(spectra: xr.Dataset, arm: ArmName = "B") -> xr.DataArray:
     Examples
     --------
     >>> import twinlines as tw
-    >>> tw.ccf(spectra, arm="B").plot(x="velocity")  # doctest: +SKIP
+    >>> tw.ccf(spectra, arm="B").plot.line(x="velocity")  # doctest: +SKIP
     """
     name = arm_called(arm).name
     spectra = exposures_of(spectra)

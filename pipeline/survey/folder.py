@@ -70,6 +70,10 @@ class Survey:
         """The survey in a folder, its path made absolute, so that workers elsewhere find it."""
         return cls(Path(path).resolve())
 
+    @property
+    def _first_step(self) -> str:
+        return f"'twinlines ingest FITS_DIR --survey {self} --release NAME'"
+
     def __str__(self) -> str:
         return str(self.path)
 
@@ -118,7 +122,7 @@ class Survey:
 
     def _release_folders(self) -> list[Release]:
         if not self.path.is_dir():
-            raise SurveyError(f"there is no survey at {self}; 'twinlines ingest FITS_DIR --survey {self}' makes one")
+            raise SurveyError(f"there is no survey at {self}; {self._first_step} makes one")
         return [Release.read(path.parent) for path in (self.path / "releases").glob(f"[!.]*/{releases.ABOUT}")]
 
     def releases_up_to(self, name: str | None) -> tuple[Release, ...]:
@@ -131,7 +135,7 @@ class Survey:
         """
         every = self.releases
         if not every:
-            raise SurveyError(f"the survey {self} has no release yet; 'twinlines ingest FITS_DIR --survey {self}'")
+            raise SurveyError(f"the survey {self} has no release yet; {self._first_step} makes one")
         names = [release.name for release in every]
         if name is None:
             return every

@@ -164,3 +164,10 @@ def test_units_are_refused_not_dropped(spectrum: tuple[Array, Array], options: d
 def test_what_is_no_dataset_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SchemaError, match="no exposures but str; read files by read_lamost"):
         tw.judge("file.fits", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sigma", [0, -0.02, np.nan])
+def test_errors_that_are_none_are_refused(spectrum: tuple[Array, Array], options: dict[str, Any], sigma: float) -> None:
+    wavelength, flux = spectrum
+    with pytest.raises(SpectrumError, match="nowhere above 0; give standard deviations"):
+        tw.judge_arrays("B", wavelength, flux, sigma=sigma, **options)

@@ -359,3 +359,10 @@ def test_a_cone_takes_angles(cat: xr.Dataset) -> None:
     for odd in ({"ra": 1.0 * u.km}, {"dec": "north"}, {"radius": 3.0 * u.s}):
         with pytest.raises(CatalogError, match="are no angles"):
             cat.sb2.cone(**{"ra": 120.0, "dec": 33.0, "radius": 3.0, **odd})
+
+
+def test_a_penalty_that_the_ensemble_lacks_is_refused(cat: xr.Dataset) -> None:
+    with pytest.raises(CatalogError, match=r"has no penalty 8 in arm B: all its probabilities are NaN; it has 16"):
+        cat.sb2.candidates(penalty=8)
+    empty = cat.isel(exposure=slice(0))
+    assert empty.sb2.candidates(penalty=8).sizes["exposure"] == 0
