@@ -19,6 +19,10 @@ class _State:
     """Who computes on one thread, and how many there were before."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Know of nobody."""
         self.lock = RLock()
         self.depth = 0
         self.usual: int | None = None
@@ -27,7 +31,7 @@ class _State:
 
 _STATE = _State()
 # A child that is forked while another thread computes would wait for ever for a lock that nobody holds in it.
-os.register_at_fork(after_in_child=_STATE.__init__)
+os.register_at_fork(after_in_child=_STATE.begin)
 
 
 @contextmanager

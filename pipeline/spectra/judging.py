@@ -286,7 +286,7 @@ def _plain(what: str, values: ArrayLike | None) -> NDArray[np.float64]:
             f"{what} has the unit {unit}; give numbers: wavelengths in Angstrom, and errors in the flux's unit"
         )
     if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(np.float64).filled(np.nan)
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     return np.asarray(values, dtype=np.float64)
 
 

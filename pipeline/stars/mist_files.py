@@ -76,20 +76,20 @@ def find(sources: Sequence[str | Path]) -> list[Path]:
     TrackFileError
         If a source does not exist, is no track file and no archive, or is a folder without any.
     """
-    sources: list[Path] = []
+    files: list[Path] = []
     for source in map(Path, sources):
         if source.is_dir():
             below = [path for path in sorted(source.rglob("*")) if _is_named(path.name, _SUFFIXES) and path.is_file()]
             if not below:
                 raise TrackFileError(f"{source}: no {_KNOWN} in this folder or below it")
-            sources += below
+            files += below
         elif not source.exists():
             raise TrackFileError(f"{source} does not exist")
         elif _is_named(source.name, _SUFFIXES):
-            sources.append(source)
+            files.append(source)
         else:
             raise TrackFileError(f"{source} is neither a folder nor a {_KNOWN}")
-    return sources
+    return files
 
 
 def _is_named(name: str, suffixes: tuple[str, ...]) -> bool:
