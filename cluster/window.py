@@ -44,7 +44,8 @@ def run_window(
             return 0
         return max(0, TASKS_PER_WORKER * threads - len(running))
 
-    finished = as_completed([submit(task) for task in islice(source, room())])
+    # Without a loop, it takes that of whichever client this process used last, which may be closed: none would finish.
+    finished = as_completed([submit(task) for task in islice(source, room())], loop=client.loop)
     try:
         for future in finished:
             task = running.pop(future)

@@ -34,6 +34,18 @@ def test_every_task_comes_back_once_with_its_result(client: Client) -> None:
     assert results == {(n,): n**2 for n in range(12)}
 
 
+def test_a_client_that_was_closed_out_of_turn_does_not_matter(client: Client) -> None:
+    """Dask's current client is then a closed one, in whose loop nothing ever finishes."""
+    address = client.scheduler.address
+    first, second = Client(address), Client(address)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    results = {task: future.result() for task, future in run_window(client, square, ((n,) for n in range(3)))}
+    assert results == {(n,): n**2 for n in range(3)}
+
+
 def test_tasks_are_drawn_no_faster_than_they_finish(client: Client) -> None:
     drawn = 0
 
