@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,9 +136,13 @@ def test_a_worker_that_joins_later_with_another_version_is_ended(tmp_path: Path)
 
 
 def test_clients_that_share_a_scheduler_end_in_any_order(client: Client) -> None:
-    with ExitStack() as first, launch(Address(client.scheduler.address)):
-        first.enter_context(launch(Address(client.scheduler.address)))
-        assert sum("twinlines-admit" in name for name in client.run_on_scheduler(_plugins)) == 2
+    def overlap() -> None:
+        with ExitStack() as first, launch(Address(client.scheduler.address)):
+            first.enter_context(launch(Address(client.scheduler.address)))
+            assert sum("twinlines-admit" in name for name in client.run_on_scheduler(_plugins)) == 2
+
+    # In a context of its own: Dask's current client is a closed one after this.
+    copy_context().run(overlap)
     assert not any("twinlines-admit" in name for name in client.run_on_scheduler(_plugins))
 
 
