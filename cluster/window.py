@@ -48,6 +48,10 @@ def run_window(
     finished = as_completed([submit(task) for task in islice(source, room())], loop=client.loop)
     try:
         for future in finished:
+            if future.status in ("lost", "pending"):
+                # The worker that had the result died before we looked at it: another computes it again.
+                finished.add(future)
+                continue
             task = running.pop(future)
             # A future that is neither finished nor an error was lost with its scheduler, which takes no more.
             for following in islice(source, room() if future.status in ("finished", "error") else 0):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -97,7 +98,13 @@ def compute(
         elif future.status != "finished":
             raise JobError(f"the cluster was lost ({piece} is {future.status}); run again: what has a marker is kept")
         else:
-            finished(piece, future.result())
+            try:
+                result = future.result()
+            except CancelledError as error:
+                raise JobError(
+                    f"the cluster was lost ({piece}: {error}); run again: what has a marker is kept"
+                ) from error
+            finished(piece, result)
 
     for task, future in run_window(client, function, tasks, retries=RETRIES):
         if future.status == "error" and isinstance(future.exception(), KilledWorker):

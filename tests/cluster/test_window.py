@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextvars import copy_context
@@ -105,3 +106,23 @@ def test_workers_that_come_later_widen_the_window() -> None:
         assert drawn == 2 + 2 * TASKS_PER_WORKER
         assert len({future.result() for _, future in window}) == 2
     assert drawn == 30
+
+
+def test_a_result_that_dies_with_its_worker_is_computed_again() -> None:
+    """It was finished, and lost before anybody looked: no end of the cluster."""
+    with launch(Local(n_workers=1)) as own:
+        window = run_window(own, pid_of_worker, [(1,), (2,)])
+        _, first = next(window)
+        worker = first.result()
+        (second,) = (state for key, state in own.futures.items() if key != first.key)
+        deadline = time.monotonic() + 60
+        while second.status != "finished" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(worker, signal.SIGKILL)
+        while second.status != "lost" and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert second.status == "lost"
+        task, future = next(window)
+        assert (task, future.status) == ((2,), "finished")
+        assert future.result() != worker
+        assert next(window, None) is None
