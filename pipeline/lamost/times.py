@@ -72,7 +72,7 @@ def bjd_tdb(
     result = np.full(mjd_utc.shape, np.nan)
     if not known.any():
         return result
-    with _offline():
+    with _offline(), _earth(mjd_utc[known]):
         moments = Time(mjd_utc[known], format="mjd", scale="utc", location=_site())
         directions = (np.broadcast_to(angle, mjd_utc.shape)[known] * u.deg for angle in (ra, dec))
         star = SkyCoord(*directions, frame="icrs")
@@ -100,7 +100,7 @@ def heliocentric_correction(mjd_utc: NDArray[np.float64], ra: float, dec: float)
     result = np.full(mjd_utc.shape, np.nan)
     if not known.any():
         return result
-    with _offline():
+    with _offline(), _earth(mjd_utc[known]):
         moments = Time(mjd_utc[known], format="mjd", scale="utc")
         star = SkyCoord(ra * u.deg, dec * u.deg, frame="icrs")
         velocity = star.radial_velocity_correction("heliocentric", obstime=moments, location=_site())
@@ -110,6 +110,20 @@ def heliocentric_correction(mjd_utc: NDArray[np.float64], ra: float, dec: float)
 
 def _site() -> EarthLocation:
     return EarthLocation.from_geodetic(SITE_LONGITUDE * u.deg, SITE_LATITUDE * u.deg, SITE_HEIGHT * u.m)
+
+
+@contextlib.contextmanager
+def _earth(mjd_utc: NDArray[np.float64]) -> Iterator[None]:
+    """Let astropy take the Earth's orientation from the final table alone where it reaches.
+
+    What astropy takes by default is the same there, and reads a second, longer table to go on with predictions: a third
+    of a second at the first call.
+    """
+    final = iers.IERS_B.open()
+    first, last = (float(final["MJD"][row].value) for row in (0, -1))
+    reaches = first < mjd_utc.min() and mjd_utc.max() < last - 1.0
+    with iers.earth_orientation_table.set(final) if reaches else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager
