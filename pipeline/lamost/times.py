@@ -100,7 +100,7 @@ def heliocentric_correction(mjd_utc: NDArray[np.float64], ra: float, dec: float)
     result = np.full(mjd_utc.shape, np.nan)
     if not known.any():
         return result
-    with _offline(), _earth(mjd_utc[known]):
+    with _offline():
         moments = Time(mjd_utc[known], format="mjd", scale="utc")
         star = SkyCoord(ra * u.deg, dec * u.deg, frame="icrs")
         velocity = star.radial_velocity_correction("heliocentric", obstime=moments, location=_site())
@@ -116,8 +116,8 @@ def _site() -> EarthLocation:
 def _earth(mjd_utc: NDArray[np.float64]) -> Iterator[None]:
     """Let astropy take the Earth's orientation from the final table alone where it reaches.
 
-    What astropy takes by default is the same there, and reads a second, longer table to go on with predictions: a third
-    of a second at the first call.
+    By default, astropy reads a second, longer table as well, to go on with predictions. Where both reach they may differ
+    in what moves the telescope by less than a millimetre, and a Julian date not at all.
     """
     final = iers.IERS_B.open()
     first, last = (float(final["MJD"][row].value) for row in (0, -1))
