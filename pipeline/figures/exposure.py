@@ -19,9 +19,11 @@ from twinlines.pipeline.schema import CATALOG_PENALTIES
 from twinlines.pipeline.spectra.broadening import broaden_and_shift
 from twinlines.pipeline.spectra.continuum import normalise
 from twinlines.pipeline.spectra.inference import ArmSpectra
-from twinlines.pipeline.spectra.judging import ccf, exposures_of, judge
+from twinlines.pipeline.spectra.judging import exposures_of, judge
 from twinlines.pipeline.spectra.preprocess import CUSHION
 from twinlines.pipeline.spectra.quality import explain
+from twinlines.pipeline.spectra.templates import Templates
+from twinlines.pipeline.spectra.velocity import Correlation, correlate
 
 SPECTRUM, TEMPLATE, REPAIRED = "0.15", "#0072B2", "#D55E00"
 """Colours: near black; blue and vermilion of Okabe and Ito (2008)."""
@@ -128,6 +130,7 @@ class _Seen:
     sigma: NDArray[np.float64]
     stored: NDArray[np.float64]  # over continuum, as it was
     bad: NDArray[np.bool_]
+    correlation: Correlation
 
 
 @one_thread()
@@ -142,7 +145,11 @@ def _seen(name: ArmName, spectrum: xr.Dataset, velocity: float) -> _Seen:
     order = np.argsort(arrays.loglam[0], kind="stable")[CUSHION:-CUSHION]
     with np.errstate(divide="ignore", invalid="ignore"):
         stored = arrays.flux[0][order] / (repaired / normalised)
-    return _Seen(wavelength / doppler_factor(velocity), normalised, sigma, stored, observed.bad.numpy()[0])
+    correlation = correlate(
+        *(name, observed.wavelength, observed.normalised, observed.normalised_sigma, Templates.default(), observed.bad)
+    )
+    bad = observed.bad.numpy()[0]
+    return _Seen(wavelength / doppler_factor(velocity), normalised, sigma, stored, bad, correlation)
 
 
 @one_thread()
@@ -176,8 +183,7 @@ def _draw(panel: Axes, name: ArmName, spectrum: xr.Dataset, row: xr.Dataset, pen
     for wavelength, label in window.lines if at_rest else ():
         panel.axvline(wavelength, ymin=0.42, ymax=0.925, color="0.85", linewidth=0.8, zorder=0)
         panel.text(wavelength, _HIGHEST, label, ha="center", va="bottom", fontsize=8, color="0.35")
-    correlation = ccf(spectrum, name).isel(exposure=0)
-    labels = np.array([float(correlation[label]) for label in ("teff", "logg", "feh", "alpha", "vsini")])
+    labels = seen.correlation.labels[0]
     if at_rest and np.isfinite(labels).all():
         panel.plot(
             *(ARMS[name].library_wavelength, _template(name, labels)),
@@ -199,18 +205,19 @@ def _draw(panel: Axes, name: ArmName, spectrum: xr.Dataset, row: xr.Dataset, pen
         panel.plot(x[bad], before, linestyle="", marker="x", markersize=4.0, color=REPAIRED, label="as stored")
     # Beside the title: within the panel it would hide lines' names.
     panel.legend(loc="lower right", bbox_to_anchor=(1.01, 0.985), fontsize=8, ncols=4, columnspacing=1.2, frameon=False)
-    if np.isfinite(correlation.values).all():
-        _draw_correlation(panel.inset_axes((0.06, 0.07, 0.43, 0.24)), correlation, velocity)
+    if np.isfinite(seen.correlation.coefficient).all():
+        _draw_correlation(panel.inset_axes((0.06, 0.07, 0.43, 0.24)), seen.correlation, velocity)
 
 
-def _draw_correlation(inset: Axes, correlation: xr.DataArray, velocity: float) -> None:
-    inset.plot(correlation["velocity"].values, correlation.values, color=SPECTRUM, linewidth=0.9)
+def _draw_correlation(inset: Axes, correlation: Correlation, velocity: float) -> None:
+    (coefficient,) = correlation.coefficient
+    inset.plot(correlation.velocity, coefficient, color=SPECTRUM, linewidth=0.9)
     centre = velocity if np.isfinite(velocity) else 0.0
     inset.set_xlim(centre - 400.0, centre + 400.0)
     if np.isfinite(velocity):
         inset.axvline(velocity, color=TEMPLATE, linewidth=0.8, zorder=0)
-    highest = float(correlation.values.max())
-    inset.set_ylim(min(-0.1, float(correlation.values.min())), 1.25 * highest if highest > 0.0 else 0.1)
+    highest = float(coefficient.max())
+    inset.set_ylim(min(-0.1, float(coefficient.min())), 1.25 * highest if highest > 0.0 else 0.1)
     inset.set_title("correlation against velocity (km/s)", fontsize=8, pad=2.5)
     inset.tick_params(labelsize=7, length=2.0)
 

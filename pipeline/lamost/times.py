@@ -116,8 +116,8 @@ def _site() -> EarthLocation:
 def _earth(mjd_utc: NDArray[np.float64]) -> Iterator[None]:
     """Let astropy take the Earth's orientation from the final table alone where it reaches.
 
-    By default, astropy reads a second, longer table as well, to go on with predictions. Where both reach they may differ
-    in their last digits, which a Julian date of 64 bits does not hold.
+    By default, astropy reads a second, longer table as well, to go on with predictions. Where both reach they may
+    differ in their last digits, which a Julian date of 64 bits does not hold.
     """
     final = iers.IERS_B.open()
     first, last = (float(final["MJD"][row].value) for row in (0, -1))
