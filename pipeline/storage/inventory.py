@@ -21,8 +21,8 @@ ATTRIBUTE = "inventory"
 """Attribute of a store's group that holds its inventory."""
 
 
-def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Files of a variable, in an order that depends on names alone; a folder that is gone has none.
+def _files(folder: str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Files of a variable with their paths in it, in an order of names alone; a folder that is gone has none.
 
     Zarr's own alone: what NFS (``.nfs0001``), a Mac (``.DS_Store``) or an editor leaves beside them does not count.
     """
@@ -33,19 +33,19 @@ def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
         return
     for entry in listed:
         if entry.is_dir(follow_symlinks=True):
-            yield from _files(Path(entry.path))
+            yield from _files(entry.path, f"{prefix}{entry.name}/")
         elif entry.name == "zarr.json" or entry.name.isdecimal() or entry.name == "c":
-            yield entry
+            yield prefix + entry.name, entry
 
 
 def _state(folder: Path, contents: bool) -> dict[str, Any]:
     files, size, digest = 0, 0, hashlib.sha256()
     names = hashlib.sha256()
-    for entry in _files(folder):
+    for name, entry in _files(str(folder)):
         files += 1
         length = entry.stat().st_size
         size += length
-        names.update(f"{Path(entry.path).relative_to(folder).as_posix()} {length}\n".encode())
+        names.update(f"{name} {length}\n".encode())
         if contents:
             with Path(entry.path).open("rb") as file:
                 while data := file.read(1 << 20):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,22 @@ def check_rows(store: Path, start: int, stop: int) -> None:
         If a shard is damaged or lost, saying which and what to do.
     """
     about = _checksums(store)
-    if not about:
-        return
+    _check_description(store, about)
+    _check_shards(store, about, start, stop)
+
+
+def _check_description(store: Path, about: Mapping[str, Any]) -> None:
     if "description" in about and _fingerprint(_state(_description(store))) != about["description"]["sha256"]:
         raise SurveyError(
             f"{store}: its zarr.json files, or its labels, are damaged (their checksum differs); restore them from a "
             "copy, or move this release and all later ones away and ingest them again, in their order"
         )
+
+
+def _check_shards(store: Path, about: Mapping[str, Any], start: int, stop: int) -> None:
+    """Check the shards of some rows; one that has no checksum passes."""
+    if not about:
+        return
     size = int(about["shard_rows"])
     for number in range(start // size, -(-stop // size)):
         files = stores.shard_files(store, replace(EXPOSURES, shard_rows=size), number * size)
@@ -80,15 +89,18 @@ def check_rows(store: Path, start: int, stop: int) -> None:
 
 
 def damaged(store: Path, rows: int) -> list[str]:
-    """What is wrong with the shards of a release, one message each."""
-    messages = []
+    """What is wrong with a release, one message each: its description, and each of its shards."""
     try:
-        size = int(_checksums(store).get("shard_rows", EXPOSURES.shard_rows))
+        about = _checksums(store)
     except SurveyError as error:
         return [str(error)]
-    for start in range(0, rows, size):
+    size = int(about.get("shard_rows", EXPOSURES.shard_rows))
+    checks = [partial(_check_description, store, about)]
+    checks += [partial(_check_shards, store, about, start, min(start + size, rows)) for start in range(0, rows, size)]
+    messages = []
+    for check in checks:
         try:
-            check_rows(store, start, min(start + size, rows))
+            check()
         except SurveyError as error:
             messages.append(str(error))
     return messages
