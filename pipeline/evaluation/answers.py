@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.pipeline.jobs.markers import Markers, fingerprint
+from twinlines.pipeline.jobs.markers import Markers, fingerprint_of
 from twinlines.pipeline.storage import atomic
 
 Answer = Mapping[int, Mapping[str, NDArray[Any]]]
@@ -52,7 +52,7 @@ class Answers:
         if not self.markers.finished(key, [self.path(key)], verify=True):
             return None
         answer: dict[int, dict[str, NDArray[Any]]] = {}
-        with np.load(io.BytesIO(self.path(key).read_bytes()), allow_pickle=False) as file:
+        with np.load(self.path(key), allow_pickle=False) as file:
             for name in file.files:
                 penalty, part = name.split(" ", 1)
                 answer.setdefault(int(penalty), {})[part] = file[name]
@@ -72,4 +72,4 @@ class Answers:
         }
         np.savez(data, **arrays)
         atomic.write_bytes(self.path(key), data.getvalue())
-        self.markers.mark(key, len(arrays), fingerprint([self.path(key)]), **about)
+        self.markers.mark(key, len(arrays), fingerprint_of(data.getvalue()), **about)

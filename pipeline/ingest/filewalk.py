@@ -57,15 +57,15 @@ class FileList:
         return self.batches[-1].first + self.batches[-1].count if self.batches else 0
 
     @classmethod
-    def write(cls, file: Path, found: Iterable[FoundFile], batch_files: int, salt: str) -> FileList:
+    def write(cls, file: Path, listed: Iterable[FoundFile], batch_files: int, salt: str) -> FileList:
         """Write the list to ``file``, in batches of ``batch_files``, whose keys also hash ``salt``."""
         batches: list[Batch] = []
-        source, first = iter(found), 0
+        source, first = iter(listed), 0
         with file.open("wb") as out:
             while some := list(islice(source, batch_files)):
                 offset, digest = out.tell(), hashlib.blake2b(salt.encode(errors="surrogateescape"), digest_size=16)
-                for one in some:
-                    line = json.dumps([one.path, one.size, one.changed]).encode() + b"\n"
+                for file_found in some:
+                    line = json.dumps([file_found.path, file_found.size, file_found.changed]).encode() + b"\n"
                     digest.update(line)
                     out.write(line)
                 batches.append(Batch(len(batches), first, len(some), offset, digest.hexdigest()))

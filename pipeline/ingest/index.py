@@ -294,9 +294,9 @@ class Known:
         order = np.lexsort((both[1], both[0]))  # stable: a known row stands before the one that is asked for
         same = np.zeros(len(order), bool)
         same[1:] = (both[0][order][1:] == both[0][order][:-1]) & (both[1][order][1:] == both[1][order][:-1])
-        asked, found = order[same] - len(self.obsid), order[np.flatnonzero(same) - 1]
+        asked, known_row = order[same] - len(self.obsid), order[np.flatnonzero(same) - 1]
         new = np.ones(len(obsid), bool)
         changed = np.zeros(len(obsid), bool)
         new[asked] = False
-        changed[asked] = content[asked] != self.content_hash[found]
+        changed[asked] = content[asked] != self.content_hash[known_row]
         return new, changed

@@ -180,15 +180,15 @@ class _Job:
         index = self._scan(files)
         known = Known.of(release.key_columns(names=KNOWN_COLUMNS) for release in self.earlier)
         index = index.without([self._quarantined(index, files, each) for each in strangers(index, known)])
-        kept, duplicates, conflicts = resolve(index)
-        new, changed = known.compare(index.obsid[kept], index.lmjm[kept], index.content_hash[kept])
+        chosen, duplicates, conflicts = resolve(index)
+        new, changed = known.compare(index.obsid[chosen], index.lmjm[chosen], index.content_hash[chosen])
         report = IngestReport(
             release=self.making.name,
             follows=self.earlier[-1].name if self.earlier else None,
             folder=str(self.folder),
             files_seen=len(files),
-            files_used=len(np.unique(index.file[kept])),
-            unused=tuple(files.path(n) for n in np.setdiff1d(index.file, index.file[kept]).tolist()),
+            files_used=len(np.unique(index.file[chosen])),
+            unused=tuple(files.path(n) for n in np.setdiff1d(index.file, index.file[chosen]).tolist()),
             rows=int(np.sum(new | changed)),
             new=int(np.sum(new)),
             changed=int(np.sum(changed)),
@@ -205,7 +205,7 @@ class _Job:
             passed_over=tuple(self.passed_over.examples),
         )
         path = self.making.work / REPORT
-        if not len(kept) or (index.out_of_reach and not self.without_unreadable):
+        if not len(chosen) or (index.out_of_reach and not self.without_unreadable):
             atomic.write_json(path, report.to_json())
         if index.out_of_reach and not self.without_unreadable:
             first = next(each for each in report.quarantined if each.reason == Reason.OUT_OF_REACH)
@@ -214,11 +214,11 @@ class _Job:
                 f"of theirs; the first: {first.message}; {path} names all. Mend the cause and give the same command "
                 "again: what is read is kept. Or, with --without-unreadable, make the release without them"
             )
-        if not len(kept):
+        if not len(chosen):
             raise IngestError(
                 f"none of the {len(files)} files in {self.folder} has a usable exposure; {path} says why of each"
             )
-        stored = kept[new | changed]
+        stored = chosen[new | changed]
         shards = self._write(index, stored, files)
         self._publish(report, _content_digest(index, stored), shards)
         return report

@@ -78,6 +78,8 @@ class Answer:
     """Byte at which the rows begin in the file that keeps them; -1 if they are not kept."""
     passing: bool = False
     """Whether the reason may be gone in a moment, so that to try again is worth while."""
+    hangs: bool = False
+    """Whether its disk did not answer."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def _borrowed(reading: Reading) -> Iterator[list[Child]]:
     """Lend a child that waits for work, or a new one: starting one takes a second. The list may be refilled."""
     held: list[Child] = []
     with _lock:
-        for child in [one for one in _idle if one.reading == reading]:
+        for child in [idle for idle in _idle if idle.reading == reading]:
             _idle.remove(child)
             if child.lives():
                 held.append(child)
@@ -224,14 +226,11 @@ def read_all(paths: Iterator[str], reading: Reading, keep: str | None = None) ->
                 patience -= pause
                 time.sleep(pause)
                 answer = _isolated(path, keep, held, reading)
-            if answer.message.endswith(_HANGS):
+            if answer.hangs:
                 hanging += 1
                 if hanging == _HANGING_OF_A_BATCH:
                     raise ReaderError(f"{answer.message}, as for {hanging - 1} files before it")
             yield answer
-
-
-_HANGS = "see whether its disk, or the server that it is on, answers"
 
 
 def _isolated(path: str, keep: str | None, held: list[Child], reading: Reading) -> Answer:
@@ -244,8 +243,8 @@ def _isolated(path: str, keep: str | None, held: list[Child], reading: Reading) 
         status, said = dead.close(), dead.said
         held.append(Child(reading))
         if status == -signal.SIGALRM:
-            waited = f"{path}: nothing came for {reading.waiting} s; {_HANGS}"
-            return Answer(reason=Reason.OUT_OF_REACH, message=waited)
+            waited = f"{path}: nothing came for {reading.waiting} s; see whether its disk or server answers"
+            return Answer(reason=Reason.OUT_OF_REACH, message=waited, hangs=True)
     if status == -signal.SIGPROF:
         return Answer(
             reason=Reason.STALLED,
@@ -309,11 +308,18 @@ def read_one(path: str, keep: str | None = None) -> Answer:
         return Answer(reason=str(error.reason), message=str(error))
     except reader.OutOfReachError as error:
         return out_of_reach(error)
-    found = ingest_rows.records(file)
-    fibres = fibre_number(found["spid"], found["fiberid"])
-    columns = found["obsid"], found["lmjm"], found["content_hash"], fibres, found["ra"], found["dec"]
+    exposures = ingest_rows.records(file)
+    fibres = fibre_number(exposures["spid"], exposures["fiberid"])
+    columns = (
+        exposures["obsid"],
+        exposures["lmjm"],
+        exposures["content_hash"],
+        fibres,
+        exposures["ra"],
+        exposures["dec"],
+    )
     rows = tuple(zip(*(column.tolist() for column in columns), strict=True))
-    return Answer(rows, tuple(file.problems), kept=-1 if keep is None else ingest_rows.append(keep, found))
+    return Answer(rows, tuple(file.problems), kept=-1 if keep is None else ingest_rows.append(keep, exposures))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def append(path: str, rows: NDArray[np.void]) -> int:
         return -1
 
 
-def kept(path: Path, offsets: tuple[int, ...], expected: tuple[tuple[int, int], ...]) -> NDArray[np.void] | None:
+def read_back(path: Path, offsets: tuple[int, ...], expected: tuple[tuple[int, int], ...]) -> NDArray[np.void] | None:
     """Read records, (row,) of :data:`ROW`; None unless all are there, whole, and what is expected.
 
     Parameters
@@ -97,5 +97,5 @@ def kept(path: Path, offsets: tuple[int, ...], expected: tuple[tuple[int, int], 
                     return None
     except OSError:
         return None
-    found = tuple(zip(rows["lmjm"].tolist(), rows["content_hash"].tolist(), strict=True))
-    return rows if found == expected else None
+    there = tuple(zip(rows["lmjm"].tolist(), rows["content_hash"].tolist(), strict=True))
+    return rows if there == expected else None

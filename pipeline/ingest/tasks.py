@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from twinlines.pipeline.ingest.filewalk import Batch
 from twinlines.pipeline.ingest.index import Index
 from twinlines.pipeline.ingest.reader import PAUSES, Reading, read_all
-from twinlines.pipeline.ingest.rows import ROW, kept, records
-from twinlines.pipeline.jobs.markers import Markers, fingerprint
+from twinlines.pipeline.ingest.rows import ROW, read_back, records
+from twinlines.pipeline.jobs.markers import Markers, fingerprint, fingerprint_of
 from twinlines.pipeline.lamost import reader, times
 from twinlines.pipeline.lamost.exposures import LamostError, MrsFile, OutOfReachError
 from twinlines.pipeline.schema import Schema
@@ -77,9 +77,9 @@ def scan(
         for place, row in enumerate(answer.rows):
             rows.append((number, *row, answer.kept if answer.kept < 0 else answer.kept + place * ROW.itemsize))
     index = Index.of(rows, tuple(quarantined), tuple(warnings))
-    path = index_path(markers, batch)
-    atomic.write_bytes(path, index.to_bytes())
-    markers.mark(batch.key, len(index), fingerprint([path]), **batch.about)
+    data = index.to_bytes()
+    atomic.write_bytes(index_path(markers, batch), data)
+    markers.mark(batch.key, len(index), fingerprint_of(data), **batch.about)
     return len(files)
 
 
@@ -151,14 +151,14 @@ def write_rows(
     mid_utc = np.full(rows, np.nan)
     row = 0
     for part in parts:
-        found, planid = _rows(folder, part)
-        some = slice(row, row + len(found))
+        part_rows, planid = _rows(folder, part)
+        some = slice(row, row + len(part_rows))
         for name in ROW.names or ():
             if name in columns:
-                columns[name][some] = found[name]
+                columns[name][some] = part_rows[name]
         columns["planid"][some] = planid
         columns["source_file"][some] = part.path.encode("utf-8", "backslashreplace").decode()
-        mid_utc[some] = found["mid_utc"]
+        mid_utc[some] = part_rows["mid_utc"]
         row = some.stop
     columns["bjdmid"] = times.bjd_tdb(mid_utc, columns["ra"], columns["dec"])
     stores.write_shard(store, schema, shard.start, schema.dataset(columns, rows))
@@ -180,20 +180,20 @@ def _read_patiently(path: Path) -> MrsFile:
 def _rows(folder: Path, part: FileRows) -> tuple[NDArray[np.void], str]:
     """The rows of a part, of :data:`twinlines.pipeline.ingest.rows.ROW`, and their plan: kept ones, or read again."""
     expected = tuple(zip(part.lmjm, part.content_hash, strict=True))
-    found = kept(part.rows, part.kept, expected)
-    if found is not None:
-        return found, found["planid"][0].decode()
+    rows = read_back(part.rows, part.kept, expected)
+    if rows is not None:
+        return rows, rows["planid"][0].decode()
     try:
         file = _read_patiently(folder / part.path)
     except LamostError as error:
         raise IngestError(f"changed while it was ingested: {error}; or leave it out, and ingest again") from error
-    found = records(file)
-    found = found[np.isin(found["lmjm"], part.lmjm)]
-    there = dict(zip(found["lmjm"].tolist(), found["content_hash"].tolist(), strict=True))
+    rows = records(file)
+    rows = rows[np.isin(rows["lmjm"], part.lmjm)]
+    there = dict(zip(rows["lmjm"].tolist(), rows["content_hash"].tolist(), strict=True))
     for lmjm, content in expected:
         if there.get(lmjm) != content:
             raise IngestError(
                 f"{folder / part.path}: exposure {lmjm} changed while it was ingested; "
                 "let nobody write to the folder, and ingest again"
             )
-    return found, file.planid
+    return rows, file.planid

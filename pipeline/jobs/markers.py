@@ -50,6 +50,11 @@ def fingerprint(files: Sequence[Path]) -> dict[str, Any]:
     return {"size": size, "sha256": digest.hexdigest()}
 
 
+def fingerprint_of(data: bytes) -> dict[str, Any]:
+    """What :func:`fingerprint` says of a file with this content, which need not be read back."""
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
 @dataclass(frozen=True)
 class Markers:
     """The folder of a job: which of its tasks are done, which have failed."""

@@ -97,7 +97,7 @@ class Exposure:
     def arms(self) -> dict[ArmName, ArmExposure]:
         """The arms that are present, blue first."""
         both = {"B": self.blue, "R": self.red}
-        return {name: found for name in ARM_NAMES if (found := both[name]) is not None}
+        return {name: exposure for name in ARM_NAMES if (exposure := both[name]) is not None}
 
 
 @dataclass(frozen=True)

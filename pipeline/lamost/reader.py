@@ -222,10 +222,10 @@ class _Reader:
 
     def _compare_counts(self, header: Mapping[str, Any], names: list[str]) -> None:
         for letter in ARM_NAMES:
-            found = sum(name.startswith(f"{letter}-") for name in names)
+            present = sum(name.startswith(f"{letter}-") for name in names)
             said = _number(header.get(f"NEXP_{letter}"))
-            if math.isfinite(said) and said != found:
-                self.problems.append(f"the header says NEXP_{letter} = {said:.0f}, the file has {found}")
+            if math.isfinite(said) and said != present:
+                self.problems.append(f"the header says NEXP_{letter} = {said:.0f}, the file has {present}")
 
     def _arm(self, hdu: Any, header: Mapping[str, Any], name: str, letter: ArmName) -> ArmExposure:
         if header.get("ZTABLE"):
@@ -281,7 +281,7 @@ def _header(hdu: Any, content: bytes) -> Mapping[str, Any]:
     a quarter of the time that reading a file takes.
     """
     offsets = hdu.get_offsets()
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for start in range(offsets["header_start"], offsets["data_start"], _CARD):
         name = content[start : start + 8].rstrip().upper()
         if name == b"END":
@@ -290,8 +290,8 @@ def _header(hdu: Any, content: bytes) -> Mapping[str, Any]:
             # What is not ASCII is no FITS, and no reason to leave out the file.
             card = fitsio.FITSCard(content[start : start + _CARD].decode("ascii", "replace").replace("\ufffd", "?"))
             value = card["value"]
-            found[name.decode()] = value.replace("''", "'") if isinstance(value, str) else value
-    return found
+            values[name.decode()] = value.replace("''", "'") if isinstance(value, str) else value
+    return values
 
 
 def _text(header: Mapping[str, Any], key: str) -> str | None:

@@ -63,7 +63,9 @@ def write(
     if layout == "vectors":
         arms = {name: [(lmjm, _ascending(arm)) for lmjm, arm in several] for name, several in arms.items()}
     tables = [_coadd(name, arms[name], layout, file.date_beg) for name in ARM_NAMES if arms[name]]
-    tables += [_exposure(name, lmjm, found, layout, file.date_beg) for name in ARM_NAMES for lmjm, found in arms[name]]
+    tables += [
+        _exposure(name, lmjm, exposure, layout, file.date_beg) for name in ARM_NAMES for lmjm, exposure in arms[name]
+    ]
     values = _primary_values(path, file, n_extensions=1 + len(tables))
     template = lamost_layout.PRIMARY
     if layout == "vectors":

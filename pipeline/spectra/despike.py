@@ -140,17 +140,17 @@ def _remove_sharp(wavelength: Tensor, flux: Tensor, sigma: Tensor, flagged: Tens
         if row.numel() == 0:
             return
         steps = torch.zeros((rows.numel(), flux.shape[1] + 1), dtype=torch.int32, device=flux.device)
-        one = torch.ones_like(row, dtype=torch.int32)
-        steps.index_put_((row, first), one, accumulate=True)
-        steps.index_put_((row, last), -one, accumulate=True)
-        found = steps.cumsum(dim=1)[:, :-1] > 0
-        active = found.any(dim=1)
-        rows, found = rows[active], found[active]
-        flagged[rows] |= found
+        ones = torch.ones_like(row, dtype=torch.int32)
+        steps.index_put_((row, first), ones, accumulate=True)
+        steps.index_put_((row, last), -ones, accumulate=True)
+        spikes = steps.cumsum(dim=1)[:, :-1] > 0
+        active = spikes.any(dim=1)
+        rows, spikes = rows[active], spikes[active]
+        flagged[rows] |= spikes
         current = flux[rows]
-        fill(wavelength[rows], current, found)
+        fill(wavelength[rows], current, spikes)
         flux[rows] = current
-        beside = running_maximum(found.to(flux.dtype), REACH) > 0.0
+        beside = running_maximum(spikes.to(flux.dtype), REACH) > 0.0
         threshold = torch.where(beside, SHARP_BESIDE, torch.full_like(current, SHARP))
 
 
@@ -299,11 +299,11 @@ def _remove_high(wavelength: Tensor, flux: Tensor, flagged: Tensor) -> None:
     for repair in range(PASSES - 1):
         if row.numel() == 0:
             break
-        found = torch.zeros((rows, pixels), dtype=torch.bool, device=flux.device)
+        spikes = torch.zeros((rows, pixels), dtype=torch.bool, device=flux.device)
         for offset in range(-WIDEN, WIDEN + 1):
-            found[row, (column + offset).clamp(0, pixels - 1)] = True
-        flagged |= found
-        fill(wavelength, flux, found)
+            spikes[row, (column + offset).clamp(0, pixels - 1)] = True
+        flagged |= spikes
+        fill(wavelength, flux, spikes)
         if repair == PASSES - 2:
             break
         padded[:, _HALO : _HALO + pixels] = flux

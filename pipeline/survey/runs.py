@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlines.pipeline.jobs.markers import Markers
+from twinlines.pipeline.jobs.markers import Markers, fingerprint_of
 from twinlines.pipeline.schema import RESULTS
 from twinlines.pipeline.storage import atomic, stores
 
@@ -122,5 +122,4 @@ class SurveyRun(Markers):
         """
         data = stores.pack(RESULTS, result)
         atomic.write_bytes(self.result_path(key), data)
-        written = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        return self.mark(key, result.sizes[RESULTS.row], written, **about)
+        return self.mark(key, result.sizes[RESULTS.row], fingerprint_of(data), **about)

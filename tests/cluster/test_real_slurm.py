@@ -54,13 +54,6 @@ def site(here: SlurmHere, tmp_path_factory: pytest.TempPathFactory) -> Slurm:
 
 
 @pytest.fixture(scope="module")
-def launched(site: Slurm) -> Iterator[Client]:
-    with launch(site) as client:
-        client.wait_for_workers(2, timeout=60)
-        yield client
-
-
-@pytest.fixture(scope="module")
 def quiet(client: Client, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A survey not yet run, the same one run on this machine's cores, and the weights."""
     folder = tmp_path_factory.mktemp("surveys")

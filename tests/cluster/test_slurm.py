@@ -124,13 +124,6 @@ def site(commands: Path) -> Slurm:
     )
 
 
-@pytest.fixture(scope="module")
-def launched(site: Slurm) -> Iterator[Client]:
-    with launch(site) as client:
-        client.wait_for_workers(2, timeout=60)
-        yield client
-
-
 def _files(folder: Path) -> dict[str, bytes]:
     """All files of the catalog but the one that holds the time of its making."""
     catalog = folder / "catalogs" / (folder / "CURRENT").read_text().strip()

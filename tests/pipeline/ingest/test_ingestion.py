@@ -211,11 +211,11 @@ def test_what_cannot_be_kept_is_read_again(tmp_path: Path) -> None:
     assert ingest_rows.append(str(path), rows) == ROW.itemsize
     expected = tuple(zip(rows["lmjm"].tolist(), rows["content_hash"].tolist(), strict=True))
     places = ROW.itemsize, 2 * ROW.itemsize
-    back = ingest_rows.kept(path, places, expected)
+    back = ingest_rows.read_back(path, places, expected)
     assert back is not None
     assert back.tobytes() == rows.tobytes()
-    assert ingest_rows.kept(path, (0, -1), expected) is None
-    assert ingest_rows.kept(path, places[::-1], expected) is None  # whole, and others
+    assert ingest_rows.read_back(path, (0, -1), expected) is None
+    assert ingest_rows.read_back(path, places[::-1], expected) is None  # whole, and others
     longer = ingest_rows.records(replace(random_file(0, 1), planid="P" * 100))
     assert ingest_rows.append(str(path), longer) == -1
 
