@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.lamost.exposures import Reason
+from twinlines.pipeline.storage.hashed_npz import DAMAGE
 
 SAME_PLACE = 10.0
 """Positions that are closer than this are of one star, arcsec: catalogs move a star by its proper motion, and a fibre,
@@ -122,7 +122,7 @@ class Index:
                     quarantined=tuple((n, reason, message) for n, reason, message in notes["quarantined"]),
                     warnings=tuple((n, message) for n, message in notes["warnings"]),
                 )
-        except (KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise ValueError(f"not an index of a release: {error}") from error
 
     @classmethod

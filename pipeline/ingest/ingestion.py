@@ -240,11 +240,17 @@ class _Job:
         """Scan what is not scanned, and return the index of all files."""
         markers = self.making.scanned
         markers.open((INDEX, ROWS))
+        indexes = {batch: _stored_index(markers, batch) for batch in files.batches}
         for _ in range(ROUNDS):
-            missing = [batch for batch in files.batches if not _is_scanned(markers, batch)]
+            # Those whose files were not all read, for the system did not let us, are scanned again.
+            missing = [batch for batch, index in indexes.items() if index is None or index.out_of_reach]
             self._scan_batches(missing, files)
-        parts = [(batch.first, _stored_index(markers, batch)) for batch in files.batches]
-        return Index.concatenate([(first, part) for first, part in parts if part is not None])
+            indexes |= {batch: _stored_index(markers, batch) for batch in missing}
+        damaged = [batch for batch, index in indexes.items() if index is None]
+        if damaged:
+            path = index_path(markers, damaged[0])
+            raise IngestError(f"{path}: what was scanned cannot be read back; see to its disk, and ingest again")
+        return Index.concatenate([(batch.first, index) for batch, index in indexes.items() if index is not None])
 
     def _scan_batches(self, missing: list[Batch], files: FileList) -> None:
         markers = self.making.scanned
@@ -357,13 +363,8 @@ class _Job:
             )
 
 
-def _is_scanned(markers: Markers, batch: Batch) -> bool:
-    """Whether a batch needs no scan: all its files were read that the system lets us read."""
-    index = _stored_index(markers, batch)
-    return index is not None and not index.out_of_reach
-
-
 def _stored_index(markers: Markers, batch: Batch) -> Index | None:
+    """What was scanned of a batch; None if that is not there, or damaged."""
     path = index_path(markers, batch)
     if not markers.finished(batch.key, [path]):
         return None

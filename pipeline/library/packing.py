@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +122,7 @@ def _read_grid(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
                 offset = stored[f"lnflux_offset_{colour}"][:, None]
                 lnflux = offset + float(stored["lnflux_scale"]) * stored[f"lnflux_code_{colour}"]
                 parts.append(lnflux.astype(np.float32))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except hashed_npz.DAMAGE as error:
         raise ValueError(f"{path} is not a grid of spectra in the layout that pack() reads: {error}") from error
     for arm in (BLUE, RED):
         wave = waves[arm.name]

@@ -22,8 +22,11 @@ from numpy.typing import NDArray
 from twinlines.pipeline.storage import atomic
 
 _HEADER = "header"
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged file, or one of another layout, can raise."""
+DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error),
+    RuntimeError,  # zipfile's, where a flipped bit says that a part is encrypted, or packed by a method it lacks
+)
+"""What reading a damaged ``.npz`` file, or one of another layout, can raise."""
 
 
 class PackedError(ValueError):
@@ -94,7 +97,7 @@ def read(path: str | Path, kind: str, version: int) -> Packed:
             arrays = {name: stored[name] for name in stored.files}
         header = json.loads(arrays.pop(_HEADER).tobytes())
         stored_as, stated = (header["kind"], header["version"]), header["digest"]
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise PackedError(f"{path} is not a packed {kind}, or is damaged ({error}); make or copy it again") from error
     if stored_as != (kind, version):
         raise PackedError(

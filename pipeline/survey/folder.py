@@ -38,14 +38,23 @@ _WORK, _PARTIAL = ".work", ".partial"
 class ReleaseInTheMaking:
     """Where an ingestion works until its release is whole."""
 
-    name: str
-    """Name that the release will have."""
-    work: Path
-    """List of files, markers, and what was scanned."""
-    partial: Path
-    """The release, as far as it is written."""
     target: Path
-    """Where it will be."""
+    """Folder that the release will have."""
+
+    @property
+    def name(self) -> str:
+        """Name that the release will have."""
+        return self.target.name
+
+    @property
+    def work(self) -> Path:
+        """List of files, markers, and what was scanned."""
+        return self.target.with_name(f".{self.name}{_WORK}")
+
+    @property
+    def partial(self) -> Path:
+        """The release, as far as it is written."""
+        return self.target.with_name(f".{self.name}{_PARTIAL}")
 
     @property
     def scanned(self) -> Markers:
@@ -153,10 +162,7 @@ class Survey:
         """
         if not _RELEASE_NAME.fullmatch(name):
             raise SurveyError(f"{name!r} cannot name a release; use letters, digits, '.', '_' and '-', e.g. 'dr8'")
-        target = self.path / "releases" / name
-        return ReleaseInTheMaking(
-            name, target.with_name(f".{name}{_WORK}"), target.with_name(f".{name}{_PARTIAL}"), target
-        )
+        return ReleaseInTheMaking(self.path / "releases" / name)
 
     @property
     def releases_in_the_making(self) -> tuple[ReleaseInTheMaking, ...]:
@@ -232,7 +238,8 @@ class Survey:
         Of several, made with other weights or parameters, that of the current catalog's run; else the one published
         last.
         """
-        run = self.about_catalog(self.current.name).get("run") if self.current else None
+        current = self.current
+        run = None if current is None else self.about_catalog(current.name).get("run")
         best: tuple[tuple[bool, int], str] | None = None
         for name in self.catalogs:
             about = self.about_catalog(name)

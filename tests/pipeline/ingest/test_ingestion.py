@@ -561,6 +561,27 @@ def test_other_files_meanwhile_are_scanned_again(client: Client, tmp_path: Path)
     assert np.array_equal(stored["flux"].values[row, 0], random_arm(1234).flux)
 
 
+@pytest.mark.parametrize("spoilt", [1, 2])
+def test_a_scan_that_a_disk_spoils_loses_no_row(client: Client, tmp_path: Path, spoilt: int) -> None:
+    write_files(tmp_path / "in", 3)
+    indexes = tmp_path / "s" / "releases" / ".r.work" / "scan" / "index"
+    rounds = []
+
+    def spoil(stage: str, done: int, total: int) -> None:
+        if stage == "scan" and done == total and len(rounds) < spoilt:
+            rounds.append(done)
+            damage(sorted(indexes.iterdir())[0])
+
+    if spoilt < 2:
+        ingest(client, tmp_path / "in", tmp_path / "s", "r", schema=SMALL, files_per_task=2, progress=spoil)
+    else:
+        with pytest.raises(IngestError, match=r"/scan/index/\w+\.npz: what was scanned cannot be read back"):
+            ingest(client, tmp_path / "in", tmp_path / "s", "r", schema=SMALL, files_per_task=2, progress=spoil)
+        ingest(client, tmp_path / "in", tmp_path / "s", "r", schema=SMALL, files_per_task=2)
+    ingest(client, tmp_path / "in", tmp_path / "whole", "r", schema=SMALL)
+    assert release_of(tmp_path / "s").identical(release_of(tmp_path / "whole"))
+
+
 def test_a_file_that_changes_between_the_passes_is_an_error(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "in" / "x.fits"
     write(path, random_file(0, 1))
@@ -709,6 +730,19 @@ def test_index_survives_its_file(rows: list[tuple[int, int, int]]) -> None:
 def test_a_damaged_index_is_none(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"index|pickle|magic|data"):
         Index.from_bytes(content)
+
+
+def test_a_flipped_bit_is_seen_or_harmless() -> None:
+    index = an_index([(1, 2, 3), (4, 5, 6)])
+    stored = index.to_bytes()
+    for byte in range(len(stored)):
+        damaged = bytearray(stored)
+        damaged[byte] ^= 1
+        try:
+            back = Index.from_bytes(bytes(damaged))
+        except ValueError:
+            continue
+        assert back.to_bytes() == stored, byte
 
 
 def test_content_hash_sees_what_results_depend_on() -> None:

@@ -73,6 +73,20 @@ def test_every_flipped_byte_or_cut_is_noticed_or_harmless(tmp_path, arrays):
         hashed_npz.read(path, "thing", 2)
 
 
+def test_every_flipped_bit_that_says_how_it_is_packed_is_noticed_or_harmless(tmp_path):
+    path = tmp_path / "x.npz"
+    digest = hashed_npz.write(path, "thing", 2, {"a": np.arange(3)}, {})
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1  # in one place it says "encrypted", in another "packed by a method unknown"
+        path.write_bytes(damaged)
+        try:
+            assert hashed_npz.read(path, "thing", 2).digest == digest
+        except PackedError:
+            continue
+
+
 def test_a_header_that_contradicts_the_content_is_noticed(tmp_path, arrays):
     path = tmp_path / "x.npz"
     hashed_npz.write(path, "thing", 2, arrays, {})
