@@ -128,7 +128,12 @@ class MrsFile:
 
 def file_name(file: MrsFile) -> str:
     """Name by which the survey would file it, without ``.gz``."""
-    return f"med-{file.lmjd}-{file.planid}_sp{file.spid:02d}-{file.fiberid:03d}.fits"
+    return name_of(file.lmjd, file.planid, file.spid, file.fiberid)
+
+
+def name_of(lmjd: int, planid: str, spid: int, fiberid: int) -> str:
+    """Name by which the survey files what a fibre saw in a night, without ``.gz``."""
+    return f"med-{lmjd}-{planid}_sp{spid:02d}-{fiberid:03d}.fits"
 
 
 def mid_exposure_utc(file: MrsFile) -> NDArray[np.float64]:

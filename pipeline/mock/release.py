@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.lamost import reader
+from twinlines.pipeline.lamost.exposures import name_of
 from twinlines.pipeline.lamost.layout import HeaderValue
 from twinlines.pipeline.lamost.times import date_of_mjd
 from twinlines.pipeline.lamost.writer import Layout
@@ -255,7 +256,7 @@ def _write_plate(
     written: list[Future[None]] = []
     row = 0
     for index, night in enumerate(plate.nights):
-        folder = Path(date_of_mjd(night.lmjd - 1)[:10].replace("-", "")) / plate.planid
+        folder = _folder(plate, night)
         (out / folder).mkdir(parents=True, exist_ok=True)
         for place in range(len(plate.star)):
             rows = np.arange(row, row + len(night.start))
@@ -281,6 +282,11 @@ def _write_plate(
         future.result()
     table["file"], table["defect"] = names, defects
     return files
+
+
+def _folder(plate: Plate, night: Night) -> Path:
+    """Folder of a plate's files of a night, within the release: date of its evening, and plan."""
+    return Path(date_of_mjd(night.lmjd - 1)[:10].replace("-", "")) / plate.planid
 
 
 def _write_file(
@@ -346,8 +352,7 @@ def _write_pages(out: Path, plates: list[Plate], count: int, rng: np.random.Gene
         night, spid = plate.nights[0], int(plate.spid[0])
         used = set(plate.fiberid[plate.spid == spid].tolist())
         fibre = int(rng.choice([fibre for fibre in range(1, FIBRES + 1) if fibre not in used]))
-        folder = Path(date_of_mjd(night.lmjd - 1)[:10].replace("-", "")) / plate.planid
-        path = folder / f"med-{night.lmjd}-{plate.planid}_sp{spid:02d}-{fibre:03d}.fits"
+        path = _folder(plate, night) / name_of(night.lmjd, plate.planid, spid, fibre)
         (out / path).write_text(_PAGE)
         files.append((str(path), TEXT, 0))
     return files
