@@ -10,6 +10,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import numpy as np
 from astropy import units as u
@@ -31,6 +32,8 @@ LOCAL_MINUS_UTC = 8.0 / 24.0
 """Beijing time minus UTC, d."""
 
 MINUTES_PER_DAY = 1440.0
+_LINES_BEFORE_2008 = 6 + 54_466 - 37_665
+"""Lines of the table of the Earth's orientation before MJD 54466: six of heading, and a day each from MJD 37665."""
 _MJD_ZERO = datetime(1858, 11, 17)  # noqa: DTZ001 - a clock reading; the zone is the caller's
 
 
@@ -119,11 +122,20 @@ def _earth(mjd_utc: NDArray[np.float64]) -> Iterator[None]:
     By default, astropy reads a second, longer table as well, to go on with predictions. Where both reach they may
     differ in their last digits, which a Julian date of 64 bits does not hold.
     """
-    final = iers.IERS_B.open()
+    final = _final_orientation()
     first, last = (float(final["MJD"][row].value) for row in (0, -1))
     reaches = first < mjd_utc.min() and mjd_utc.max() < last - 1.0
     with iers.earth_orientation_table.set(final) if reaches else contextlib.nullcontext():
         yield
+
+
+@lru_cache(maxsize=1)
+def _final_orientation() -> iers.IERS:
+    """The Earth's final orientation, a row a day, of the years in which the telescope has observed.
+
+    The table begins in 1962: most of the time to read it goes into years in which nothing was observed.
+    """
+    return iers.IERS_B.read(iers.IERS_B_FILE, iers.IERS_B_README, data_start=_LINES_BEFORE_2008)
 
 
 @contextlib.contextmanager
