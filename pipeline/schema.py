@@ -30,6 +30,9 @@ MINIMUM_SNR = 5.0
 MAXIMUM_BAD_PIXELS = 100
 """An arm with as many masked or repaired pixels on the grid is doubtful (Zhang et al. 2022, section 4.5)."""
 
+HEALPIX_ORDER = 29
+"""Order of the catalog's HEALPix index: the finest that 64 bits hold, 0.4 milliarcseconds."""
+
 
 class Quality(IntFlag):
     """Why an arm of an exposure has no result, or a doubtful one; named bits of ``quality_B`` and ``quality_R``."""
@@ -242,7 +245,9 @@ CATALOG = Schema(
         **RESULTS.variables,
         "release": Variable(("exposure",), "str", "", "Release from which the row comes"),
         "run": Variable(("exposure",), "str", "", "Run that computed the row: hash of weights, parameters, numerics"),
-        "healpix29": Variable(("exposure",), "int64", "", "HEALPix index of the position, order 29, nested"),
+        "healpix29": Variable(
+            ("exposure",), "int64", "", f"HEALPix index, order {HEALPIX_ORDER}, nested"
+        ),
     },
     sizes=RESULTS.sizes,
     coords=RESULTS.coords,

@@ -22,15 +22,12 @@ from cdshealpix.nested import lonlat_to_healpix
 from numpy.typing import NDArray
 
 from twinlines.pipeline.jobs.markers import now
-from twinlines.pipeline.schema import CATALOG, RESULTS
+from twinlines.pipeline.schema import CATALOG, HEALPIX_ORDER, RESULTS
 from twinlines.pipeline.storage import atomic, stores
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.plan import Plan
 from twinlines.pipeline.survey.releases import SurveyError
 from twinlines.pipeline.survey.runs import Recipe
-
-HEALPIX_ORDER = 29
-"""Order of the HEALPix index: the finest that 64 bits hold, 0.4 milliarcseconds."""
 
 NO_POSITION = -1
 """HEALPix index of a row whose position is missing or impossible; such rows come first."""

@@ -15,7 +15,7 @@ from distributed import Client
 import twinlines as tw
 from tests.places import SHARED
 from twinlines.models import checkpoint
-from twinlines.pipeline.catalog.catalog import CatalogError
+from twinlines.pipeline.catalog.questions import CatalogError
 from twinlines.pipeline.ingest import ingest
 from twinlines.pipeline.mock import MockConfig, MockDefects
 from twinlines.pipeline.schema import EXPOSURES, RESULTS, SchemaError

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinlines.pipeline.catalog import catalog, export
-from twinlines.pipeline.catalog.catalog import CatalogError
+from twinlines.pipeline.catalog.questions import CatalogError
 from twinlines.pipeline.schema import CATALOG, TABLE4
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey.publication import healpix

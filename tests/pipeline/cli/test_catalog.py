@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from twinlines.pipeline.catalog import catalog
-from twinlines.pipeline.catalog.catalog import CatalogError
+from twinlines.pipeline.catalog.questions import CatalogError
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.schema import CATALOG, Quality
 

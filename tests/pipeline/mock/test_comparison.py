@@ -10,12 +10,12 @@ import pytest
 import xarray as xr
 from astropy.table import Table
 
-from twinlines.pipeline.catalog import catalog as catalog_module
+from twinlines.pipeline.catalog import questions
 from twinlines.pipeline.mock.comparison import Comparison, compare
 from twinlines.pipeline.mock.release import TRUNCATED, MockTruth
 from twinlines.pipeline.schema import CATALOG
 
-assert catalog_module.SB2  # the accessor that compare uses
+assert questions.SB2  # the accessor that compare uses
 
 # star, kind, delta_v, defect, in catalog, p0, p50 (both arms), measured minus true velocity
 ROWS: list[tuple[int, str, float, str, bool, float, float, float]] = [

@@ -26,7 +26,7 @@ from twinlines.cluster.profiles import Local
 from twinlines.cluster.workers import WorkerError
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.catalog import diff as catalogdiff
-from twinlines.pipeline.catalog.catalog import CatalogError
+from twinlines.pipeline.catalog.questions import CatalogError
 from twinlines.pipeline.cli.catalog import show_diff
 from twinlines.pipeline.cli.survey import duration, show_run, show_status
 from twinlines.pipeline.jobs.locks import LockedError

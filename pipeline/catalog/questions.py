@@ -1,0 +1,253 @@
+"""Questions to a catalog: candidates, a cone, a source; methods of the accessor ``sb2`` of Datasets.
+
+They know rows and columns, and no folder: what ``judge`` returns is asked in the same way as a published catalog.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import astropy.units as u
+import cdshealpix
+import numpy as np
+import xarray as xr
+from astropy.coordinates import SkyCoord
+from numpy.typing import NDArray
+
+from twinlines.pipeline.arms import ARM_NAMES
+from twinlines.pipeline.catalog.export import Columns, ExportError, export
+from twinlines.pipeline.schema import CATALOG_PENALTIES, HEALPIX_ORDER, MAXIMUM_BAD_PIXELS, PERCENTILES
+
+MAXIMUM_COLOUR = 2.5
+"""A candidate whose (G_BP - G_RP)_0 is known is bluer than this, mag (Zhang et al. 2022, section 4.5)."""
+
+SOURCE_RADIUS = 3.0
+"""Exposures within this angle are of one source, arcsec: about the fibre's diameter."""
+
+# Beyond these, cones look at every row's declination: cdshealpix misses cells of very wide ones (seen at 139 degrees)
+# and about the poles (seen where a cone reaches beyond 88 degrees); below the last, it panics.
+_WIDE = 5.0 * u.deg
+_POLAR = 75.0  # deg
+_NARROW = float(np.radians(0.1 / 3600.0))
+
+
+class CatalogError(RuntimeError):
+    """There is no catalog, or it cannot answer."""
+
+
+@xr.register_dataset_accessor("sb2")
+class SB2:
+    """Questions to a catalog of binary probabilities."""
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._catalog = dataset
+
+    def probability(self, arm: str, *, penalty: int = 16, percentile: int = 50) -> xr.DataArray:
+        """One percentile of the binary probability of one arm, shape (exposure,).
+
+        Raises
+        ------
+        CatalogError
+            If the catalog keeps no such penalty or percentile.
+        """
+        if arm not in ARM_NAMES:
+            raise CatalogError(f"no arm is called {arm!r}; the arms are {ARM_NAMES}")
+        if penalty not in CATALOG_PENALTIES:
+            raise CatalogError(f"the catalog has no penalty {penalty}; it has {CATALOG_PENALTIES}")
+        if percentile not in PERCENTILES:
+            raise CatalogError(f"the catalog has no percentile {percentile}; it has {PERCENTILES}")
+        name = f"pb_pct_{arm}_{penalty}"
+        self._require(name, "percentile")
+        if percentile not in self._catalog["percentile"]:
+            raise CatalogError(
+                f"percentile {percentile} is not among those selected: {self._catalog['percentile'].values.tolist()}"
+            )
+        return self._catalog[name].sel(percentile=percentile, drop=True)
+
+    def candidates(
+        self,
+        *,
+        penalty: int = 16,
+        percentile: int = 0,
+        threshold: float = 0.5,
+        arms: Literal["both", "any"] = "both",
+    ) -> xr.Dataset:
+        """Exposures of SB2 candidates; the defaults are the rule of Zhang et al. (2022), section 4.5.
+
+        An arm agrees if its probability at ``percentile`` is above ``threshold`` and fewer than 100 of its pixels are
+        bad. Where the colour is known it must be below 2.5 mag, which removes the coolest giants.
+
+        Returns
+        -------
+        xr.Dataset
+            The rows of the catalog that are candidates, loaded.
+        """
+        chosen = self.is_candidate(penalty=penalty, percentile=percentile, threshold=threshold, arms=arms)
+        return self._rows(np.flatnonzero(chosen))
+
+    def is_candidate(
+        self,
+        *,
+        penalty: int = 16,
+        percentile: int = 0,
+        threshold: float = 0.5,
+        arms: Literal["both", "any"] = "both",
+    ) -> NDArray[np.bool_]:
+        """Whether each exposure is a candidate by the rule of :meth:`candidates`, shape (exposure,).
+
+        Raises
+        ------
+        CatalogError
+            If the catalog keeps no such penalty or percentile, ``threshold`` is no probability, or ``arms`` is none of
+            the two.
+        """
+        if not 0.0 <= threshold <= 1.0:
+            raise CatalogError(f"the threshold is {threshold}; give a probability, 0 to 1")
+        if arms not in ("both", "any"):
+            raise CatalogError(f"arms is {arms!r}; give 'both' (arms must agree) or 'any' (one is enough)")
+        self._require("bprp0", *(f"npixbad_{arm}" for arm in ARM_NAMES))
+        agreed: list[NDArray[np.bool_]] = []
+        for arm in ARM_NAMES:
+            probability = self.probability(arm, penalty=penalty, percentile=percentile).values
+            self._require_judged(arm, penalty, probability)
+            agreed.append((probability > threshold) & (self._catalog[f"npixbad_{arm}"].values < MAXIMUM_BAD_PIXELS))
+        chosen = agreed[0] & agreed[1] if arms == "both" else agreed[0] | agreed[1]
+        colour = self._catalog["bprp0"].values
+        chosen &= ~(colour >= MAXIMUM_COLOUR)  # NaN, an unknown colour, passes
+        return chosen
+
+    def _require_judged(self, arm: str, penalty: int, probability: NDArray[np.floating[Any]]) -> None:
+        """Refuse a penalty that the ensemble lacked: nothing is a candidate by values that are not there."""
+        if not len(probability) or np.isfinite(probability).any():
+            return
+        columns = {other: f"pb_pct_{arm}_{other}" for other in CATALOG_PENALTIES}
+        judged = [
+            other
+            for other, name in columns.items()
+            if name in self._catalog and np.isfinite(self._catalog[name].values).any()
+        ]
+        if judged:
+            raise CatalogError(
+                f"the ensemble that made these rows has no penalty {penalty} in arm {arm}: all its probabilities are "
+                f"NaN; it has {', '.join(map(str, judged))}"
+            )
+
+    def cone(self, ra: u.Quantity | float, dec: u.Quantity | float, radius: u.Quantity | float) -> xr.Dataset:
+        """Exposures within ``radius`` of a position, nearest first.
+
+        Parameters
+        ----------
+        ra, dec
+            Centre (J2000); bare numbers are in degrees.
+        radius
+            An angle; a bare number is in arcseconds.
+
+        Raises
+        ------
+        CatalogError
+            If that is no position, or no angle.
+        """
+        try:
+            ra, dec = (u.Quantity(angle, u.deg).to_value(u.deg) for angle in (ra, dec))
+            angle = u.Quantity(radius, u.arcsec)
+        except (TypeError, ValueError) as error:
+            raise CatalogError(f"ra {ra}, dec {dec}, radius {radius} are no angles: {error}") from error
+        if not (0.0 <= float(ra) <= 360.0 and -90.0 <= float(dec) <= 90.0):
+            raise CatalogError(f"ra {ra}, dec {dec} is no position in degrees (0 to 360, -90 to 90)")
+        if not 0.0 < angle.to_value(u.deg) <= 180.0:
+            raise CatalogError(f"a cone's radius lies between 0 and 180 degrees (asked: {angle})")
+        self._require("ra", "dec")
+        rows = self._near(float(ra), float(dec), angle)
+        positions = SkyCoord(self._catalog["ra"].values[rows], self._catalog["dec"].values[rows], unit="deg")
+        distance = positions.separation(SkyCoord(ra, dec, unit="deg")).to_value(u.deg)
+        inside = distance <= angle.to_value(u.deg)
+        rows, distance = rows[inside], distance[inside]
+        return self._rows(rows[np.lexsort((rows, distance))])
+
+    def source(self, obsid: int | str) -> xr.Dataset:
+        """All exposures, of any file, of the star that was observed as ``obsid``, in time order.
+
+        Raises
+        ------
+        CatalogError
+            If the catalog has no such obsid, or ``obsid`` is no whole number.
+        """
+        try:
+            number = int(obsid)
+        except (TypeError, ValueError):
+            number = -1
+        if number < 0 or (not isinstance(obsid, str) and number != obsid):
+            raise CatalogError(f"obsid is {obsid!r}; give a whole number, such as 747012076")
+        self._require("obsid", "ra", "dec", "bjdmid")
+        rows = np.flatnonzero(self._catalog["obsid"].values == number)
+        if len(rows) == 0:
+            raise CatalogError(f"the catalog has no exposure of obsid {obsid}")
+        ra, dec = float(self._catalog["ra"][rows[0]]), float(self._catalog["dec"][rows[0]])
+        exposures = self.cone(ra, dec, SOURCE_RADIUS * u.arcsec)
+        return exposures.isel(exposure=np.argsort(exposures["bjdmid"].values, kind="stable"))
+
+    def export(self, path: str | Path, *, columns: Columns = "table4", overwrite: bool = False) -> int:
+        """Write the rows as a FITS table and return their number: the 34 columns of Table 4, or all.
+
+        See :func:`twinlines.pipeline.catalog.export.export`.
+
+        Raises
+        ------
+        CatalogError
+            If the table cannot be written there.
+        """
+        try:
+            return export(self._catalog, Path(path), columns=columns, overwrite=overwrite)
+        except ExportError as error:
+            raise CatalogError(str(error)) from error
+
+    def _require(self, *names: str) -> None:
+        """Refuse what is not rows of a catalog."""
+        if "exposure" not in self._catalog.dims:
+            raise CatalogError(
+                "there is no dimension 'exposure'; select a row by a list, as in isel(exposure=[0]), and it stays"
+            )
+        missing = [name for name in names if name not in self._catalog.variables]
+        if missing:
+            raise CatalogError(
+                f"this Dataset lacks {', '.join(missing)}; ask a catalog (open) or a verdict (judge), not what either "
+                "is made of"
+            )
+
+    def _near(self, ra: float, dec: float, angle: u.Quantity) -> NDArray[np.int64]:
+        """Rows that may lie in a cone: all within it, and some beside; whatever the order of rows."""
+        if "healpix29" not in self._catalog or angle > _WIDE or abs(dec) + angle.to_value(u.deg) > _POLAR:
+            declination = self._catalog["dec"].values
+            # Missing and impossible declinations are near nothing.
+            return np.flatnonzero(
+                (np.abs(declination - dec) <= angle.to_value(u.deg) + 1e-9) & (np.abs(declination) <= 90)
+            )
+        index = self._catalog["healpix29"].values
+        begins, ends = _covering_ranges(ra, dec, max(angle.to_value(u.rad), _NARROW))
+        if np.all(index[1:] >= index[:-1]):  # as published
+            first, last = np.searchsorted(index, begins), np.searchsorted(index, ends)
+            none = np.empty(0, dtype=np.int64)
+            return np.concatenate([none, *(np.arange(a, b) for a, b in zip(first, last, strict=True))])
+        place = np.searchsorted(begins, index, side="right") - 1
+        return np.flatnonzero((place >= 0) & (index < ends[place]))
+
+    def _rows(self, rows: NDArray[np.int64]) -> xr.Dataset:
+        return self._catalog.isel(exposure=rows).load()
+
+
+def _covering_ranges(ra: float, dec: float, radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ranges of the HEALPix index (order 29, nested), ascending, that cover a cone; ``radius`` in radians."""
+    cells, orders, _ = cdshealpix.nested.cone_search(
+        lon=ra * u.deg, lat=dec * u.deg, radius=radius * u.rad, depth=_covering_order(radius), flat=False
+    )
+    scale = 2 * (HEALPIX_ORDER - orders.astype(np.int64))
+    begins, ends = cells.astype(np.int64) << scale, (cells.astype(np.int64) + 1) << scale
+    order = np.argsort(begins)
+    return begins[order], ends[order]
+
+
+def _covering_order(radius: float) -> int:
+    """HEALPix order whose cells are somewhat smaller than ``radius`` (radians), so that few of them cover the cone."""
+    side = np.sqrt(np.pi / 3.0)  # of a base cell, radians
+    return int(np.clip(np.ceil(np.log2(side / radius)) + 2, 0, HEALPIX_ORDER))
