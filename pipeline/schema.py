@@ -246,7 +246,7 @@ CATALOG = Schema(
         "release": Variable(("exposure",), "str", "", "Release from which the row comes"),
         "run": Variable(("exposure",), "str", "", "Run that computed the row: hash of weights, parameters, numerics"),
         "healpix29": Variable(
-            ("exposure",), "int64", "", f"HEALPix index, order {HEALPIX_ORDER}, nested"
+            ("exposure",), "int64", "", f"HEALPix index of the position, order {HEALPIX_ORDER}, nested"
         ),
     },
     sizes=RESULTS.sizes,
