@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Fresh variations of a batch of pairs; each of them is off at zero.
 
-    Random numbers come from torch's global generator of the device, which the caller seeds.
+    Random numbers come from torch's global generator of the device, which the caller seeds. Each spectrum, single or
+    binary, has its own; what is said to be a fraction is one of the spectra.
     """
 
     extra_noise: float = 1.0
@@ -23,26 +26,58 @@ class Augmentation:
     leaves over."""
     wiggle_terms: int = 4
     """Cosine terms of the distortion; the highest has ``wiggle_terms`` half waves over the spectrum."""
-    gap_pixels: int = 0
-    """Longest run of pixels set to the continuum, as repaired bad pixels are; each spectrum draws a
-    length from 0."""
+    diluted: float = 0.0
+    """Fraction to which featureless light is added, in both arms: veiling, scattered light, a wrong zero level."""
+    least_light: float = -0.05
+    """Least featureless light, in units of the continuum; below zero is light that was taken away."""
+    most_light: float = 0.6
+    """Most featureless light, in units of the continuum."""
+    restrengthened: float = 0.0
+    """Fraction whose lines are made stronger and weaker, band by band, as in stars that no library describes."""
+    relined: float = 0.0
+    """Fraction whose lines are made stronger and weaker, line by line."""
+    strength: float = 0.25
+    """Largest standard deviation of those changes, as a fraction of a line's depth; each spectrum draws its own."""
+    band_pixels: int = 300
+    """Pixels over which a band's strength changes."""
+    line_pixels: int = 12
+    """Pixels over which a line's strength changes."""
 
-    def __call__(self, flux: Tensor, snr: Tensor) -> Tensor:
-        """Return varied copies of ``flux`` (pair, 2, pixel), given the pairs' S/N (pair,)."""
+    def __call__(self, flux: Mapping[str, Tensor], snr: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return varied copies of ``flux``, (pair, 2, pixel) by arm, given the pairs' S/N, (pair,) by arm."""
+        some = next(iter(flux.values()))
+        light = some.new_zeros((*some.shape[:2], 1))
+        if self.diluted > 0:
+            drawn = self.least_light + (self.most_light - self.least_light) * torch.rand_like(light)
+            light = torch.where(torch.rand_like(light) < self.diluted, drawn, light)
+        return {arm: self._vary(values, snr[arm][:, None, None], light) for arm, values in flux.items()}
+
+    def _vary(self, flux: Tensor, snr: Tensor, light: Tensor) -> Tensor:
         pairs, kinds, pixels = flux.shape
-        options = {"device": flux.device, "dtype": flux.dtype}
+        deviation = flux - 1.0
+        variance = torch.zeros_like(light)
+        for fraction, step in ((self.restrengthened, self.band_pixels), (self.relined, self.line_pixels)):
+            if fraction > 0:
+                amplitude = self.strength * torch.rand_like(light) * (torch.rand_like(light) < fraction)
+                knots = torch.randn((pairs, kinds, max(2, pixels // step)), device=flux.device, dtype=flux.dtype)
+                field = functional.interpolate(amplitude * knots, size=pixels, mode="linear", align_corners=True)
+                deviation = torch.addcmul(deviation, deviation, field.clamp_(-0.8, 0.8))
+        if self.diluted > 0:
+            # The sum of both lights is what has the S/N, so that what dilution takes from the noise is given back.
+            shared = light * (1.0 + 0.1 * torch.randn_like(light))
+            share = 1.0 / (1.0 + shared)
+            deviation = deviation * share
+            variance = (1.0 - share**2).clamp(min=0.0)
         if self.continuum_wiggle > 0 and self.wiggle_terms > 0:
-            phase = torch.linspace(0.0, torch.pi, pixels, **options)  # type: ignore[call-overload]
-            terms = torch.cos(torch.arange(1, self.wiggle_terms + 1, **options)[:, None] * phase)  # type: ignore[call-overload]
+            phase = torch.linspace(0.0, torch.pi, pixels, device=flux.device, dtype=flux.dtype)
+            numbers = torch.arange(1, self.wiggle_terms + 1, device=flux.device, dtype=flux.dtype)
+            terms = torch.cos(numbers[:, None] * phase)
             # The mean square of a cosine is a half.
             scale = self.continuum_wiggle * (2.0 / self.wiggle_terms) ** 0.5
-            flux = flux * (1.0 + scale * torch.randn(pairs, kinds, self.wiggle_terms, **options) @ terms)  # type: ignore[call-overload]
-        if self.extra_noise > 0:
-            sigma = self.extra_noise * torch.rand(pairs, kinds, 1, **options) / snr[:, None, None]  # type: ignore[call-overload]
-            flux = torch.addcmul(flux, sigma, torch.randn(flux.shape, **options))  # type: ignore[call-overload]
-        if self.gap_pixels > 0:
-            length = (torch.rand(pairs, kinds, 1, **options) * (self.gap_pixels + 1)).floor()  # type: ignore[call-overload]
-            start = (torch.rand(pairs, kinds, 1, **options) * pixels).floor()  # type: ignore[call-overload]
-            pixel = torch.arange(pixels, **options)  # type: ignore[call-overload]
-            flux = torch.where((pixel >= start) & (pixel < start + length), 1.0, flux)
-        return flux
+            weights = torch.randn((pairs, kinds, self.wiggle_terms), device=flux.device, dtype=flux.dtype)
+            wiggle = (scale * weights) @ terms
+            deviation = torch.addcmul(deviation, deviation + 1.0, wiggle)
+        variance = variance + (self.extra_noise * torch.rand_like(light)) ** 2
+        if self.extra_noise > 0 or self.diluted > 0:
+            deviation = torch.addcmul(deviation, variance.sqrt() / snr, torch.randn_like(flux))
+        return deviation.add_(1.0)

@@ -1,41 +1,78 @@
-"""A split of pairs in batches on the device that trains: in memory on a CPU, one batch ahead of the work on a GPU."""
+"""Parts of a training set in batches on the device that trains; on a GPU one batch ahead of the work."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from twinlines.models.pairs import Split
+from twinlines.models.pairs import Part
 
 
 class Batch(NamedTuple):
-    """Some pairs of a split."""
+    """Some pairs."""
 
-    flux: Tensor
-    """(pair, 2, pixel) flux over continuum."""
+    flux: Mapping[str, Tensor]
+    """By arm, (pair, 2, pixel) flux over continuum."""
     label: Tensor
     """(pair, 2), 1 where the spectrum shows two stars, else 0."""
-    snr: Tensor
-    """(pair,) signal-to-noise ratio per pixel of both spectra."""
+    snr: Mapping[str, Tensor]
+    """By arm, (pair,) signal-to-noise ratio per pixel of both spectra."""
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All of them."""
+        yield from (*self.flux.values(), self.label, *self.snr.values())
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device; it travels through pinned memory, while the caller goes on."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.pin_memory().to(device, non_blocking=True)
+
+        flux, snr = ({arm: moved(tensor) for arm, tensor in each.items()} for each in (self.flux, self.snr))
+        return Batch(flux, moved(self.label), snr)
 
 
-def batches(split: Split, order: NDArray[np.int64], size: int, device: torch.device) -> Iterator[Batch]:
-    """Yield the pairs ``order`` of a split, ``size`` at a time, float32 on the device; the last batch may be smaller.
+def batches(parts: Iterable[Part], size: int, device: torch.device) -> Iterator[Batch]:
+    """Yield the pairs of parts, ``size`` at a time, float32 on the device; the last batch may be smaller.
 
-    To a GPU they travel as float16 through pinned memory, on a stream of their own, while the batch before is used.
+    To a GPU they travel as float16, on a stream of their own, while the batch before is used.
     """
-    gathered = (_gathered(split, order[start : start + size]) for start in range(0, len(order), size))
+    gathered = (_tensors(part) for part in _cut(parts, size))
     for batch in _ahead(gathered, device) if device.type == "cuda" else gathered:
-        yield batch._replace(flux=batch.flux.float())
+        yield batch._replace(flux={arm: flux.float() for arm, flux in batch.flux.items()})
 
 
-def _gathered(split: Split, rows: NDArray[np.int64]) -> Batch:
-    return Batch(*(torch.from_numpy(column[rows]) for column in split))
+def _cut(parts: Iterable[Part], size: int) -> Iterator[Part]:
+    """Parts of equal size: what is left of one begins the next."""
+    rest: Part | None = None
+    for arrived in parts:
+        first = 0
+        if rest is not None:
+            first = min(size - len(rest.label), len(arrived.label))
+            rest = Part.join([rest, arrived.take(slice(0, first))])
+            if len(rest.label) < size:
+                continue
+            yield rest
+            rest = None
+        stop = first + (len(arrived.label) - first) // size * size
+        for start in range(first, stop, size):
+            yield arrived.take(slice(start, start + size))
+        if stop < len(arrived.label):
+            rest = arrived.take(slice(stop, None))
+    if rest is not None:
+        yield rest
+
+
+def _tensors(part: Part) -> Batch:
+    flux, snr = (
+        {arm: torch.from_numpy(np.ascontiguousarray(values)) for arm, values in each.items()}
+        for each in (part.flux, part.snr)
+    )
+    return Batch(flux, torch.from_numpy(np.ascontiguousarray(part.label)), snr)
 
 
 def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -43,14 +80,14 @@ def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
 
     def started(batch: Batch) -> Batch:
         with torch.cuda.stream(stream):
-            return Batch(*(column.pin_memory().to(device, non_blocking=True) for column in batch))
+            return batch.to(device)
 
     def arrived(batch: Batch) -> Batch:
         user = torch.cuda.current_stream(device)
         user.wait_stream(stream)
-        for column in batch:
+        for tensor in batch.tensors():
             # Its memory was taken on the other stream, which must not have it back before this one is done with it.
-            column.record_stream(user)
+            tensor.record_stream(user)
         return batch
 
     waiting: Batch | None = None

@@ -1,7 +1,7 @@
 """Weights on disk: one safetensors file a member, with a JSON header that says what it is and where it comes from.
 
 Nothing here is a pickle: reading a file of unknown origin runs no code. An ensemble is a folder of such files, named
-``<arm>_p<penalty>_m<member>.safetensors``; its digest is a hash of their content.
+``member_<number>.safetensors``; its digest is a hash of their content.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from twinlines.models import atomic
 from twinlines.models.network import ARCHITECTURE, Network, NetworkConfig
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the header; raised with every change that an older reader would misread."""
 
 SUFFIX = ".safetensors"
@@ -42,12 +42,8 @@ def code_version() -> str:
 class Header:
     """What a file of weights says about itself."""
 
-    arm: str
-    """Arm whose spectra the member judges, "B" or "R"."""
-    penalty: int
-    """Weight Lambda of single stars in the loss (equation 7)."""
     member: int
-    """Serial number of the member among those of the same arm and penalty, from 1."""
+    """Serial number of the member in its ensemble, from 1."""
     seed: int
     """Seed of the training run."""
     pairs: str
@@ -56,8 +52,6 @@ class Header:
     """Losses, rates and epochs, by name; see :mod:`twinlines.models.training`."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the training run, by name."""
-    recipe: str | None = None
-    """Digest of the recipe of the store of pairs, if it says so; see ``twinlines synthesize``."""
     parent: str | None = None
     """Digest of the weights at which training started; None: at random ones."""
     torch: str | None = None
@@ -70,12 +64,12 @@ class Header:
     @property
     def stem(self) -> str:
         """File name without its suffix."""
-        return stem(self.arm, self.penalty, self.member)
+        return stem(self.member)
 
 
-def stem(arm: str, penalty: int, member: int) -> str:
+def stem(member: int) -> str:
     """File name, without suffix, of a member."""
-    return f"{arm}_p{penalty}_m{member}"
+    return f"member_{member}"
 
 
 def pack(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
@@ -140,7 +134,11 @@ def load(path: Path) -> tuple[Network, Header]:
     tensors, content = unpack(path)
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
-        raise CheckpointError(f"{path} has header version {version}; this code reads version {SCHEMA_VERSION}")
+        old = " (a network for one arm and one penalty)" if version == 1 else ""
+        raise CheckpointError(
+            f"{path} has header version {version}{old}; this code reads version {SCHEMA_VERSION}: use the version of "
+            "the code that wrote it, or train anew"
+        )
     sizes = dict(content.pop("network", {}))
     if sizes.get("architecture") != ARCHITECTURE:
         raise CheckpointError(

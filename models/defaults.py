@@ -8,8 +8,11 @@ from __future__ import annotations
 PENALTY = 16
 """Weight Lambda of single stars in the loss: the paper's choice for its catalog (section 4.1)."""
 
+PENALTIES = (8, 16, 32)
+"""Penalties for which a member has outputs: those of the catalog (Table 4)."""
+
 MEMBERS = 5
-"""Members for each arm and penalty."""
+"""Members: each is a network for both arms and all penalties."""
 
 EPOCHS = 60
 """Epochs after which a member's training ends in any case."""
@@ -25,9 +28,3 @@ SCHEDULE = SCHEDULES[0]
 
 EPOCH_PAIRS = 0
 """Training pairs shown in an epoch; 0: all."""
-
-WARM_EPOCHS = 1
-"""Most epochs at a second or later penalty, which starts at the weights of the first."""
-
-WARM_LEARNING_RATE = 3.0e-4
-"""Adam's learning rate at the start of those."""

@@ -6,7 +6,7 @@ Knows arrays: no survey, no cluster, no files.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
+from twinlines.models.batches import batches
 from twinlines.models.ensemble import Ensemble, EnsembleError
 from twinlines.models.network import Network
-from twinlines.models.pairs import PairArrays
-from twinlines.models.vocabulary import TEST
+from twinlines.models.pairs import Part
+from twinlines.models.vocabulary import HEADS
 
 FIXED_FPR = 1.0e-3
 """False positive rate at which ``tpr_at_fpr_0.001`` is measured: about the paper's at penalty 16 (Table 3)."""
 
-PAPER_FPR = {"B": 0.0013, "R": 0.0016}
-"""The paper's false positive rate of each arm at penalty 16 (Table 3), rounded."""
+PAPER_FPR = {"B": 0.0013, "R": 0.0016, "J": 0.0013}
+"""The paper's false positive rate of each arm at penalty 16 (Table 3), rounded; for both arms together, which it does
+not judge, that of the blue one."""
 
 LEVEL = 0.95
 """Confidence level of binomial intervals."""
@@ -34,56 +36,63 @@ LEVEL = 0.95
 _TILE = 20  # spectra judged together: as many as the catalog's draws, whose activations stay in a core's cache
 
 
-def logits_of(network: Network, flux: NDArray[np.floating[Any]], batch: int = 128) -> Tensor:
-    """Logits, float32 on the CPU, of pairs (pair, 2, pixel) -> (pair, 2)."""
+def logits_of(network: Network, parts: Iterable[Part], batch: int = 128) -> tuple[dict[str, Tensor], Tensor]:
+    """Logits of pairs by head, (pair, 2, penalty) float32 on the CPU, and their labels, (pair, 2)."""
     device = next(network.parameters()).device
     training = network.training
     network.eval()
+    logits: dict[str, list[Tensor]] = {head: [] for head in HEADS}
+    labels = []
     with torch.inference_mode():
-        parts = []
-        for start in range(0, len(flux), batch):
-            spectra = torch.from_numpy(np.ascontiguousarray(flux[start : start + batch])).to(device).float()
-            parts.append(network(spectra.flatten(0, 1)).view(-1, 2).cpu())
+        for shown in batches(parts, batch, device):
+            judged = network({arm: flux.flatten(0, 1) for arm, flux in shown.flux.items()})
+            for head, values in judged.items():
+                logits[head].append(values.float().view(len(shown.label), 2, -1).cpu())
+            labels.append(shown.label.cpu())
     network.train(training)
-    return torch.cat(parts)
+    return {head: torch.cat(values) for head, values in logits.items()}, torch.cat(labels)
 
 
-def judge(ensemble: Ensemble, arm: str, flux: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
-    """Logits of spectra as they are, without further noise, from every member of an arm.
+def judge(ensemble: Ensemble, flux: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Logits of spectra as they are, without further noise, from every member.
 
     Parameters
     ----------
-    ensemble, arm
+    ensemble
         Whose members judge.
     flux
-        (spectrum, pixel) flux over continuum.
+        By arm, (spectrum, pixel) flux over continuum of the same exposures.
 
     Returns
     -------
     dict
-        By penalty, (member, spectrum) float32.
+        By head, (member, spectrum, penalty) float32; the head of both arms only if both are there.
 
     Raises
     ------
     EnsembleError
-        If the ensemble has no such arm, or its members take spectra of another length.
+        If the members take spectra of another length.
     """
-    penalties = ensemble.penalties(arm)
-    if flux.shape[1] != ensemble.pixels[arm]:
-        raise EnsembleError(
-            f"the members of arm {arm} take {ensemble.pixels[arm]} pixels; these spectra have {flux.shape[1]}"
-        )
-    made = {penalty: np.empty((len(ensemble.members[arm][penalty]), len(flux)), np.float32) for penalty in penalties}
+    for arm, values in flux.items():
+        if values.shape[1] != ensemble.pixels[arm]:
+            raise EnsembleError(
+                f"the members take {ensemble.pixels[arm]} pixels of arm {arm}; these spectra have {values.shape[1]}"
+            )
+    count = len(next(iter(flux.values())))
+    parts: dict[str, list[NDArray[np.float32]]] = {}
     with torch.inference_mode():
-        for start in range(0, len(flux), _TILE):
-            deviation = torch.from_numpy(flux[start : start + _TILE] - np.float32(1.0)).to(ensemble.device)
-            for penalty, logits in made.items():
-                for row, member in zip(logits, ensemble.members[arm][penalty], strict=True):
-                    row[start : start + _TILE] = member(deviation).cpu().numpy()
-    return made
+        for start in range(0, count, _TILE):
+            deviation = {
+                arm: torch.from_numpy(values[start : start + _TILE] - np.float32(1.0)).to(ensemble.device)
+                for arm, values in flux.items()
+            }
+            judged = [member(deviation) for member in ensemble.members]
+            for head in judged[0]:
+                parts.setdefault(head, []).append(torch.stack([each[head] for each in judged]).cpu().numpy())
+    return {head: np.concatenate(values, axis=1) for head, values in parts.items()}
 
 
-def rates(logits: Tensor, label: NDArray[np.float32], threshold: float = 0.5) -> tuple[float, float]:
+def rates(logits: Tensor, label: Tensor, threshold: float = 0.5) -> tuple[float, float]:
     """True and false positive rate (equations 11 and 10) at a threshold in probability.
 
     Parameters
@@ -94,38 +103,43 @@ def rates(logits: Tensor, label: NDArray[np.float32], threshold: float = 0.5) ->
         Probability above which a spectrum counts as a binary's.
     """
     positive = torch.sigmoid(logits.double()) > threshold
-    truth = torch.from_numpy(label) > 0.5
+    truth = label > 0.5
     return float(positive[truth].double().mean()), float(positive[~truth].double().mean())
 
 
-def tpr_at(logits: Tensor, label: NDArray[np.float32], fpr: float) -> float:
-    """True positive rate at the lowest threshold of a false positive rate up to ``fpr``; both arrays (pair, 2)."""
-    truth = torch.from_numpy(label) > 0.5
+def tpr_at(logits: Tensor, label: Tensor, fpr: float) -> float:
+    """True positive rate at the lowest threshold of a false positive rate up to ``fpr``; both tensors (pair, 2)."""
+    truth = label > 0.5
     singles, _ = logits[~truth].sort(descending=True)
     threshold = singles[min(int(fpr * len(singles)), len(singles) - 1)]
     return float((logits[truth] > threshold).double().mean())
 
 
-def evaluate(network: Network, pairs: PairArrays, split: int = TEST, threshold: float = 0.5) -> tuple[float, float]:
-    """True and false positive rate of a network on a split of pairs (equations 11 and 10).
+def named_rates(split: str, logits: Mapping[str, Tensor], label: Tensor, penalty: int) -> dict[str, float]:
+    """Rates of a split's pairs under the names that a member's metrics have.
 
-    Raises
-    ------
-    PairsError
-        If there are no such pairs.
+    Parameters
+    ----------
+    split
+        Name of the split.
+    logits
+        By head, (pair, 2, penalty).
+    label
+        (pair, 2).
+    penalty
+        Place of the penalty whose rates are told.
     """
-    shown = pairs.read(split)
-    return rates(logits_of(network, shown.flux), shown.label, threshold)
-
-
-def named_rates(split: str, logits: Tensor, label: NDArray[np.float32]) -> dict[str, float]:
-    """Rates of a split's logits (pair, 2) under the names that a member's metrics have."""
-    tpr, fpr = rates(logits, label)
-    return {
-        f"{split}_tpr": tpr,
-        f"{split}_fpr": fpr,
-        f"{split}_tpr_at_fpr_{FIXED_FPR:g}": tpr_at(logits, label, FIXED_FPR),
-    }
+    named: dict[str, float] = {}
+    for head, values in logits.items():
+        mine = values[..., penalty]
+        tpr, fpr = rates(mine, label)
+        named |= {
+            f"{split}_tpr_{head}": tpr,
+            f"{split}_fpr_{head}": fpr,
+            f"{split}_tpr_{head}_at_fpr_{FIXED_FPR:g}": tpr_at(mine, label, FIXED_FPR),
+            f"{split}_tpr_{head}_at_paper_fpr": tpr_at(mine, label, PAPER_FPR[head]),
+        }
+    return named
 
 
 @dataclass(frozen=True)

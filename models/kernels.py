@@ -1,4 +1,4 @@
-"""The network's forward and backward pass for training in float32 on one core of a CPU: the same function, faster.
+"""A trunk's forward and backward pass for training in float32 on one core of a CPU: the same function, faster.
 
 PyTorch's own path spends most of its time outside matrix products: in the backward pass of convolutions, in batch
 normalisation, in drawing Bernoulli numbers and in changing layouts. Here
@@ -12,7 +12,7 @@ normalisation, in drawing Bernoulli numbers and in changing layouts. Here
   by kernel: first convolution and normalisation are one convolution, and both gradients are small products;
 * normalisation, activation and dropout of a later convolution are one step with a backward pass of its own.
 
-Weights stay in the :class:`~twinlines.models.network.Network`, in its own layout, and its running statistics are kept.
+Weights stay in the :class:`~twinlines.models.network.Trunk`, in its own layout, and its running statistics are kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twinlines.models.network import Network, NetworkConfig
+from twinlines.models.network import NetworkConfig, Trunk
 
 # Values of both operands of one product for a weight gradient: more than that leave the cache.
 _VALUES = 1 << 20
@@ -36,13 +36,13 @@ def fits(config: NetworkConfig) -> bool:
     return all(kernel % stride == 0 for kernel, stride in zip(config.kernels, config.strides, strict=True))
 
 
-def logits(network: Network, flux: Tensor, generator: np.random.Generator) -> Tensor:
-    """What ``network(flux)`` returns in training mode, differentiable by the network's parameters.
+def features(trunk: Trunk, flux: Tensor, generator: np.random.Generator) -> Tensor:
+    """What ``trunk(flux)`` returns in training mode, differentiable by the trunk's parameters.
 
     Parameters
     ----------
-    network
-        A network that :func:`fits`, float32, on a CPU. Its running statistics are updated.
+    trunk
+        A trunk that :func:`fits`, float32, on a CPU. Its running statistics are updated.
     flux
         (batch, pixel) float32, flux over continuum; needs no gradient.
     generator
@@ -51,20 +51,20 @@ def logits(network: Network, flux: Tensor, generator: np.random.Generator) -> Te
     Returns
     -------
     Tensor
-        (batch,) logits.
+        (batch, feature).
     """
-    config = network.config
-    batch, valid = len(flux), config.lengths()
+    config = trunk.config
+    batch, valid, n_pixels = len(flux), trunk.lengths, flux.shape[1]
     step = math.prod(config.strides)
-    period = -(-config.n_pixels // step) * step
+    period = -(-n_pixels // step) * step
     # Zeros follow the last spectrum, for windows that begin within it.
     pixels = flux.new_zeros(batch * period + config.kernels[0])
     x = pixels[: batch * period].view(batch, period)
-    torch.sub(flux, 1.0, out=x[:, : config.n_pixels])
+    torch.sub(flux, 1.0, out=x[:, :n_pixels])
     pixels.clamp_(-config.clip, config.clip)
     keep = 1.0 - config.dropout
     last = len(valid) - 1
-    for index, (convolution, norm) in enumerate(zip(network.convolutions, network.convolution_norms, strict=True)):
+    for index, (convolution, norm) in enumerate(zip(trunk.convolutions, trunk.norms, strict=True)):
         assert isinstance(convolution, nn.Conv1d)
         assert isinstance(norm, nn.BatchNorm1d)
         stride = convolution.stride[0]
@@ -89,20 +89,11 @@ def logits(network: Network, flux: Tensor, generator: np.random.Generator) -> Te
             )
             x = x if index < last or mask is not None else x.view(batch, period, -1)[:, : sizes.valid]
             _remember(norm, mean, variance, sizes.n)
-    x = x.reshape(batch, -1)
-    for index, (dense, norm) in enumerate(zip(network.dense, network.dense_norms, strict=True)):
-        assert isinstance(dense, nn.Linear)
-        if index == 0:
-            # The network flattens channels first; here they come last.
-            weight = dense.weight.view(dense.out_features, -1, valid[-1]).transpose(1, 2).flatten(1)
-            x = functional.linear(x, weight)
-        else:
-            if keep < 1.0:
-                x = x * _kept(x.shape, keep, generator) / keep
-            x = dense(x)
-        x = functional.leaky_relu(norm(x), config.slope)
-    logits_of_batch: Tensor = network.last(x).squeeze(1)
-    return logits_of_batch
+    (dense,), (norm,) = trunk.dense.layers, trunk.dense.norms
+    assert isinstance(dense, nn.Linear)
+    # The trunk flattens channels first; here they come last.
+    weight = dense.weight.view(dense.out_features, -1, valid[-1]).transpose(1, 2).flatten(1)
+    return functional.leaky_relu(norm(functional.linear(x.reshape(batch, -1), weight)), config.slope)
 
 
 class _Sizes(NamedTuple):

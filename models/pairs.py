@@ -1,10 +1,11 @@
-"""Stored pairs as the trainer sees them: flux, labels, split and S/N of one arm. Knows arrays, no survey."""
+"""Stored pairs as the trainer sees them: flux, labels, split and S/N of both arms, read in parts. Knows no survey."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -12,11 +13,13 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from twinlines.models.vocabulary import SPLITS
+from twinlines.models.vocabulary import ARMS, SPLITS
 
-_BLOCK = 2048
-# Far beyond any flux, and within float16.
-_LIMIT = 1.0e4
+BLOCK = 2048
+"""Pairs that are read at once, unless the store's shards say otherwise."""
+
+_PART_BLOCKS = 2  # blocks whose pairs are shuffled together; what they take is in memory, and once more being read
+_LIMIT = 1.0e4  # far beyond any flux, and within float16
 
 
 class PairsError(ValueError):
@@ -34,136 +37,182 @@ class ArrayLike(Protocol):
         """Its rows."""
 
 
-class Split(NamedTuple):
-    """One split of pairs, in memory."""
+class Part(NamedTuple):
+    """Some pairs, in memory."""
 
-    flux: NDArray[np.float16]
-    """(pair, 2, pixel), noisy flux over continuum."""
+    flux: Mapping[str, NDArray[np.float16]]
+    """By arm, (pair, 2, pixel), noisy flux over continuum. float16 halves the memory; near 1 it rounds by at most 5e-4,
+    a twentieth of the noise at S/N 100."""
     label: NDArray[np.float32]
     """(pair, 2), 1 where the spectrum shows two stars, else 0."""
-    snr: NDArray[np.float32]
-    """(pair,) signal-to-noise ratio per pixel of both spectra."""
+    snr: Mapping[str, NDArray[np.float32]]
+    """By arm, (pair,) signal-to-noise ratio per pixel of both spectra."""
+
+    def take(self, rows: NDArray[np.int64] | slice) -> Part:
+        """The pairs at ``rows``."""
+        flux, snr = ({arm: values[rows] for arm, values in each.items()} for each in (self.flux, self.snr))
+        return Part(flux, self.label[rows], snr)
+
+    @classmethod
+    def join(cls, parts: list[Part]) -> Part:
+        """Parts one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        flux, snr = (
+            {arm: np.concatenate([getattr(part, name)[arm] for part in parts]) for arm in getattr(parts[0], name)}
+            for name in ("flux", "snr")
+        )
+        return cls(flux, np.concatenate([part.label for part in parts]), snr)
 
 
 @dataclass(frozen=True)
 class PairArrays:
-    """Pairs of spectra, one arm: a single star, and (mostly) a binary that contains it."""
+    """Pairs of spectra: a single star, and (mostly) a binary that contains it, both arms of each."""
 
-    flux: ArrayLike
-    """(pair, 2, pixel) float32, noisy flux over continuum."""
+    flux: Mapping[str, ArrayLike]
+    """By arm, (pair, 2, pixel) float32, noisy flux over continuum."""
     label: NDArray[np.int8]
     """(pair, 2) 1 where the spectrum shows two stars, else 0."""
     split: NDArray[np.int8]
     """(pair,) 0 train, 1 validation, 2 test."""
-    snr: NDArray[np.float32]
-    """(pair,) signal-to-noise ratio per pixel of both spectra."""
+    snr: Mapping[str, NDArray[np.float32]]
+    """By arm, (pair,) signal-to-noise ratio per pixel of both spectra."""
     digest: str
-    """Hash of the content."""
-    recipe: str | None = None
-    """Digest of the recipe that they were made by, if known."""
+    """What identifies the content: the digest of the recipe that made it, or a hash of the values."""
+    block: int = BLOCK
+    """Pairs that are read at once: a shard of the store."""
 
     def __post_init__(self) -> None:
-        rows = self.flux.shape[0]
-        if len(self.flux.shape) != 3 or self.flux.shape[1] != 2:
-            raise PairsError(f"flux has shape {self.flux.shape}; it must be (pair, 2, pixel)")
-        if self.split.shape != (rows,) or self.snr.shape != (rows,) or self.label.shape != (rows, 2):
-            raise PairsError(
-                f"flux has {rows} pairs, label {self.label.shape}, split {self.split.shape} and snr {self.snr.shape}; "
-                "they must agree"
-            )
+        rows = len(self.split)
+        for arm in ARMS:
+            if arm not in self.flux or arm not in self.snr:
+                raise PairsError(f"the pairs lack arm {arm}; there are {sorted(self.flux)}")
+            shape = self.flux[arm].shape
+            if len(shape) != 3 or shape[1] != 2:
+                raise PairsError(f"flux of arm {arm} has shape {shape}; it must be (pair, 2, pixel)")
+            if shape[0] != rows or self.snr[arm].shape != (rows,) or self.label.shape != (rows, 2):
+                raise PairsError(
+                    f"flux of arm {arm} has {shape[0]} pairs, label {self.label.shape}, split {self.split.shape} and "
+                    f"snr {self.snr[arm].shape}; they must agree"
+                )
 
     @property
-    def n_pixels(self) -> int:
-        """Pixels of one spectrum."""
-        return self.flux.shape[2]
+    def pixels(self) -> tuple[int, int]:
+        """Pixels of one spectrum of each arm."""
+        blue, red = (self.flux[arm].shape[2] for arm in ARMS)
+        return blue, red
 
-    def rows(self, split: int) -> NDArray[np.int64]:
-        """Places of the pairs of a split.
+    def count(self, split: int) -> int:
+        """Number of pairs of a split.
 
         Raises
         ------
         PairsError
             If there are none.
         """
-        rows = np.flatnonzero(self.split == split)
-        if rows.size == 0:
+        count = int(np.count_nonzero(self.split == split))
+        if count == 0:
             raise PairsError(f"no pair is of the split {SPLITS[split]!r}; split pairs into {SPLITS}")
-        return rows
+        return count
 
-    def read(self, split: int) -> Split:
-        """Read one split into memory.
-
-        float16 halves the memory; near 1 it rounds by at most 5e-4, a twentieth of the noise at S/N 100.
+    def parts(self, split: int, most: int | None = None) -> Iterator[Part]:
+        """Read a split in its order, block by block; the first ``most`` pairs, if that is said.
 
         Raises
         ------
         PairsError
             If there are no such pairs, or one holds a value that is not finite.
         """
-        self.rows(split)
-        return self._read([split])[split]
+        left = self.count(split) if most is None else most
+        for start in self._starts(split):
+            if left <= 0:
+                return
+            part = self._read(start, split)
+            yield part.take(slice(0, left))
+            left -= len(part.label)
 
-    def _read(self, wanted: Sequence[int]) -> dict[int, Split]:
-        """Read splits, all in one pass over the store."""
-        flux = {split: np.empty((int(np.sum(self.split == split)), 2, self.n_pixels), np.float16) for split in wanted}
-        done = dict.fromkeys(wanted, 0)
-        for start, block in _blocks(self.flux):
-            finite = np.asarray(np.isfinite(block).all(axis=(1, 2)))
-            for split, destination in flux.items():
-                mine = self.split[start : start + len(block)] == split
-                if not finite[mine].all():
-                    bad = start + int(np.flatnonzero(mine & ~finite)[0])
-                    raise PairsError(f"pair {bad} holds flux that is not finite; synthesize the pairs again")
-                stop = done[split] + int(mine.sum())
-                np.clip(block[mine], -_LIMIT, _LIMIT, out=destination[done[split] : stop], casting="same_kind")
-                done[split] = stop
-        parts = {}
-        for split, destination in flux.items():
-            mine = self.split == split
-            parts[split] = Split(destination, self.label[mine].astype(np.float32), self.snr[mine])
-        return parts
+    def plan(self, split: int, generator: np.random.Generator, most: int = 0) -> Plan:
+        """Choose which pairs of a split to show, and in which order: all, or ``most`` of them in whole blocks."""
+        starts = generator.permutation(self._starts(split))
+        counts = [int(np.count_nonzero(self.split[start : start + self.block] == split)) for start in starts]
+        if most:
+            enough = int(np.searchsorted(np.cumsum(counts), most)) + 1
+            starts, counts = starts[:enough], counts[:enough]
+        total = sum(counts)
+        return Plan(self, split, [int(start) for start in starts], min(total, most or total), generator)
 
-    def remembering(self) -> PairArrays:
-        """The same pairs, for several members that read the same: all are read at once, and stay in memory."""
-        return _Remembered(**{item.name: getattr(self, item.name) for item in fields(self)})
+    def _starts(self, split: int) -> NDArray[np.int64]:
+        """First pairs of the blocks that hold any of a split."""
+        return np.unique(np.flatnonzero(self.split == split) // self.block) * self.block
 
-
-@dataclass(frozen=True)
-class _Remembered(PairArrays):
-    _splits: dict[int, Split] = field(default_factory=dict, repr=False, compare=False)
-
-    def read(self, split: int) -> Split:
-        self.rows(split)
-        if not self._splits:
-            self._splits.update(self._read(range(len(SPLITS))))
-        return self._splits[split]
+    def _read(self, start: int, split: int) -> Part:
+        """The pairs of a split in one block."""
+        mine = self.split[start : start + self.block] == split
+        flux = {}
+        for arm in ARMS:
+            block = np.asarray(self.flux[arm][start : start + self.block], np.float32)[mine]
+            finite = np.isfinite(block).all(axis=(1, 2))
+            if not finite.all():
+                bad = start + int(np.flatnonzero(mine)[np.flatnonzero(~finite)[0]])
+                raise PairsError(f"pair {bad} holds flux of arm {arm} that is not finite; synthesize the pairs again")
+            flux[arm] = np.clip(block, -_LIMIT, _LIMIT).astype(np.float16)
+        rows = start + np.flatnonzero(mine)
+        return Part(flux, self.label[rows].astype(np.float32), {arm: self.snr[arm][rows] for arm in ARMS})
 
 
-def _blocks(flux: ArrayLike) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    for start in range(0, flux.shape[0], _BLOCK):
-        yield start, np.asarray(flux[start : start + _BLOCK], np.float32)
+class Plan(NamedTuple):
+    """Which pairs are shown in an epoch, and in which order."""
+
+    pairs: PairArrays
+    """Where they are."""
+    split: int
+    """Split that they are of."""
+    starts: list[int]
+    """First pairs of the blocks, in their order."""
+    total: int
+    """Pairs that are shown."""
+    generator: np.random.Generator
+    """What shuffles the pairs of blocks that are in memory together."""
+
+    def parts(self) -> Iterator[Part]:
+        """Read the pairs, some blocks at a time, shuffled; the next while the last is used."""
+        groups = [self.starts[i : i + _PART_BLOCKS] for i in range(0, len(self.starts), _PART_BLOCKS)]
+        left = self.total
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self._read, groups[0]) if groups else None
+            for following in [*groups[1:], None]:
+                assert coming is not None
+                part = coming.result()
+                coming = None if following is None else ahead.submit(self._read, following)
+                order = self.generator.permutation(len(part.label))[:left]
+                left -= len(order)
+                yield part.take(order)
+
+    def _read(self, starts: list[int]) -> Part:
+        return Part.join([self.pairs._read(start, self.split) for start in starts])
 
 
-def content_digest(flux: ArrayLike, label: NDArray[np.int8], split: NDArray[np.int8], snr: NDArray[np.float32]) -> str:
+def content_digest(
+    flux: Mapping[str, ArrayLike], label: NDArray[np.int8], split: NDArray[np.int8], snr: Mapping[str, NDArray[Any]]
+) -> str:
     """Hash (sha256, hexadecimal) of the values of pairs, whatever their chunks and compression."""
     total = hashlib.sha256(np.ascontiguousarray(split, np.int8).tobytes())
     total.update(np.ascontiguousarray(label, np.int8).tobytes())
-    total.update(np.ascontiguousarray(snr, "<f4").tobytes())
-    for _, block in _blocks(flux):
-        total.update(np.ascontiguousarray(block, "<f4").data)
+    for arm in ARMS:
+        total.update(np.ascontiguousarray(snr[arm], "<f4").tobytes())
+        for start in range(0, flux[arm].shape[0], BLOCK):
+            total.update(np.ascontiguousarray(flux[arm][start : start + BLOCK], "<f4").data)
     return total.hexdigest()
 
 
-def load_pairs(path: Path, arm: str) -> PairArrays:
-    """Open the pairs of one arm in a Zarr store; the flux stays on disk.
+def load_pairs(path: Path) -> PairArrays:
+    """Open the pairs in a Zarr store; the flux stays on disk.
 
     Parameters
     ----------
     path
-        Folder of the store, with arrays ``flux_<arm>`` (pair, kind, pixel), ``label`` (pair, kind), ``split`` (pair,)
-        and ``snr`` (pair,).
-    arm
-        "B" or "R".
+        Folder of the store, with arrays ``label`` (pair, kind), ``split`` (pair,), and for each arm ``flux_<arm>``
+        (pair, kind, pixel) and ``snr_<arm>`` (pair,).
 
     Raises
     ------
@@ -173,26 +222,18 @@ def load_pairs(path: Path, arm: str) -> PairArrays:
     path = Path(path)
     if not path.exists():
         raise PairsError(f"{path} does not exist; synthesize pairs into it first")
+    names = "label", "split", *(f"{name}_{arm}" for name in ("flux", "snr") for arm in ARMS)
     try:
         group = zarr.open_group(store=path, mode="r")
-        names = f"flux_{arm}", "label", "split", "snr"
-        flux, label, split, snr = (cast("zarr.Array[Any]", group[name]) for name in names)
+        arrays = {name: cast("zarr.Array[Any]", group[name]) for name in names}
     except (KeyError, FileNotFoundError, zarr.errors.BaseZarrError) as error:
         raise PairsError(
-            f"{path} is no store of pairs with arrays 'flux_{arm}', 'label', 'split' and 'snr' ({error}); "
-            "synthesize them"
+            f"{path} is no store of pairs with arrays {', '.join(names)} ({error}); synthesize them"
         ) from error
-    labels, splits, ratios = (
-        np.asarray(label[:], np.int8),
-        np.asarray(split[:], np.int8),
-        np.asarray(snr[:], np.float32),
-    )
+    label, split = (np.asarray(arrays[name][:], np.int8) for name in ("label", "split"))
+    flux = {arm: arrays[f"flux_{arm}"] for arm in ARMS}
+    snr = {arm: np.asarray(arrays[f"snr_{arm}"][:], np.float32) for arm in ARMS}
     recipe = group.attrs.get("digest")
-    return PairArrays(
-        flux,
-        labels,
-        splits,
-        ratios,
-        content_digest(flux, labels, splits, ratios),
-        recipe if isinstance(recipe, str) else None,
-    )
+    digest = recipe if isinstance(recipe, str) else content_digest(flux, label, split, snr)
+    shards = flux[ARMS[0]].shards
+    return PairArrays(flux, label, split, snr, digest, BLOCK if shards is None else int(shards[0]))

@@ -1,7 +1,7 @@
 """Offline trainer of one member, as the paper trains (Zhang et al. 2022, section 3.2). Knows no survey and no cluster.
 
 A run can be killed at any moment and started again: after each epoch it leaves a state file beside the weights, and
-every random number is drawn from (seed, arm, penalty, member, epoch), so that a resumed run ends in the same bits as
+every random number is drawn from (seed, member, epoch), so that a resumed run ends in the same bits as
 one that was never interrupted. The number of threads is the caller's business: one thread a process, and a process a
 member, is best.
 """
@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -25,12 +25,12 @@ from twinlines.models import checkpoint, defaults, kernels
 from twinlines.models.augmentation import Augmentation
 from twinlines.models.batches import Batch, batches
 from twinlines.models.checkpoint import Header
-from twinlines.models.evaluation import PAPER_FPR, logits_of, named_rates, tpr_at
+from twinlines.models.evaluation import logits_of, named_rates
 from twinlines.models.network import Network, NetworkConfig
-from twinlines.models.pairs import PairArrays, Split
+from twinlines.models.pairs import PairArrays, Part
 from twinlines.models.precision import missing, resolve
 from twinlines.models.trainingstate import Epoch, Settings, TrainingError, TrainingRun, log, restore, store
-from twinlines.models.vocabulary import SURVEY_STREAMS, TEST, TRAIN, VALIDATION
+from twinlines.models.vocabulary import ARMS, SPLITS, TEST, TRAIN, VALIDATION
 
 __all__ = ["Epoch", "TrainingConfig", "TrainingError", "penalised_cross_entropy", "train_member"]
 
@@ -41,12 +41,8 @@ logger = logging.getLogger(__name__)
 class TrainingConfig:
     """Settings of one member's training run."""
 
-    arm: str
-    """Arm whose spectra are learned, "B" or "R"."""
-    penalty: int
-    """Weight Lambda of single stars in the loss (equation 7)."""
     network: NetworkConfig
-    """Sizes of the network."""
+    """Sizes of the network, and the penalties that it judges with."""
     member: int = 1
     """Serial number of the member, from 1; it decides initialisation, order and noise."""
     seed: int = 0
@@ -88,6 +84,29 @@ class TrainingConfig:
 
 Progress = Callable[[Epoch], None]
 
+VALIDATION_PAIRS = 16_384
+"""Most validation pairs that are judged after an epoch; they stay in memory."""
+
+
+def penalised_loss(logits: Mapping[str, Tensor], labels: Tensor, penalties: Sequence[int]) -> Tensor:
+    """Mean of equation 7 over heads and penalties, each over the mean weight of a spectrum, (1 + Lambda) / 2.
+
+    Parameters
+    ----------
+    logits
+        By head, (spectrum, penalty).
+    labels
+        (spectrum,) 1 for binaries, 0 for single stars.
+    penalties
+        Lambda of each output.
+    """
+    each = [
+        penalised_cross_entropy(values[:, place], labels, penalty) * (2.0 / (1.0 + penalty))
+        for values in logits.values()
+        for place, penalty in enumerate(penalties)
+    ]
+    return torch.stack(each).mean()
+
 
 def penalised_cross_entropy(logits: Tensor, labels: Tensor, penalty: float) -> Tensor:
     """Equation 7, as a mean over spectra: -y log p - penalty (1 - y) log(1 - p).
@@ -119,7 +138,7 @@ def train_member(
 ) -> dict[str, float]:
     """Train one member and write its weights into folder ``out``.
 
-    Beside the weights, ``<arm>_p<penalty>_m<member>.safetensors``, stands a log of one JSON line per epoch
+    Beside the weights, ``member_<number>.safetensors``, stands a log of one JSON line per epoch
     (``.jsonl``), and while the run lasts its state (``.state``), from which a second call goes on. Where the weights
     are there already, made with the same settings from the same pairs, nothing is done.
 
@@ -132,8 +151,8 @@ def train_member(
     out
         Folder; made if there is none.
     parent
-        Weights at which to start, of the same arm and sizes: those of the member at another penalty. Their digest goes
-        into the header, and a run goes on only from the parent that it started from.
+        Weights at which to start, of the same sizes: those of an earlier turn, say. Their digest goes into the header,
+        and a run goes on only from the parent that it started from.
     device
         Where to train, as torch names it.
     progress
@@ -142,9 +161,10 @@ def train_member(
     Returns
     -------
     dict
-        ``epochs``, ``best_epoch``, ``validation_loss`` (equation 7 at the kept weights), and for the splits
-        ``validation`` and ``test``: ``<split>_tpr`` and ``<split>_fpr`` at threshold 0.5 (equations 11 and 10),
-        ``<split>_tpr_at_fpr_0.001``, and ``<split>_tpr_at_paper_fpr`` (:data:`twinlines.models.evaluation.PAPER_FPR`).
+        ``epochs``, ``best_epoch``, ``validation_loss`` (:func:`penalised_loss` at the kept weights), and for the splits
+        ``validation`` and ``test`` and each head, at the penalty 16 or the first: ``<split>_tpr_<head>`` and
+        ``<split>_fpr_<head>`` at threshold 0.5 (equations 11 and 10), ``<split>_tpr_<head>_at_fpr_0.001``, and
+        ``<split>_tpr_<head>_at_paper_fpr`` (:data:`twinlines.models.evaluation.PAPER_FPR`).
 
     Raises
     ------
@@ -157,12 +177,12 @@ def train_member(
         another run's state of the same name, or the loss is no longer finite. The state of the last good epoch then
         stays.
     """
-    if config.network.n_pixels != pairs.n_pixels:
-        raise TrainingError(f"the network takes {config.network.n_pixels} pixels; the pairs have {pairs.n_pixels}")
+    if config.network.pixels != pairs.pixels:
+        raise TrainingError(f"the network takes {config.network.pixels} pixels; the pairs have {pairs.pixels}")
     if wrong := missing(device):
         raise TrainingError(wrong)
     out.mkdir(parents=True, exist_ok=True)
-    name = checkpoint.stem(config.arm, config.penalty, config.member)
+    name = checkpoint.stem(config.member)
     weights, state = out / f"{name}{checkpoint.SUFFIX}", out / f"{name}.state"
     start = None if parent is None else _parent(parent, config)
     settings = _settings(config, pairs, None if parent is None else checkpoint.file_digest(parent))
@@ -170,8 +190,8 @@ def train_member(
         return _finished(weights, settings)
 
     for split in (TRAIN, VALIDATION, TEST):
-        pairs.rows(split)  # an hour's work must not end in the want of one
-    shown, held_out = pairs.read(TRAIN), pairs.read(VALIDATION)
+        pairs.count(split)  # an hour's work must not end in the want of one
+    held_out = list(pairs.parts(VALIDATION, VALIDATION_PAIRS))
     run = _start(config, device)
     if state.exists():
         restore(run, state, settings)
@@ -180,7 +200,7 @@ def train_member(
         run.network.load_state_dict(start.state_dict())
     while len(run.history) < config.max_epochs and run.epochs_without_best < config.patience:
         try:
-            epoch = _epoch(run, config, shown, held_out, torch.device(device))
+            epoch = _epoch(run, config, pairs, held_out, torch.device(device))
         except FloatingPointError as error:
             advice = (
                 f"; the state after epoch {len(run.history)} is in {state}, from which"
@@ -195,24 +215,20 @@ def train_member(
         if progress is not None:
             progress(epoch)
 
-    del shown
     run.network.load_state_dict(run.best)
     metrics = {
         "epochs": float(len(run.history)),
         "best_epoch": float(max(epoch.epoch for epoch in run.history if epoch.best)),
         "validation_loss": run.lowest,
-        **_rates(run.network, config.arm, "validation", held_out),
-        **_rates(run.network, config.arm, "test", pairs.read(TEST)),
+        **_rates(run.network, VALIDATION, held_out),
+        **_rates(run.network, TEST, pairs.parts(TEST)),
     }
     header = Header(
-        config.arm,
-        config.penalty,
         config.member,
         config.seed,
         pairs.digest,
         metrics,
         settings.training,
-        recipe=pairs.recipe,
         parent=settings.parent,
         torch=torch.__version__,
     )
@@ -221,13 +237,16 @@ def train_member(
     return metrics
 
 
-def _rates(network: Network, arm: str, name: str, split: Split) -> dict[str, float]:
-    logits = logits_of(network, split.flux)
-    at_paper = {f"{name}_tpr_at_paper_fpr": tpr_at(logits, split.label, PAPER_FPR[arm])} if arm in PAPER_FPR else {}
-    return {**named_rates(name, logits, split.label), **at_paper}
+def _rates(network: Network, split: int, parts: Iterable[Part]) -> dict[str, float]:
+    logits, label = logits_of(network, parts)
+    penalties = network.config.penalties
+    told = penalties.index(defaults.PENALTY) if defaults.PENALTY in penalties else 0
+    return named_rates(SPLITS[split], logits, label, told)
 
 
-def _epoch(run: TrainingRun, config: TrainingConfig, shown: Split, held_out: Split, device: torch.device) -> Epoch:
+def _epoch(
+    run: TrainingRun, config: TrainingConfig, pairs: PairArrays, held_out: Sequence[Part], device: torch.device
+) -> Epoch:
     """Show the training pairs of one epoch, then measure the validation loss and draw the consequences.
 
     Raises
@@ -238,26 +257,27 @@ def _epoch(run: TrainingRun, config: TrainingConfig, shown: Split, held_out: Spl
     began = time.perf_counter()
     number = len(run.history) + 1
     seeds = _seeds(config, number)
-    order = np.random.default_rng(seeds[0]).permutation(len(shown.flux))[: config.epoch_pairs or None]
+    plan = pairs.plan(TRAIN, np.random.default_rng(seeds[0]), config.epoch_pairs)
     losses, weights = [], []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds[1])
         dropout = np.random.Generator(np.random.SFC64(seeds[1]))
         run.network.train()
-        steps = -(-len(order) // config.batch_pairs)
-        for index, batch in enumerate(batches(shown, order, config.batch_pairs, device)):
+        steps = -(-plan.total // config.batch_pairs)
+        for index, batch in enumerate(batches(plan.parts(), config.batch_pairs, device)):
             rate = _rate(run, config, number, index, steps)
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
             losses.append(_step(run, config, batch, dropout))
-            weights.append(len(batch.flux))
+            weights.append(len(batch.label))
             if device.type == "cpu":  # elsewhere it would wait for the device
                 _check(losses, number, rate, len(losses) - 1)
     first_rate = _rate(run, config, number, 0, steps)
     _check(losses, number, first_rate)
     training_loss = float(torch.stack(losses).cpu() @ torch.tensor(weights, dtype=torch.float32)) / sum(weights)
-    logits = logits_of(run.network, held_out.flux)
-    loss = float(penalised_cross_entropy(logits, torch.from_numpy(held_out.label), config.penalty))
+    logits, label = logits_of(run.network, held_out)
+    flat = {head: values.flatten(0, 1) for head, values in logits.items()}
+    loss = float(penalised_loss(flat, label.flatten(), config.network.penalties))
     if not math.isfinite(loss):
         raise FloatingPointError(
             f"the validation loss became {loss} after epoch {number} at learning rate {first_rate:g}"
@@ -289,15 +309,19 @@ def _check(losses: list[Tensor], epoch: int, learning_rate: float, first: int = 
 
 
 def _step(run: TrainingRun, config: TrainingConfig, batch: Batch, dropout: np.random.Generator) -> Tensor:
-    spectra = config.augmentation(batch.flux, batch.snr).flatten(0, 1)
-    if resolve(config.precision, spectra.device) == "mixed":
-        with torch.autocast(spectra.device.type, torch.bfloat16):
+    varied = config.augmentation(batch.flux, batch.snr)
+    spectra = {arm: flux.flatten(0, 1) for arm, flux in varied.items()}
+    device = batch.label.device
+    if resolve(config.precision, device) == "mixed":
+        with torch.autocast(device.type, torch.bfloat16):
             logits = run.network(spectra)
-    elif spectra.device.type == "cpu" and kernels.fits(config.network):
-        logits = kernels.logits(run.network, spectra, dropout)
+    elif device.type == "cpu" and kernels.fits(config.network):
+        features = {arm: kernels.features(run.network.trunk(arm), spectra[arm], dropout) for arm in ARMS}
+        logits = run.network.verdicts(features)
     else:
         logits = run.network(spectra)
-    loss = penalised_cross_entropy(logits.float(), batch.label.flatten(), config.penalty)
+    floats = {head: values.float() for head, values in logits.items()}
+    loss = penalised_loss(floats, batch.label.flatten(), config.network.penalties)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
@@ -306,8 +330,7 @@ def _step(run: TrainingRun, config: TrainingConfig, batch: Batch, dropout: np.ra
 
 def _seeds(config: TrainingConfig, epoch: int) -> tuple[int, int]:
     """Two seeds of an epoch; epoch 0 is the initialisation."""
-    entropy = [config.seed, SURVEY_STREAMS[config.arm], config.penalty, config.member, epoch]
-    first, second = np.random.SeedSequence(entropy).generate_state(2)
+    first, second = np.random.SeedSequence([config.seed, config.member, epoch]).generate_state(2)
     return int(first), int(second)
 
 
@@ -320,11 +343,7 @@ def _start(config: TrainingConfig, device: str) -> TrainingRun:
 
 
 def _parent(path: Path, config: TrainingConfig) -> Network:
-    network, header = checkpoint.load(path)
-    if header.arm != config.arm:
-        raise TrainingError(
-            f"{path} holds weights of arm {header.arm}; a member of arm {config.arm} cannot start there"
-        )
+    network = checkpoint.load(path)[0]
     # Dropout is a way of training, not a size.
     mine, theirs = asdict(replace(config.network, dropout=0.0)), asdict(replace(network.config, dropout=0.0))
     if mine != theirs:

@@ -16,6 +16,15 @@ SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 """Codes of the parts."""
 
+ARMS = ("B", "R")
+"""Names of the arms, blue and red."""
+
+JOINT = "J"
+"""Name of the verdict of both arms together."""
+
+HEADS = (*ARMS, JOINT)
+"""Names of a member's verdicts: on the blue arm, on the red one, on both."""
+
 KINDS = ("single", "binary")
 """The two spectra of a pair: the primary alone, and the sum of both stars."""
 

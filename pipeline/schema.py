@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
+from twinlines.models.vocabulary import JOINT as JOINT
 from twinlines.models.vocabulary import KINDS as KINDS
 from twinlines.models.vocabulary import PERCENTILES as PERCENTILES
 from twinlines.models.vocabulary import SPLITS as SPLITS
@@ -55,6 +56,9 @@ class Quality(IntFlag):
     AMBIGUOUS_VELOCITY = 1 << 7
     """Another velocity explains the spectrum nearly as well, or the best template explains little of it; the velocity's
     error is at least the distance to the farthest such velocity."""
+
+    ONE_ARM = 1 << 9
+    """This arm is judged and the other is not, so that there is no verdict of both (``pb_pct_J_*`` is NaN)."""
 
 
 FATAL = Quality.NO_ARM | Quality.LOW_SNR | Quality.NO_CONTINUUM | Quality.NO_VELOCITY | Quality.OFF_GRID
@@ -221,23 +225,30 @@ _QUALITY = {
     for arm in ARM_NAMES
 }
 
+_JOINT = {
+    f"pb_pct_{JOINT}_{penalty}": Variable(
+        ("exposure", "percentile"), "float32", "", f"Binary probability, penalty {penalty}, both arms together"
+    )
+    for penalty in CATALOG_PENALTIES
+}
+
 RESULTS = Schema(
     name="results",
-    version=2,
+    version=3,
     row="exposure",
-    variables={**TABLE4, **_NOISE, **_QUALITY, **_KEPT_PER_ROW},
+    variables={**TABLE4, **_JOINT, **_NOISE, **_QUALITY, **_KEPT_PER_ROW},
     oldest=1,
-    since=dict.fromkeys(_NOISE, 2),
+    since={**dict.fromkeys(_NOISE, 2), **dict.fromkeys(_JOINT, 3)},
     sizes={"percentile": len(PERCENTILES)},
     coords={"percentile": PERCENTILES},
     chunk_rows=4096,
 )
-"""What one task computes: Table 4 with the noise's measure, quality bits and the content hash of the row that it was
-computed from."""
+"""What one task computes: Table 4, the verdict of both arms, the noise's measure, quality bits, and the content hash of
+the row that it was computed from."""
 
 CATALOG = Schema(
     name="catalog",
-    version=2,
+    version=3,
     row="exposure",
     oldest=1,
     since=RESULTS.since,

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from twinlines.models import defaults
+from twinlines.models.vocabulary import HEADS
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import (
     ClusterOptions,
@@ -36,13 +37,6 @@ TracksOption = Annotated[
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file with priors, conditions and extra populations.")
 ]
-
-
-class ArmOption(StrEnum):
-    """Arms."""
-
-    B = "B"
-    R = "R"
 
 
 class ScheduleOption(StrEnum):
@@ -83,15 +77,21 @@ class SetOptions:
 class TrainingOptions:
     """Which members are trained, and how."""
 
-    arm: Annotated[list[ArmOption] | None, typer.Option("--arm", help="Arm; both by default.")] = None
     penalty: Annotated[
         list[int] | None,
-        typer.Option("--penalty", min=1, help=f"Penalty (Lambda); {defaults.PENALTY} by default."),
+        typer.Option(
+            "--penalty",
+            min=1,
+            help=f"Penalty (Lambda) of an output; {', '.join(map(str, defaults.PENALTIES))} by default.",
+        ),
     ] = None
-    members: Annotated[int, typer.Option("--members", min=1, help="Members for each arm and penalty.")] = (
-        defaults.MEMBERS
-    )
+    members: Annotated[
+        int, typer.Option("--members", min=1, help="Members: networks for both arms and all penalties.")
+    ] = defaults.MEMBERS
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Most epochs of one member.")] = defaults.EPOCHS
+    epoch_pairs: Annotated[
+        int, typer.Option("--epoch-pairs", min=0, help="Pairs shown in an epoch, then its state is kept; 0: all.")
+    ] = defaults.EPOCH_PAIRS
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Learning rate at the start.")] = (
         defaults.LEARNING_RATE
     )
@@ -101,44 +101,33 @@ class TrainingOptions:
     ] = _SCHEDULE
     network: Annotated[
         str,
-        typer.Option(
-            "--network", help="Sizes: default, small, first, wide, lenet5, or a TOML file.", metavar="NAME|FILE"
-        ),
+        typer.Option("--network", help="Sizes: default, small, wide, or a TOML file.", metavar="NAME|FILE"),
     ] = "default"
     start_at: Annotated[
         Path | None,
         typer.Option("--start-at", help="Folder of an ensemble: train on from each member's namesake there."),
     ] = None
-    warm_start: Annotated[
-        bool, typer.Option("--warm-start", help="Later penalties start at the member's weights at the first one.")
-    ] = False
-    warm_epochs: Annotated[int, typer.Option("--warm-epochs", min=1, help="Most epochs of a warm start.")] = (
-        defaults.WARM_EPOCHS
-    )
-    warm_learning_rate: Annotated[
-        float, typer.Option("--warm-learning-rate", min=0.0, help="Learning rate of a warm start.")
-    ] = defaults.WARM_LEARNING_RATE
-    warm_pairs: Annotated[
-        int, typer.Option("--warm-pairs", min=0, help="Pairs shown in an epoch of a warm start; 0: all.")
-    ] = defaults.EPOCH_PAIRS
+    augmentation: Annotated[
+        Path | None, typer.Option("--augmentation", help="TOML file: how spectra are varied each time they are shown.")
+    ] = None
     seed: SeedOption = 0
 
     def training(self) -> Training:
         """The training that the options describe."""
-        from twinlines.pipeline.training.config import read_sizes
-        from twinlines.pipeline.training.members import Training, WarmStart
+        from twinlines.models.augmentation import Augmentation
+        from twinlines.pipeline.training.config import read_augmentation, read_sizes
+        from twinlines.pipeline.training.members import Training
 
-        warm_start = WarmStart(self.warm_epochs, self.warm_learning_rate, self.warm_pairs)
         return Training(
-            arms=[arm.value for arm in self.arm or list(ArmOption)],
-            penalties=self.penalty or [defaults.PENALTY],
+            penalties=self.penalty or defaults.PENALTIES,
             members=self.members,
             epochs=self.epochs,
+            epoch_pairs=self.epoch_pairs,
             learning_rate=self.learning_rate,
             seed=self.seed,
             schedule=self.schedule.value,
             sizes=read_sizes(self.network),
-            warm_start=warm_start if self.warm_start else None,
+            augmentation=read_augmentation(self.augmentation) if self.augmentation else Augmentation(),
             start_at=self.start_at,
         )
 
@@ -191,7 +180,7 @@ def synthesize(
         raise typer.Exit(1)
 
 
-@training_app.command(epilog="Example: twinlines train --pairs pairs.zarr --penalty 16 --members 3 --out weights")
+@training_app.command(epilog="Example: twinlines train --pairs pairs.zarr --members 3 --out weights")
 @grouped
 def train(
     *,
@@ -237,7 +226,8 @@ def show_synthesis(made: SynthesisReport, out: Path, where: Console) -> None:
 
 def show_training(metrics: Mapping[str, Mapping[str, float]], where: Console) -> None:
     """Print a row for each member."""
-    columns = ("epochs", "best_epoch", "validation_loss", "test_tpr", "test_fpr", "test_tpr_at_fpr_0.001")
+    heads = [f"test_tpr_{head}_at_paper_fpr" for head in HEADS]
+    columns = ("epochs", "best_epoch", "validation_loss", *heads)
     rows: list[tuple[object, ...]] = [
         (member, *(round(measured[column], 5) for column in columns)) for member, measured in sorted(metrics.items())
     ]

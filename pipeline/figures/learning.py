@@ -9,19 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from twinlines.models.trainingstate import Epoch, read_log
-from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.figures.canvas import ARM_TITLES, new_figure, save
+from twinlines.pipeline.figures.canvas import new_figure, save
 
 FIGURE = "learning.png"
 """Name of the figure in an ensemble's folder."""
 
 
-def read_logs(folder: Path) -> dict[tuple[str, int, int], list[Epoch]]:
-    """Epochs by arm, penalty and member, of the logs ``<arm>_p<penalty>_m<member>.jsonl`` in a folder."""
-    logs = {}
-    for path in folder.glob("*_p*_m*.jsonl"):
-        name, penalty, member = path.stem.split("_")
-        logs[name, int(penalty[1:]), int(member[1:])] = read_log(path)
+def read_logs(folder: Path) -> dict[int, list[Epoch]]:
+    """Epochs by member, of the logs ``member_<number>.jsonl`` in a folder."""
+    logs = {int(path.stem.removeprefix("member_")): read_log(path) for path in folder.glob("member_*.jsonl")}
     return dict(sorted(logs.items()))
 
 
@@ -31,34 +27,23 @@ def learning_curves(folder: Path) -> Path | None:
     return save(draw(logs), folder / FIGURE) if logs else None
 
 
-def draw(logs: dict[tuple[str, int, int], list[Epoch]]) -> Figure:
-    """Losses above, learning rates below, an arm a column: a colour for each penalty, a line for each member."""
-    arms = [name for name in ARM_NAMES if any(key[0] == name for key in logs)]
-    penalties = sorted({penalty for _, penalty, _ in logs})
-    colours = {
-        penalty: colormaps["viridis"](0.85 * place / max(len(penalties) - 1, 1))
-        for place, penalty in enumerate(penalties)
-    }
-    figure = new_figure(5.2 * len(arms) + 1.2, 6.0)
-    panels = figure.subplots(2, len(arms), sharex="col", squeeze=False, height_ratios=(2.4, 1.0))
-    for (losses, rates), name in zip(panels.T, arms, strict=True):
-        for (arm, penalty, _), epochs in logs.items():
-            if arm != name:
-                continue
-            numbers = [epoch.epoch for epoch in epochs]
-            style = {"color": colours[penalty], "linewidth": 1.1}
-            losses.plot(numbers, [epoch.validation_loss for epoch in epochs], "o-", markersize=3.5, **style)
-            losses.plot(numbers, [epoch.training_loss for epoch in epochs], "x:", markersize=4.0, **style)
-            rates.plot(numbers, [epoch.learning_rate for epoch in epochs], "o-", markersize=3.0, **style)
-        losses.set_title(ARM_TITLES[name], fontsize=10)
-        losses.xaxis.set_major_locator(MaxNLocator(integer=True))
-        rates.set_yscale("log")
-        rates.set_xlabel("Epoch")
-    panels[0, 0].set_ylabel("Loss (equation 7)")
-    panels[1, 0].set_ylabel("Learning rate at its start")
-    for penalty in penalties:
-        panels[0, 0].plot([], [], color=colours[penalty], label=f"penalty {penalty}")
-    panels[0, 0].plot([], [], "o-", color="0.4", markersize=3.5, label="validation")
-    panels[0, 0].plot([], [], "x:", color="0.4", markersize=4.0, label="training, with dropout and more noise")
-    panels[0, 0].legend(fontsize=8)
+def draw(logs: dict[int, list[Epoch]]) -> Figure:
+    """Losses above, learning rates below: a colour for each member."""
+    figure = new_figure(6.4, 6.0)
+    losses, rates = figure.subplots(2, 1, sharex="col", height_ratios=(2.4, 1.0))
+    for place, (member, epochs) in enumerate(logs.items()):
+        numbers = [epoch.epoch for epoch in epochs]
+        style = {"color": colormaps["viridis"](0.85 * place / max(len(logs) - 1, 1)), "linewidth": 1.1}
+        losses.plot(numbers, [epoch.validation_loss for epoch in epochs], "o-", markersize=3.5, **style)
+        losses.plot(numbers, [epoch.training_loss for epoch in epochs], "x:", markersize=4.0, **style)
+        losses.plot([], [], color=style["color"], label=f"member {member}")
+        rates.plot(numbers, [epoch.learning_rate for epoch in epochs], "o-", markersize=3.0, **style)
+    losses.plot([], [], "o-", color="0.4", markersize=3.5, label="validation")
+    losses.plot([], [], "x:", color="0.4", markersize=4.0, label="training, with variations and more noise")
+    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
+    losses.set_ylabel("Loss (equation 7), mean of heads and penalties")
+    losses.legend(fontsize=8)
+    rates.set_yscale("log")
+    rates.set_xlabel("Epoch")
+    rates.set_ylabel("Learning rate at its start")
     return figure

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from twinlines.pipeline.schema import (
 from twinlines.pipeline.spectra import preprocess, velocity
 from twinlines.pipeline.spectra.velocity import Templates
 
-NUMERICS = 4
+NUMERICS = 5
 """Numerical version: raised with every change of a result, here or in what is called here (preprocessing, velocities,
 ensemble), so that nothing stale is reused."""
 
@@ -72,6 +72,17 @@ class InferenceParameters:
 
 Columns = Mapping[str, NDArray[Any]]
 """Arrays of one row a spectrum, by the names of :data:`twinlines.pipeline.schema.RESULTS`."""
+
+
+class _Seen(NamedTuple):
+    """What there is to see in one arm of some exposures."""
+
+    columns: Columns
+    """What is measured on it."""
+    flux: NDArray[np.float32]
+    """(spectrum, pixel) flux over continuum on the arm's grid, at rest; NaN where it is not to be judged."""
+    sigma: NDArray[np.float32]
+    """(spectrum, pixel) its standard deviation."""
 
 
 class WeightsChangedError(RuntimeError):
@@ -172,44 +183,74 @@ class Inference:
         """
         shared = {name: block[name].values for name in [*TABLE4, "content_hash"] if name in block.variables}
         keys = np.stack([block["obsid"].values, block["lmjm"].values.astype(np.int64)], axis=1)
-        blue, red = (self.arm(name, ArmSpectra.of(name, block), keys) for name in ARM_NAMES)
-        return RESULTS.dataset({**shared, **blue, **red}, block.sizes["exposure"])
+        judged = self.judge({name: ArmSpectra.of(name, block) for name in ARM_NAMES}, keys)
+        return RESULTS.dataset({**shared, **judged}, block.sizes["exposure"])
 
     @one_thread()
-    def arm(self, name: ArmName, spectra: ArmSpectra, keys: NDArray[np.int64]) -> Columns:
-        """Results of one arm of some exposures; of those below the least S/N, only why they have none.
+    def judge(self, spectra: Mapping[ArmName, ArmSpectra], keys: NDArray[np.int64]) -> Columns:
+        """Results of the arms of some exposures; of spectra below the least S/N, only why they have none.
 
         Parameters
         ----------
-        name
-            "B" or "R".
         spectra
-            The arm's spectra.
+            By arm, the spectra of the same exposures; the verdict of both arms needs both.
         keys
-            (spectrum, 2) obsid and lmjm, on which the noise depends.
+            (exposure, 2) obsid and lmjm, on which the noise depends.
         """
+        columns: dict[str, NDArray[Any]] = {}
+        flux: dict[str, NDArray[np.float32]] = {}
+        sigma: dict[str, NDArray[np.float32]] = {}
+        for name, mine in spectra.items():
+            seen = self._see(name, mine)
+            columns |= seen.columns
+            flux[name], sigma[name] = seen.flux, seen.sigma
+        percentiles = self.ensemble.percentiles(
+            flux,
+            sigma,
+            keys,
+            seed=self.parameters.seed,
+            n_draws=self.parameters.n_draws,
+            percentiles=PERCENTILES,
+        )
+        columns |= {
+            f"pb_pct_{head}_{penalty}": values
+            for head, by_penalty in percentiles.items()
+            for penalty, values in by_penalty.items()
+            if penalty in CATALOG_PENALTIES
+        }
+        judged = {name: (columns[f"quality_{name}"] & FATAL) == 0 for name in spectra}
+        both = np.all([judged.get(name, np.zeros(len(keys), bool)) for name in ARM_NAMES], axis=0)
+        for name in spectra:
+            columns[f"quality_{name}"] |= np.where(judged[name] & ~both, Quality.ONE_ARM, 0).astype(np.uint16)
+        return columns
+
+    def _see(self, name: ArmName, spectra: ArmSpectra) -> _Seen:
+        """What there is to see in an arm, and all columns but probabilities."""
         rows, pixels = len(spectra.snr), ARMS[name].n_pixels
         specflag = spectra.snr > self.parameters.minimum_snr
         missing: dict[str, NDArray[Any]] = {
             f"{column}_{name}": np.full(rows, np.nan, dtype=np.float32)
             for column in ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax", "noise")
         }
-        for penalty in CATALOG_PENALTIES:
-            missing[f"pb_pct_{name}_{penalty}"] = np.full((rows, len(PERCENTILES)), np.nan, dtype=np.float32)
         # An arm without a usable spectrum has no good pixel, so that no cut on their number lets it through.
         missing[f"npixbad_{name}"] = np.full(rows, pixels, dtype=np.int32)
         missing[f"quality_{name}"] = np.where(np.isnan(spectra.snr), Quality.NO_ARM, Quality.LOW_SNR).astype(np.uint16)
+        nothing = np.full((rows, pixels), np.nan, dtype=np.float32)
         used = np.flatnonzero(specflag)
-        judged = self._judged(name, spectra.take(used), keys[used]) if used.size else {}
-        return {
-            f"snr_{name}": spectra.snr,
-            f"specflag_{name}": specflag,
-            **missing,
-            **{column: _placed(values, used, missing[column]) for column, values in judged.items()},
-        }
+        seen = self._seen(name, spectra.take(used)) if used.size else _Seen({}, nothing[used], nothing[used])
+        return _Seen(
+            {
+                f"snr_{name}": spectra.snr,
+                f"specflag_{name}": specflag,
+                **missing,
+                **{column: _placed(values, used, missing[column]) for column, values in seen.columns.items()},
+            },
+            _placed(seen.flux, used, nothing),
+            _placed(seen.sigma, used, nothing),
+        )
 
-    def _judged(self, name: ArmName, spectra: ArmSpectra, keys: NDArray[np.int64]) -> Columns:
-        """Velocities, probabilities and quality of spectra whose S/N is high enough."""
+    def _seen(self, name: ArmName, spectra: ArmSpectra) -> _Seen:
+        """Velocities and quality of spectra whose S/N is high enough, and the spectra at rest."""
         observed = spectra.observe(name)
         measured = velocity.measure(
             name,
@@ -222,7 +263,7 @@ class Inference:
         rest = preprocess.to_rest_frame(ARMS[name], observed, torch.from_numpy(measured.velocity))
         quality = rest.quality.numpy().astype(np.uint16) | measured.quality
         on_grid = (quality & FATAL) == 0
-        return {
+        columns: Columns = {
             f"rv_obs_{name}": measured.velocity.astype(np.float32),
             f"rv_obs_err_{name}": measured.error.astype(np.float32),
             f"rv_teff_{name}": measured.teff.astype(np.float32),
@@ -230,28 +271,9 @@ class Inference:
             f"noise_{name}": observed.noise.numpy(),
             f"npixbad_{name}": np.where(on_grid, rest.n_bad.numpy(), np.int32(ARMS[name].n_pixels)),
             f"quality_{name}": quality,
-            **(self._probabilities(name, rest, keys, np.flatnonzero(on_grid)) if on_grid.any() else {}),
         }
-
-    def _probabilities(
-        self, name: ArmName, rest: preprocess.RestFrame, keys: NDArray[np.int64], rows: NDArray[np.int64]
-    ) -> Columns:
-        """Percentiles of the binary probability by penalty, (spectrum, percentile); NaN but at ``rows``."""
-        percentiles = self.ensemble.percentiles(
-            name,
-            rest.flux.numpy()[rows],
-            rest.sigma.numpy()[rows],
-            keys[rows],
-            seed=self.parameters.seed,
-            n_draws=self.parameters.n_draws,
-            percentiles=PERCENTILES,
-        )
-        none = np.full((len(keys), len(PERCENTILES)), np.nan, dtype=np.float32)
-        return {
-            f"pb_pct_{name}_{penalty}": _placed(values, rows, none)
-            for penalty, values in percentiles.items()
-            if penalty in CATALOG_PENALTIES
-        }
+        seen = on_grid[:, None]
+        return _Seen(columns, np.where(seen, rest.flux.numpy(), np.float32(np.nan)), rest.sigma.numpy())
 
 
 def _placed(values: NDArray[Any], rows: NDArray[np.int64], background: NDArray[Any]) -> NDArray[Any]:

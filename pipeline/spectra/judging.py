@@ -204,7 +204,7 @@ def judge_arrays(
     keys = np.stack([(content >> np.uint64(1)).astype(np.int64), np.zeros(rows, dtype=np.int64)], axis=1)
     infer = _inference_of(weights, parameters, device)
     parts = [
-        infer.arm(which.name, spectra.take(block), keys[block])
+        infer.judge({which.name: spectra.take(block)}, keys[block])
         for block in np.split(np.arange(rows), range(BLOCK_ROWS, rows, BLOCK_ROWS))
     ]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

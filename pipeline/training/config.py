@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from twinlines.cluster import settings
 from twinlines.cluster.settings import Reader, Unfit
+from twinlines.models.augmentation import Augmentation
 from twinlines.models.network import PRESETS, NetworkConfig
 from twinlines.pipeline.synthesis import priors
 from twinlines.pipeline.synthesis.beyond_table1 import Extras
@@ -92,8 +93,28 @@ def read_sizes(name: str) -> dict[str, Any]:
     path = Path(name)
     if not path.suffix:
         raise ConfigError(f"no network is called {name!r}; there are {', '.join(PRESETS)}, or name a TOML file")
-    readers = settings.readers_of(NetworkConfig, {"tuple[int, ...]": _sizes, "float": settings.number})
+    readers = settings.readers_of(NetworkConfig, {"tuple[int, ...]": _sizes, "int": _size, "float": settings.number})
+    readers = {name: reader for name, reader in readers.items() if name != "penalties"}  # --penalty says those
     return settings.read_table(settings.read_toml(path, ConfigError), readers, f"{path}:", ConfigError)
+
+
+def read_augmentation(path: str | Path) -> Augmentation:
+    """How spectra are varied while training, by a TOML file of the fields of :class:`Augmentation`.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or a name or a type in it is wrong.
+    """
+    readers = settings.readers_of(Augmentation, {"int": _size, "float": settings.number})
+    written = settings.read_toml(Path(path), ConfigError)
+    return Augmentation(**settings.read_table(written, readers, f"{path}:", ConfigError))
+
+
+def _size(written: Any, _: str) -> int:
+    if type(written) is not int or written < 1:
+        raise Unfit("give a whole number above 0")
+    return written
 
 
 def _sizes(written: Any, _: str) -> tuple[int, ...]:
