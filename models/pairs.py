@@ -50,7 +50,8 @@ class Part(NamedTuple):
 
     def take(self, rows: NDArray[np.int64] | slice) -> Part:
         """The pairs at ``rows``."""
-        flux, snr = ({arm: values[rows] for arm, values in each.items()} for each in (self.flux, self.snr))
+        flux = {arm: values[rows] for arm, values in self.flux.items()}
+        snr = {arm: values[rows] for arm, values in self.snr.items()}
         return Part(flux, self.label[rows], snr)
 
     @classmethod
@@ -58,10 +59,8 @@ class Part(NamedTuple):
         """Parts one after the other."""
         if len(parts) == 1:
             return parts[0]
-        flux, snr = (
-            {arm: np.concatenate([getattr(part, name)[arm] for part in parts]) for arm in getattr(parts[0], name)}
-            for name in ("flux", "snr")
-        )
+        flux = {arm: np.concatenate([part.flux[arm] for part in parts]) for arm in parts[0].flux}
+        snr = {arm: np.concatenate([part.snr[arm] for part in parts]) for arm in parts[0].snr}
         return cls(flux, np.concatenate([part.label for part in parts]), snr)
 
 
