@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
+from twinlines.models.vocabulary import HEADS as HEADS
 from twinlines.models.vocabulary import JOINT as JOINT
 from twinlines.models.vocabulary import KINDS as KINDS
 from twinlines.models.vocabulary import PERCENTILES as PERCENTILES
