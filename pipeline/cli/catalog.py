@@ -158,7 +158,7 @@ def diff(
     rule: Annotated[
         RuleOption | None,
         typer.Option(
-            "--rule", help="The candidates' rule.", show_default="joint; paper if a catalog has no verdict of both arms"
+            "--rule", help="The candidates' rule.", show_default="joint; paper if a catalog has no such verdict"
         ),
     ] = None,
     penalty: PenaltyOption = 16,
@@ -217,7 +217,8 @@ def show_diff(report: CatalogDiff, where: Console) -> None:
     rows = (
         f"{report.added} new, {report.gone} gone, {report.changed} changed by content, {report.recomputed} recomputed"
     )
-    what = f"({report.rule} rule, penalty {report.penalty}, percentile {report.percentile}) that crossed {report.threshold}"
+    asked = f"{report.rule} rule, penalty {report.penalty}, percentile {report.percentile}"
+    what = f"({asked}) that crossed {report.threshold}"
     console.say(
         where,
         [
