@@ -98,7 +98,7 @@ def test_stars_get_their_verdict(comparison: Comparison) -> None:
     assert stars["delta_v"][0] == 150.0
     assert stars["p50_B"][0] == pytest.approx(0.99)
     assert stars["p50_B"][2] == pytest.approx(0.02)
-    assert (stars["exposures"][0], stars["candidates"][0]) == (3, 1)
+    assert (stars["exposures"][0], stars["candidates"][0]) == (3, 2)
 
 
 def test_velocities_are_those_of_one_visible_star(comparison: Comparison) -> None:
