@@ -161,7 +161,7 @@ def load_pairs(path: Path, arm: str) -> PairArrays:
     ----------
     path
         Folder of the store, with arrays ``flux_<arm>`` (pair, kind, pixel), ``label`` (pair, kind), ``split`` (pair,)
-        and ``snr`` (pair,).
+        and ``snr_<arm>`` (pair,).
     arm
         "B" or "R".
 
@@ -175,11 +175,11 @@ def load_pairs(path: Path, arm: str) -> PairArrays:
         raise PairsError(f"{path} does not exist; synthesize pairs into it first")
     try:
         group = zarr.open_group(store=path, mode="r")
-        names = f"flux_{arm}", "label", "split", "snr"
+        names = f"flux_{arm}", "label", "split", f"snr_{arm}"
         flux, label, split, snr = (cast("zarr.Array[Any]", group[name]) for name in names)
     except (KeyError, FileNotFoundError, zarr.errors.BaseZarrError) as error:
         raise PairsError(
-            f"{path} is no store of pairs with arrays 'flux_{arm}', 'label', 'split' and 'snr' ({error}); "
+            f"{path} is no store of pairs with arrays 'flux_{arm}', 'label', 'split' and 'snr_{arm}' ({error}); "
             "synthesize them"
         ) from error
     labels, splits, ratios = (

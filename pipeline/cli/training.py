@@ -45,6 +45,13 @@ class ArmOption(StrEnum):
     R = "R"
 
 
+class FrameOption(StrEnum):
+    """Where spectra are at rest: :data:`twinlines.pipeline.synthesis.spectra.FRAMES`."""
+
+    MEASURED = "measured"
+    DRAWN = "drawn"
+
+
 class ScheduleOption(StrEnum):
     """How the learning rate falls: :data:`twinlines.models.defaults.SCHEDULES`."""
 
@@ -64,8 +71,8 @@ class SetOptions:
     library: LibraryOption = None
     config: ConfigOption = None
 
-    def training_set(self, pairs: int) -> TrainingSet:
-        """The set of so many pairs that the options describe."""
+    def training_set(self, pairs: int, frame: FrameOption | None = None) -> TrainingSet:
+        """The set of so many pairs that the options describe, in the recipe's frame if none is given."""
         from twinlines.pipeline.training import config
         from twinlines.pipeline.training.recipe import TrainingSet
 
@@ -75,7 +82,7 @@ class SetOptions:
             seed=self.seed,
             tracks=self.tracks and self.tracks.resolve(),
             library=self.library and self.library.resolve(),
-            **(config.read(self.config) if self.config else {}),
+            **(config.read(self.config) if self.config else {}) | ({"frame": frame.value} if frame else {}),
         )
 
 
@@ -165,6 +172,10 @@ def synthesize(
     pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs to make.")],
     out: Annotated[Path, typer.Option("--out", help="New Zarr store.")],
     made_of: SetOptions,
+    frame: Annotated[
+        FrameOption | None,
+        typer.Option("--frame", help="Spectra at rest at measured velocities, or as drawn; measured by default."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Folder for figures of the set, like the paper's 1 and 2.")
     ] = None,
@@ -175,7 +186,7 @@ def synthesize(
     from twinlines.pipeline.figures.training_set import write
     from twinlines.pipeline.training import store
 
-    training_set = made_of.training_set(pairs)
+    training_set = made_of.training_set(pairs, frame)
     made = store.made_before(training_set, out)
     if made is None:
         with connected(where) as client, console.progress() as progress:
