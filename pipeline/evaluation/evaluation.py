@@ -209,7 +209,8 @@ def _truth(pairs: Path, split: str) -> _Truth:
                 f"{pairs} has {len(codes)} pairs and none in its test split; synthesize more pairs, or use --split all "
                 "if training has seen none of them"
             )
-        parameters = {name: store[name].values[rows] for name in MARGINALS}
+        columns = [*(name for name in MARGINALS if name != "snr"), *(f"snr_{name}" for name in ARM_NAMES)]
+        parameters = {name: store[name].values[rows] for name in columns}
         label, population = store["label"].values[rows], store["population"].values[rows]
     parameters["separation"] = np.abs(parameters["separation"])
     parameters["luminosity_ratio"] = np.log10(parameters["luminosity_ratio"])
@@ -383,6 +384,7 @@ def _marginals(logits: Logits, truth: _Truth) -> tuple[Marginal, ...]:
         penalty = reference(list(group))
         positive = called(group[penalty])[binary, 1]
         for parameter, edges in MARGINALS.items():
-            bins = evaluation.binned(truth.parameters[parameter][binary], positive, edges)
+            column = next(column for column in (f"{parameter}_{name}", parameter) if column in truth.parameters)
+            bins = evaluation.binned(truth.parameters[column][binary], positive, edges)
             marginals.append(Marginal(name, penalty, parameter, bins))
     return tuple(marginals)

@@ -122,13 +122,12 @@ def candidates_of(block: Block, keeper: str, seed: int) -> Answer:
     what synthesis added but for the continuum's departure from its median.
     """
     ensemble: Ensemble = kept_object(keeper)
-    (snr,) = stores.read_columns(block.pairs, ["snr"]).values()
-    ratio = np.repeat(snr[block.rows], 2)[:, None]
+    ratios = stores.read_columns(block.pairs, [f"snr_{name}" for name in block.arms])
     keys = np.stack([np.repeat(block.rows, 2), np.tile(np.arange(2), len(block.rows))], axis=1)
     above: dict[ArmName, dict[int, NDArray[np.bool_]]] = {}
     for name in block.arms:
         flux = _flux(block, name)
-        sigma = np.sqrt(np.maximum(flux, 0.0)) / ratio
+        sigma = np.sqrt(np.maximum(flux, 0.0)) / np.repeat(ratios[f"snr_{name}"][block.rows], 2)[:, None]
         lowest = ensemble.percentiles(name, flux, sigma, keys, seed=seed, n_draws=DRAWS, percentiles=(0,))
         above[name] = {penalty: values[:, 0].reshape(-1, 2) > 0.5 for penalty, values in lowest.items()}
     blue, red = above.values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from twinlines.pipeline.jobs.markers import Markers, fingerprint
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import PAIRS
 from twinlines.pipeline.storage import stores
+from twinlines.pipeline.training.visibility import weights
 
 Metrics = dict[str, float]
 
@@ -51,6 +52,8 @@ class Training:
     """How the learning rate falls: see :attr:`twinlines.models.training.TrainingConfig.schedule`."""
     sizes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of :class:`~twinlines.models.network.NetworkConfig` that are not the default ones."""
+    least_visibility: float = defaults.LEAST_VISIBILITY
+    """Binaries that show less than this do not count: see :mod:`twinlines.pipeline.training.visibility`."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """How spectra are varied each time they are shown."""
     start_at: Path | None = None
@@ -87,15 +90,19 @@ class Task:
 
     config: TrainingConfig
     """Its settings."""
+    least_visibility: float
+    """Least visibility of a binary that counts."""
     key: str
     """Key of the task: a hash of the settings, the pairs and the weights at which it starts."""
 
     @classmethod
-    def of(cls, config: TrainingConfig, pairs: str, start_at: Path | None) -> Task:
+    def of(cls, config: TrainingConfig, least_visibility: float, pairs: str, start_at: Path | None) -> Task:
         """Task of some settings; ``pairs`` is the training set's digest."""
         namesake = None if start_at is None else checkpoint.file_digest(start_at / _file_name(config))
-        decides = [asdict(config), pairs, namesake]
-        return cls(config, hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32])
+        decides = [asdict(config), least_visibility, pairs, namesake]
+        return cls(
+            config, least_visibility, hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+        )
 
     @property
     def about(self) -> dict[str, Any]:
@@ -164,7 +171,7 @@ def train(
         digest = str(store.attrs.get("digest"))
         _require_measured_frames(pairs, store.attrs)
     start_at = training.start_at and training.start_at.resolve()
-    tasks = [Task.of(config, digest, start_at) for config in configs]
+    tasks = [Task.of(config, training.least_visibility, digest, start_at) for config in configs]
     markers = Markers(out / MARKERS)
     markers.open()
     finished_before = [task for task in tasks if markers.finished(task.key, [task.file(out)], verify=True)]
@@ -204,6 +211,7 @@ def train_one(task: Task, pairs: str, out: str, start_at: Path | None = None) ->
     """Train a member in this process, on its device, and mark it."""
     folder = Path(out)
     parent = None if start_at is None else start_at / _file_name(task.config)
-    metrics = train_member(load_pairs(Path(pairs)), task.config, folder, parent=parent, device=device())
+    arrays = replace(load_pairs(Path(pairs)), weight=weights(Path(pairs), task.least_visibility))
+    metrics = train_member(arrays, task.config, folder, parent=parent, device=device())
     Markers(folder / MARKERS).mark(task.key, 1, fingerprint([task.file(folder)]), metrics=metrics, **task.about)
     return metrics

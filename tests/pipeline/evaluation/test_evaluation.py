@@ -127,15 +127,15 @@ def test_the_rule_is_the_catalog_s(report: EvaluationReport, store: Path, weight
     with stores.open_store(store, PAIRS) as pairs:
         rows = np.flatnonzero(pairs["split"].values == TEST)[:12]
         spectra = {name: pairs[f"flux_{name}"].values[rows] for name in ARM_NAMES}
+        snr = {name: pairs[f"snr_{name}"].values[rows] for name in ARM_NAMES}
         truth = pairs["label"].values[rows] == 1
-        snr = pairs["snr"].values[rows]
     for found in report.rule:
         positive = np.ones((12, 2), bool)
         for kind in (0, 1):
             keys = np.stack([rows, np.full(12, kind)], axis=1)
             for name in ARM_NAMES:
                 flux = spectra[name][:, kind]
-                sigma = np.sqrt(np.maximum(flux, 0)) / snr[:, None]
+                sigma = np.sqrt(np.maximum(flux, 0)) / snr[name][:, None]
                 values = ensemble.values(name, flux, sigma, keys, seed=0, n_draws=20)[found.penalty]
                 positive[:, kind] &= values.min(axis=1) > 0.5
         assert (found.rates.tpr.count, found.rates.tpr.trials) == (positive[truth].sum(), truth.sum())
