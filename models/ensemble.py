@@ -143,7 +143,7 @@ class Ensemble:
             raise EnsembleError(f"{n_draws} draws are too few; ask for one or more")
         fluxes, sigmas, serials = self._arrays(flux, sigma, keys)
         # NaN is not above or at zero.
-        usable = {
+        usable: dict[str, NDArray[np.bool_]] = {
             arm: np.asarray(np.isfinite(fluxes[arm]) & (sigmas[arm] >= 0.0) & (sigmas[arm] < np.inf)).all(axis=1)
             for arm in fluxes
         }

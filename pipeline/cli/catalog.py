@@ -170,7 +170,7 @@ def diff(
     from twinlines.pipeline.catalog.diff import diff as compare
 
     report = compare(
-        survey, old, new, rule=rule and rule.value, penalty=penalty, percentile=percentile, threshold=threshold
+        survey, old, new, rule=rule.value if rule else None, penalty=penalty, percentile=percentile, threshold=threshold
     )
     console.show(report.to_json(), as_json, lambda screen: show_diff(report, screen))
 

@@ -34,7 +34,7 @@ class Comparison:
     @property
     def judged(self) -> NDArray[np.bool_]:
         """Exposures that have a probability by both arms together."""
-        return np.isfinite(self.exposures[f"p50_{JOINT}"].data)
+        return np.asarray(np.isfinite(self.exposures[f"p50_{JOINT}"].data))
 
     @property
     def lost(self) -> list[str]:

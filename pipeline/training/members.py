@@ -78,6 +78,7 @@ class Training:
                 epoch_pairs=self.epoch_pairs,
                 learning_rate=self.learning_rate,
                 schedule=self.schedule,
+                least_visibility=self.least_visibility,
                 augmentation=self.augmentation,
             )
             for member in range(1, self.members + 1)
@@ -90,19 +91,15 @@ class Task:
 
     config: TrainingConfig
     """Its settings."""
-    least_visibility: float
-    """Least visibility of a binary that counts."""
     key: str
     """Key of the task: a hash of the settings, the pairs and the weights at which it starts."""
 
     @classmethod
-    def of(cls, config: TrainingConfig, least_visibility: float, pairs: str, start_at: Path | None) -> Task:
+    def of(cls, config: TrainingConfig, pairs: str, start_at: Path | None) -> Task:
         """Task of some settings; ``pairs`` is the training set's digest."""
         namesake = None if start_at is None else checkpoint.file_digest(start_at / _file_name(config))
-        decides = [asdict(config), least_visibility, pairs, namesake]
-        return cls(
-            config, least_visibility, hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
-        )
+        decides = [asdict(config), pairs, namesake]
+        return cls(config, hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32])
 
     @property
     def about(self) -> dict[str, Any]:
@@ -171,7 +168,7 @@ def train(
         digest = str(store.attrs.get("digest"))
         _require_measured_frames(pairs, store.attrs)
     start_at = training.start_at and training.start_at.resolve()
-    tasks = [Task.of(config, training.least_visibility, digest, start_at) for config in configs]
+    tasks = [Task.of(config, digest, start_at) for config in configs]
     markers = Markers(out / MARKERS)
     markers.open()
     finished_before = [task for task in tasks if markers.finished(task.key, [task.file(out)], verify=True)]
@@ -211,7 +208,7 @@ def train_one(task: Task, pairs: str, out: str, start_at: Path | None = None) ->
     """Train a member in this process, on its device, and mark it."""
     folder = Path(out)
     parent = None if start_at is None else start_at / _file_name(task.config)
-    arrays = replace(load_pairs(Path(pairs)), weight=weights(Path(pairs), task.least_visibility))
+    arrays = replace(load_pairs(Path(pairs)), weight=weights(Path(pairs), task.config.least_visibility))
     metrics = train_member(arrays, task.config, folder, parent=parent, device=device())
     Markers(folder / MARKERS).mark(task.key, 1, fingerprint([task.file(folder)]), metrics=metrics, **task.about)
     return metrics

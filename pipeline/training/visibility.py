@@ -1,9 +1,9 @@
 """Which binaries of a training set show that they are any: the others teach a network nothing but noise.
 
 A secondary of a thousandth of the light, or one whose lines lie under the primary's, makes a spectrum that is a
-single star's for all that anybody can tell. Its label is then a toss of a coin, and with a penalty on single stars such tosses
-are most of what moves a network's weights. Left out of the loss, they change nothing about which spectrum is more likely
-a binary's: a network without error would order all others alike.
+single star's for all that anybody can tell. Its label is then a toss of a coin, and with a penalty on single stars such
+tosses are most of what moves a network's weights. Left out of the loss, they change nothing about which spectrum is
+more likely a binary's: a network without error would order all others alike.
 """
 
 from __future__ import annotations
