@@ -144,7 +144,7 @@ class Ensemble:
         fluxes, sigmas, serials = self._arrays(flux, sigma, keys)
         # NaN is not above or at zero.
         usable: dict[str, NDArray[np.bool_]] = {
-            arm: np.asarray(np.isfinite(fluxes[arm]) & (sigmas[arm] >= 0.0) & (sigmas[arm] < np.inf)).all(axis=1)
+            arm: np.asarray((np.isfinite(fluxes[arm]) & (sigmas[arm] >= 0.0) & (sigmas[arm] < np.inf)).all(axis=1))
             for arm in fluxes
         }
         tile = self._tile(n_draws)
