@@ -27,7 +27,7 @@ class Augmentation:
     wiggle_terms: int = 4
     """Cosine terms of the distortion; the highest has ``wiggle_terms`` half waves over the spectrum."""
     displaced: float = 0.0
-    """Fraction that is moved from rest, as a wrong velocity leaves it; each arm by itself, and single stars and binaries
+    """Fraction that is moved from rest, as a wrong velocity leaves it: each arm by itself, single stars and binaries
     alike, so that displacement tells nothing."""
     most_pixels: int = 25
     """Pixels by which it is moved at most, either way: 5.2 km/s each."""
