@@ -18,15 +18,14 @@ from twinlines.models import checkpoint, evaluation
 from twinlines.models.checkpoint import CheckpointError
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.vocabulary import HEADS, TEST
-from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.evaluation import twins
 from twinlines.pipeline.evaluation.answers import Answer, Answers
-from twinlines.pipeline.evaluation.evaluation import EvaluationError, Options, evaluate
+from twinlines.pipeline.evaluation.evaluation import Options, evaluate
 from twinlines.pipeline.evaluation.measures import MARGINALS, STRATA
 from twinlines.pipeline.evaluation.paper import PAPER
 from twinlines.pipeline.evaluation.report import EvaluationReport
 from twinlines.pipeline.evaluation.rows import RULES, TableRow
-from twinlines.pipeline.evaluation.tasks import ratios_of
+from twinlines.pipeline.evaluation.tasks import EvaluationError, ratios_of
 from twinlines.pipeline.evaluation.twins import RATIOS, SEPARATIONS, TWINS
 from twinlines.pipeline.jobs.locks import LockedError, lock
 from twinlines.pipeline.schema import PAIRS
@@ -112,8 +111,10 @@ def test_the_rules_are_the_catalog_s(report: EvaluationReport, store: Path, weig
     ensemble, rows = Ensemble.load(weights), _test_rows(store)[:12]
     flux, truth = read(store, rows), _label(store)[:12].numpy() == 1
     keys = np.stack([np.repeat(rows, 2), np.tile([0, 1], 12)], axis=1)
-    ratios = {name: np.repeat(values[rows], 2)[:, None] for name, values in ratios_of(store).items()}
-    sigma = {name: np.sqrt(np.maximum(flux[name], 0)) / ratios[name] for name in ARM_NAMES}
+    sigma = {
+        str(name): np.sqrt(np.maximum(flux[name], 0)) / np.repeat(ratio[rows], 2)[:, None]
+        for name, ratio in ratios_of(store).items()
+    }
     values = ensemble.values(flux, sigma, keys, seed=0, n_draws=20)
     assert [(one.rule, one.penalty) for one in report.rule] == [(rule, p) for rule in RULES for p in PENALTIES]
     for found in report.rule:
