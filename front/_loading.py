@@ -77,7 +77,7 @@ def load_ensemble(weights: str | Path | None = None, *, device: str = "cpu", pre
     Examples
     --------
     >>> import twinlines as tw
-    >>> tw.load_ensemble().penalties("B")
+    >>> tw.load_ensemble().penalties
     (8, 16, 32)
     """
     return Ensemble.load(Path(weights or SHIPPED_WEIGHTS), device=device, precision=precision)

@@ -26,6 +26,12 @@ class Augmentation:
     leaves over."""
     wiggle_terms: int = 4
     """Cosine terms of the distortion; the highest has ``wiggle_terms`` half waves over the spectrum."""
+    rippled: float = 0.0
+    """Fraction whose continuum has a ripple, as fibres and flat fields leave it: a wave, and a step."""
+    most_ripple: float = 0.05
+    """Largest amplitude of a ripple, in units of the continuum; each spectrum draws its own."""
+    ripple_pixels: int = 200
+    """Shortest period of a ripple, pixels; the longest is eight times that."""
     diluted: float = 0.0
     """Fraction to which featureless light is added, in both arms: veiling, scattered light, a wrong zero level."""
     least_light: float = -0.05
@@ -77,7 +83,18 @@ class Augmentation:
             weights = torch.randn((pairs, kinds, self.wiggle_terms), device=flux.device, dtype=flux.dtype)
             wiggle = (scale * weights) @ terms
             deviation = torch.addcmul(deviation, deviation + 1.0, wiggle)
+        if self.rippled > 0:
+            amplitude = self.most_ripple * torch.rand_like(light) * (torch.rand_like(light) < self.rippled)
+            deviation = torch.addcmul(deviation, deviation + 1.0, amplitude * self._ripple(light, pixels))
         variance = variance + (self.extra_noise * torch.rand_like(light)) ** 2
         if self.extra_noise > 0 or self.diluted > 0:
             deviation = torch.addcmul(deviation, variance.sqrt() / snr, torch.randn_like(flux))
         return deviation.add_(1.0)
+
+    def _ripple(self, like: Tensor, pixels: int) -> Tensor:
+        """Waves and steps of about unit amplitude, (pair, kind, pixel)."""
+        pixel = torch.arange(pixels, device=like.device, dtype=like.dtype)
+        period = self.ripple_pixels * 8.0 ** torch.rand_like(like)
+        wave = torch.sin(2.0 * torch.pi * (pixel / period + torch.rand_like(like)))
+        step = torch.tanh((pixel - pixels * torch.rand_like(like)) / 30.0)
+        return wave + (torch.rand_like(like) < 0.5) * step

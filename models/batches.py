@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlines.models.pairs import Part
@@ -22,9 +23,12 @@ class Batch(NamedTuple):
     snr: Mapping[str, Tensor]
     """By arm, (pair,) signal-to-noise ratio per pixel of both spectra."""
 
+    weight: Mapping[str, Tensor]
+    """By head, (pair, 2) weight of each spectrum in the loss."""
+
     def tensors(self) -> Iterator[Tensor]:
         """All of them."""
-        yield from (*self.flux.values(), self.label, *self.snr.values())
+        yield from (*self.flux.values(), self.label, *self.snr.values(), *self.weight.values())
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device; it travels through pinned memory, while the caller goes on."""
@@ -32,8 +36,10 @@ class Batch(NamedTuple):
         def moved(tensor: Tensor) -> Tensor:
             return tensor.pin_memory().to(device, non_blocking=True)
 
-        flux, snr = ({arm: moved(tensor) for arm, tensor in each.items()} for each in (self.flux, self.snr))
-        return Batch(flux, moved(self.label), snr)
+        flux, snr, weight = (
+            {name: moved(tensor) for name, tensor in each.items()} for each in (self.flux, self.snr, self.weight)
+        )
+        return Batch(flux, moved(self.label), snr, weight)
 
 
 def batches(parts: Iterable[Part], size: int, device: torch.device) -> Iterator[Batch]:
@@ -68,11 +74,11 @@ def _cut(parts: Iterable[Part], size: int) -> Iterator[Part]:
 
 
 def _tensors(part: Part) -> Batch:
-    flux, snr = (
-        {arm: torch.from_numpy(np.ascontiguousarray(values)) for arm, values in each.items()}
-        for each in (part.flux, part.snr)
-    )
-    return Batch(flux, torch.from_numpy(np.ascontiguousarray(part.label)), snr)
+    def tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
+
+    label = torch.from_numpy(np.ascontiguousarray(part.label))
+    return Batch(tensors(part.flux), label, tensors(part.snr), tensors(part.weight))
 
 
 def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -11,6 +11,9 @@ PENALTY = 16
 PENALTIES = (8, 16, 32)
 """Penalties for which a member has outputs: those of the catalog (Table 4)."""
 
+LEAST_VISIBILITY = 0.3
+"""Least visibility of a binary that counts in training (``pipeline/training/visibility.py``)."""
+
 MEMBERS = 5
 """Members: each is a network for both arms and all penalties."""
 

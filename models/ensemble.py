@@ -143,8 +143,8 @@ class Ensemble:
             raise EnsembleError(f"{n_draws} draws are too few; ask for one or more")
         fluxes, sigmas, serials = self._arrays(flux, sigma, keys)
         # NaN is not above or at zero.
-        usable = {
-            arm: np.asarray(np.isfinite(fluxes[arm]) & (sigmas[arm] >= 0.0) & (sigmas[arm] < np.inf)).all(axis=1)
+        usable: dict[str, NDArray[np.bool_]] = {
+            arm: np.asarray((np.isfinite(fluxes[arm]) & (sigmas[arm] >= 0.0) & (sigmas[arm] < np.inf)).all(axis=1))
             for arm in fluxes
         }
         tile = self._tile(n_draws)
@@ -160,7 +160,8 @@ class Ensemble:
                         out[head][some] = values.transpose(1, 2, 0, 3)
         return {
             head: {
-                penalty: values[..., place].reshape(len(serials), -1) for place, penalty in enumerate(self.penalties)
+                penalty: values[..., place].reshape(len(serials), n_draws * len(self.members))
+                for place, penalty in enumerate(self.penalties)
             }
             for head, values in out.items()
         }

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from twinlines.models.vocabulary import ARMS, SPLITS
+from twinlines.models.vocabulary import ARMS, HEADS, SPLITS
 
 BLOCK = 2048
 """Pairs that are read at once, unless the store's shards say otherwise."""
@@ -47,12 +47,15 @@ class Part(NamedTuple):
     """(pair, 2), 1 where the spectrum shows two stars, else 0."""
     snr: Mapping[str, NDArray[np.float32]]
     """By arm, (pair,) signal-to-noise ratio per pixel of both spectra."""
+    weight: Mapping[str, NDArray[np.float32]]
+    """By head, (pair, 2) weight of each spectrum in the loss."""
 
     def take(self, rows: NDArray[np.int64] | slice) -> Part:
         """The pairs at ``rows``."""
         flux = {arm: values[rows] for arm, values in self.flux.items()}
         snr = {arm: values[rows] for arm, values in self.snr.items()}
-        return Part(flux, self.label[rows], snr)
+        weight = {head: values[rows] for head, values in self.weight.items()}
+        return Part(flux, self.label[rows], snr, weight)
 
     @classmethod
     def join(cls, parts: list[Part]) -> Part:
@@ -61,7 +64,8 @@ class Part(NamedTuple):
             return parts[0]
         flux = {arm: np.concatenate([part.flux[arm] for part in parts]) for arm in parts[0].flux}
         snr = {arm: np.concatenate([part.snr[arm] for part in parts]) for arm in parts[0].snr}
-        return cls(flux, np.concatenate([part.label for part in parts]), snr)
+        weight = {head: np.concatenate([part.weight[head] for part in parts]) for head in parts[0].weight}
+        return cls(flux, np.concatenate([part.label for part in parts]), snr, weight)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class PairArrays:
     """What identifies the content: the digest of the recipe that made it, or a hash of the values."""
     block: int = BLOCK
     """Pairs that are read at once: a shard of the store."""
+    weight: Mapping[str, NDArray[np.float32]] | None = None
+    """By head, (pair, 2) weight of each spectrum in the loss; None: all have one."""
 
     def __post_init__(self) -> None:
         rows = len(self.split)
@@ -156,7 +162,9 @@ class PairArrays:
                 raise PairsError(f"pair {bad} holds flux of arm {arm} that is not finite; synthesize the pairs again")
             flux[arm] = np.clip(block, -_LIMIT, _LIMIT).astype(np.float16)
         rows = start + np.flatnonzero(mine)
-        return Part(flux, self.label[rows].astype(np.float32), {arm: self.snr[arm][rows] for arm in ARMS})
+        every = np.ones((len(rows), 2), np.float32)
+        weight = {head: every if self.weight is None else self.weight[head][rows] for head in HEADS}
+        return Part(flux, self.label[rows].astype(np.float32), {arm: self.snr[arm][rows] for arm in ARMS}, weight)
 
 
 class Plan(NamedTuple):

@@ -69,6 +69,9 @@ class TrainingConfig:
     rises in a row would hardly ever come about by chance once the learning rate is small."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """How stored spectra are varied each time they are shown."""
+    least_visibility: float = 0.0
+    """Visibility below which a binary has no weight in the loss. Kept with the weights; who opens the pairs gives them
+    their weights by it (:mod:`twinlines.pipeline.training.visibility`)."""
     precision: str = "mixed"
     """"mixed": bfloat16 in the training steps where the CPU or GPU has it; losses and rates are always float32."""
 
@@ -88,8 +91,10 @@ VALIDATION_PAIRS = 16_384
 """Most validation pairs that are judged after an epoch; they stay in memory."""
 
 
-def penalised_loss(logits: Mapping[str, Tensor], labels: Tensor, penalties: Sequence[int]) -> Tensor:
-    """Mean of equation 7 over heads and penalties, each over the mean weight of a spectrum, (1 + Lambda) / 2.
+def penalised_loss(
+    logits: Mapping[str, Tensor], labels: Tensor, weights: Mapping[str, Tensor], penalties: Sequence[int]
+) -> Tensor:
+    """Mean of equation 7 over heads and penalties, each over the mean penalty of a spectrum, (1 + Lambda) / 2.
 
     Parameters
     ----------
@@ -97,18 +102,20 @@ def penalised_loss(logits: Mapping[str, Tensor], labels: Tensor, penalties: Sequ
         By head, (spectrum, penalty).
     labels
         (spectrum,) 1 for binaries, 0 for single stars.
+    weights
+        By head, (spectrum,) weight of each spectrum.
     penalties
         Lambda of each output.
     """
     each = [
-        penalised_cross_entropy(values[:, place], labels, penalty) * (2.0 / (1.0 + penalty))
-        for values in logits.values()
+        penalised_cross_entropy(values[:, place], labels, penalty, weights[head]) * (2.0 / (1.0 + penalty))
+        for head, values in logits.items()
         for place, penalty in enumerate(penalties)
     ]
     return torch.stack(each).mean()
 
 
-def penalised_cross_entropy(logits: Tensor, labels: Tensor, penalty: float) -> Tensor:
+def penalised_cross_entropy(logits: Tensor, labels: Tensor, penalty: float, weights: Tensor | None = None) -> Tensor:
     """Equation 7, as a mean over spectra: -y log p - penalty (1 - y) log(1 - p).
 
     Computed from logits, so that it never overflows.
@@ -121,10 +128,13 @@ def penalised_cross_entropy(logits: Tensor, labels: Tensor, penalty: float) -> T
         (spectrum,) 1 for binaries, 0 for single stars.
     penalty
         Lambda, the weight of single stars.
+    weights
+        (spectrum,) a further weight of each spectrum; one, if it is not said.
     """
     positive = labels * functional.softplus(-logits)
     negative = (1.0 - labels) * functional.softplus(logits)
-    return (positive + penalty * negative).mean()
+    loss = positive + penalty * negative
+    return (loss if weights is None else loss * weights).mean()
 
 
 def train_member(
@@ -277,7 +287,8 @@ def _epoch(
     training_loss = float(torch.stack(losses).cpu() @ torch.tensor(weights, dtype=torch.float32)) / sum(weights)
     logits, label = logits_of(run.network, held_out)
     flat = {head: values.flatten(0, 1) for head, values in logits.items()}
-    loss = float(penalised_loss(flat, label.flatten(), config.network.penalties))
+    weight = {head: torch.from_numpy(values).flatten() for head, values in Part.join(list(held_out)).weight.items()}
+    loss = float(penalised_loss(flat, label.flatten(), weight, config.network.penalties))
     if not math.isfinite(loss):
         raise FloatingPointError(
             f"the validation loss became {loss} after epoch {number} at learning rate {first_rate:g}"
@@ -321,7 +332,8 @@ def _step(run: TrainingRun, config: TrainingConfig, batch: Batch, dropout: np.ra
     else:
         logits = run.network(spectra)
     floats = {head: values.float() for head, values in logits.items()}
-    loss = penalised_loss(floats, batch.label.flatten(), config.network.penalties)
+    weight = {head: values.flatten() for head, values in batch.weight.items()}
+    loss = penalised_loss(floats, batch.label.flatten(), weight, config.network.penalties)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()

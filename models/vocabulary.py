@@ -44,6 +44,20 @@ class SynthesisStream(IntEnum):
     """Whether the pair has defects."""
     DEFECTS_BLUE = 4
     DEFECTS_RED = 5
+    ACCRETION = 6
+    """Whether the star accretes, and how much."""
+    NEBULA = 7
+    """Whether the star stands before a nebula, and of what kind."""
+    RESOLUTION = 8
+    """Whether the resolving power is another, and what it is in each arm."""
+    STRETCH = 9
+    """Whether the wavelength scale is wrong, and by how much in each spectrum."""
+    DILUTION = 10
+    """Whether there is featureless light, and how much in each spectrum."""
+    UNRESOLVED = 11
+    """Whether there is a second star at the first one's velocity, and which."""
+    SKY = 12
+    """Whether lines of the sky remain, and what of them in each spectrum."""
 
 
 SYNTHESIS_STREAMS = {"B": SynthesisStream.NOISE_BLUE, "R": SynthesisStream.NOISE_RED}

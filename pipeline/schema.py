@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
+from twinlines.models.vocabulary import HEADS as HEADS
 from twinlines.models.vocabulary import JOINT as JOINT
 from twinlines.models.vocabulary import KINDS as KINDS
 from twinlines.models.vocabulary import PERCENTILES as PERCENTILES
@@ -24,6 +25,19 @@ _COLOURS = {"B": "blue", "R": "red"}
 
 POPULATIONS = ("table1", "cool_giant", "blend", "field")
 """Meaning of the codes 0, 1, 2, 3 of the pairs' variable ``population``."""
+
+DISTURBANCES = (
+    "activity",
+    "accretion",
+    "nebula",
+    "unresolved",
+    "dilution",
+    "resolution",
+    "stretch",
+    "sky",
+    "defects",
+)
+"""Meaning of the bits 1, 2, 4, ... of the pairs' variable ``disturbed``."""
 
 MINIMUM_SNR = 5.0
 """An arm takes part where its header S/N is above this (strictly; Zhang et al. 2022, Table 4)."""
@@ -127,7 +141,7 @@ def _per_arm(name: str, dims: tuple[str, ...], dtype: str, long_name: str, units
 
 PAIRS = Schema(
     name="pairs",
-    version=3,
+    version=4,
     row="pair",
     variables={
         "draw": Variable(("pair",), "int64", "", "Serial number of the pair's draw, within its population"),
@@ -139,8 +153,11 @@ PAIRS = Schema(
         "dilution": Variable(("pair",), "float32", "", "Square of the primary's distance over the secondary's"),
         **_per_arm("flux_ratio", ("pair",), "float32", "Mean flux of the secondary over the primary's, as observed"),
         "separation": Variable(("pair",), "float32", "km s-1", "Velocity separation, v2 - v1"),
-        "snr": Variable(("pair",), "float32", "", "Signal-to-noise ratio per pixel"),
+        **_per_arm("snr", ("pair",), "float32", "Signal-to-noise ratio per pixel"),
         "emission": Variable(("pair",), "float32", "", "Height of H-alpha emission over the continuum beside it"),
+        "disturbed": Variable(
+            ("pair",), "uint16", "", ", ".join(f"{1 << bit} {name}" for bit, name in enumerate(DISTURBANCES))
+        ),
         **{
             f"{name}{star}": Variable(("pair",), "float32", units, f"{long_name}, {which}")
             for star, which in ((1, "primary"), (2, "secondary"))

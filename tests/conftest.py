@@ -15,7 +15,7 @@ from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
 from twinlines.models import checkpoint
 from twinlines.models.network import Network, NetworkConfig
-from twinlines.pipeline.arms import ARMS
+from twinlines.pipeline.arms import BLUE, RED
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,13 +26,13 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def untrained_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ensemble of two untrained members per arm, penalty 16."""
+    """An ensemble of two untrained members, penalties 8, 16 and 32."""
     folder = tmp_path_factory.mktemp("untrained")
-    for name, arm in ARMS.items():
-        for member in (1, 2):
-            torch.manual_seed(member)
-            header = checkpoint.Header(arm=name, penalty=16, member=member, seed=1, pairs="none")
-            checkpoint.save(folder / f"{header.stem}.safetensors", Network(NetworkConfig(arm.n_pixels)), header)
+    for member in (1, 2):
+        torch.manual_seed(member)
+        header = checkpoint.Header(member=member, seed=1, pairs="none")
+        network = Network(NetworkConfig((BLUE.n_pixels, RED.n_pixels)))
+        checkpoint.save(folder / f"{header.stem}.safetensors", network, header)
     return folder
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog import catalog
+from twinlines.pipeline.catalog.questions import RULES, Rule
+from twinlines.pipeline.schema import JOINT
 from twinlines.pipeline.survey.folder import SUFFIX
 
 
@@ -26,8 +27,8 @@ class Crossing:
     """Observation identifier."""
     lmjm: int
     """Local modified Julian minute."""
-    arm: str
-    """"B" or "R"."""
+    head: str
+    """"B" or "R", or "J" of both arms together."""
     before: float | None
     """Probability in the older catalog; None where it has none."""
     after: float | None
@@ -64,6 +65,8 @@ class CatalogDiff:
     """Exposures of both that are candidates in the newer catalog only."""
     candidates_lost: int
     """Exposures of both that are candidates in the older catalog only."""
+    rule: Rule
+    """The candidates' rule: "joint" or "paper"."""
     threshold: float
     """What a probability must be above."""
     penalty: int
@@ -71,7 +74,7 @@ class CatalogDiff:
     percentile: int
     """Percentile of the probabilities."""
     crossings: tuple[Crossing, ...]
-    """Probabilities of rows of both that crossed the threshold, by key and arm."""
+    """Probabilities of rows of both that crossed the threshold, by key and verdict."""
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object."""
@@ -79,7 +82,14 @@ class CatalogDiff:
 
 
 def diff(
-    survey: Path, old: str, new: str, *, penalty: int = 16, percentile: int = 0, threshold: float = 0.5
+    survey: Path,
+    old: str,
+    new: str,
+    *,
+    rule: Rule | None = None,
+    penalty: int = 16,
+    percentile: int | None = None,
+    threshold: float | None = None,
 ) -> CatalogDiff:
     """Compare two catalogs of a survey.
 
@@ -89,8 +99,10 @@ def diff(
         Folder of the survey.
     old, new
         Each a release, or the name of a catalog.
+    rule
+        The candidates' rule; by default the joint one, or the paper's if a catalog has no verdict of both arms.
     penalty, percentile, threshold
-        Which probabilities are looked at, and what they must be above; the defaults are the candidates' rule.
+        Which probabilities are looked at, and what they must be above; the defaults are the rule's.
 
     Raises
     ------
@@ -98,15 +110,19 @@ def diff(
         If there is no such catalog, penalty or percentile.
     """
     before, after = _open(survey, old), _open(survey, new)
+    if rule is None:
+        rule = "joint" if all(rows.sb2.has(JOINT, penalty) for rows in (before, after)) else "paper"
+    percentile = RULES[rule].percentile if percentile is None else percentile
+    threshold = RULES[rule].threshold if threshold is None else threshold
     rows_before, rows_after = _matched(before, after)
     matched = ((before, rows_before), (after, rows_after))
     changed = before["content_hash"].values[rows_before] != after["content_hash"].values[rows_after]
     obsid, lmjm = after["obsid"].values, after["lmjm"].values
     one_run = before.attrs.get("run") == after.attrs.get("run")
     crossings: list[Crossing] = []
-    for arm in ARM_NAMES:
+    for head in RULES[rule].heads:
         values = [
-            catalog_rows.sb2.probability(arm, penalty=penalty, percentile=percentile).values[rows].astype(np.float64)
+            catalog_rows.sb2.probability(head, penalty=penalty, percentile=percentile).values[rows].astype(np.float64)
             for catalog_rows, rows in matched
         ]
         for row in np.flatnonzero((values[0] > threshold) != (values[1] > threshold)).tolist():
@@ -115,13 +131,14 @@ def diff(
                 Crossing(
                     int(obsid[place]),
                     int(lmjm[place]),
-                    arm,
+                    head,
                     _number(values[0][row]),
                     _number(values[1][row]),
                     "data" if changed[row] else "run",
                 )
             )
-    chosen = [_candidates(catalog_rows, penalty, percentile, threshold)[rows] for catalog_rows, rows in matched]
+    asked = {"rule": rule, "penalty": penalty, "percentile": percentile, "threshold": threshold}
+    chosen = [catalog_rows.sb2.is_candidate(**asked)[rows] for catalog_rows, rows in matched]
     both, differ = len(rows_before), int(np.sum(changed))
     return CatalogDiff(
         old=str(before.attrs.get("name", old)),
@@ -140,10 +157,11 @@ def diff(
         same=both - differ if one_run else 0,
         candidates_gained=int(np.sum(chosen[1] & ~chosen[0])),
         candidates_lost=int(np.sum(chosen[0] & ~chosen[1])),
+        rule=rule,
         threshold=threshold,
         penalty=penalty,
         percentile=percentile,
-        crossings=tuple(sorted(crossings, key=lambda crossing: (crossing.obsid, crossing.lmjm, crossing.arm))),
+        crossings=tuple(sorted(crossings, key=lambda crossing: (crossing.obsid, crossing.lmjm, crossing.head))),
     )
 
 
@@ -165,8 +183,3 @@ def _matched(before: xr.Dataset, after: xr.Dataset) -> tuple[NDArray[np.int64], 
     same = (obsid[order][1:] == obsid[order][:-1]) & (lmjm[order][1:] == lmjm[order][:-1])
     place = np.flatnonzero(same)
     return order[place], order[place + 1] - before.sizes["exposure"]
-
-
-def _candidates(rows: xr.Dataset, penalty: int, percentile: int, threshold: float) -> NDArray[np.bool_]:
-    candidates: NDArray[np.bool_] = rows.sb2.is_candidate(penalty=penalty, percentile=percentile, threshold=threshold)
-    return candidates

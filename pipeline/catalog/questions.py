@@ -5,8 +5,9 @@ They know rows and columns, and no folder: what ``judge`` returns is asked in th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import astropy.units as u
 import cdshealpix
@@ -17,13 +18,34 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog.export import Columns, ExportError, export
-from twinlines.pipeline.schema import CATALOG_PENALTIES, HEALPIX_ORDER, MAXIMUM_BAD_PIXELS, PERCENTILES
+from twinlines.pipeline.schema import CATALOG_PENALTIES, HEADS, HEALPIX_ORDER, JOINT, MAXIMUM_BAD_PIXELS, PERCENTILES
 
 MAXIMUM_COLOUR = 2.5
 """A candidate whose (G_BP - G_RP)_0 is known is bluer than this, mag (Zhang et al. 2022, section 4.5)."""
 
 SOURCE_RADIUS = 3.0
 """Exposures within this angle are of one source, arcsec: about the fibre's diameter."""
+
+JOINT_THRESHOLD = 0.5
+"""Least median of the probability by both arms together, penalty 16, of a candidate."""
+
+Rule = Literal["joint", "paper"]
+"""Names of the candidates' rules."""
+
+
+class _Standard(NamedTuple):
+    """What a rule looks at, if nothing else is said."""
+
+    heads: tuple[str, ...]
+    percentile: int
+    threshold: float
+
+
+RULES: Mapping[str, _Standard] = {
+    "joint": _Standard((JOINT,), 50, JOINT_THRESHOLD),
+    "paper": _Standard(ARM_NAMES, 0, 0.5),
+}
+"""The candidates' rules."""
 
 # Beyond these, cones look at every row's declination: cdshealpix misses cells of very wide ones (seen at 139 degrees)
 # and about the poles (seen where a cone reaches beyond 88 degrees); below the last, it panics.
@@ -43,21 +65,21 @@ class SB2:
     def __init__(self, dataset: xr.Dataset) -> None:
         self._catalog = dataset
 
-    def probability(self, arm: str, *, penalty: int = 16, percentile: int = 50) -> xr.DataArray:
-        """One percentile of the binary probability of one arm, shape (exposure,).
+    def probability(self, head: str, *, penalty: int = 16, percentile: int = 50) -> xr.DataArray:
+        """One percentile of the binary probability, shape (exposure,): of an arm, "B" or "R", or of both, "J".
 
         Raises
         ------
         CatalogError
             If the catalog keeps no such penalty or percentile.
         """
-        if arm not in ARM_NAMES:
-            raise CatalogError(f"no arm is called {arm!r}; the arms are {ARM_NAMES}")
+        if head not in HEADS:
+            raise CatalogError(f"no arm is called {head!r}; the verdicts are {HEADS}, J of both arms together")
         if penalty not in CATALOG_PENALTIES:
             raise CatalogError(f"the catalog has no penalty {penalty}; it has {CATALOG_PENALTIES}")
         if percentile not in PERCENTILES:
             raise CatalogError(f"the catalog has no percentile {percentile}; it has {PERCENTILES}")
-        name = f"pb_pct_{arm}_{penalty}"
+        name = f"pb_pct_{head}_{penalty}"
         self._require(name, "percentile")
         if percentile not in self._catalog["percentile"]:
             raise CatalogError(
@@ -68,30 +90,43 @@ class SB2:
     def candidates(
         self,
         *,
+        rule: Rule = "joint",
         penalty: int = 16,
-        percentile: int = 0,
-        threshold: float = 0.5,
+        percentile: int | None = None,
+        threshold: float | None = None,
         arms: Literal["both", "any"] = "both",
     ) -> xr.Dataset:
-        """Exposures of SB2 candidates; the defaults are the rule of Zhang et al. (2022), section 4.5.
+        """Exposures of SB2 candidates.
 
-        An arm agrees if its probability at ``percentile`` is above ``threshold`` and fewer than 100 of its pixels are
-        bad. Where the colour is known it must be below 2.5 mag, which removes the coolest giants.
+        Parameters
+        ----------
+        rule
+            "joint": the probability by both arms together is above the threshold. "paper": that of each arm is (Zhang
+            et al. 2022, section 4.5). By either, fewer than 100 pixels of each arm that counts are bad, and the colour,
+            where it is known, is below 2.5 mag, which removes the coolest giants.
+        penalty
+            Penalty of the networks.
+        percentile, threshold
+            Which percentile of the probability is to be above what: 50 and :data:`JOINT_THRESHOLD` by the joint rule, 0
+            and 0.5 by the paper's.
+        arms
+            Of the paper's rule: whether both arms must agree, or any is enough.
 
         Returns
         -------
         xr.Dataset
             The rows of the catalog that are candidates, loaded.
         """
-        chosen = self.is_candidate(penalty=penalty, percentile=percentile, threshold=threshold, arms=arms)
+        chosen = self.is_candidate(rule=rule, penalty=penalty, percentile=percentile, threshold=threshold, arms=arms)
         return self._rows(np.flatnonzero(chosen))
 
     def is_candidate(
         self,
         *,
+        rule: Rule = "joint",
         penalty: int = 16,
-        percentile: int = 0,
-        threshold: float = 0.5,
+        percentile: int | None = None,
+        threshold: float | None = None,
         arms: Literal["both", "any"] = "both",
     ) -> NDArray[np.bool_]:
         """Whether each exposure is a candidate by the rule of :meth:`candidates`, shape (exposure,).
@@ -99,39 +134,54 @@ class SB2:
         Raises
         ------
         CatalogError
-            If the catalog keeps no such penalty or percentile, ``threshold`` is no probability, or ``arms`` is none of
-            the two.
+            If the catalog keeps no such penalty or percentile, ``threshold`` is no probability, or ``rule`` or ``arms``
+            is none of the two.
         """
-        if not 0.0 <= threshold <= 1.0:
-            raise CatalogError(f"the threshold is {threshold}; give a probability, 0 to 1")
+        if rule not in RULES:
+            raise CatalogError(f"rule is {rule!r}; give 'joint' (both arms together) or 'paper' (each arm by itself)")
         if arms not in ("both", "any"):
             raise CatalogError(f"arms is {arms!r}; give 'both' (arms must agree) or 'any' (one is enough)")
+        if rule == "joint" and arms == "any":
+            raise CatalogError("the joint rule judges both arms together; arms='any' goes with rule='paper'")
+        standard = RULES[rule]
+        percentile = standard.percentile if percentile is None else percentile
+        threshold = standard.threshold if threshold is None else threshold
+        if not 0.0 <= threshold <= 1.0:
+            raise CatalogError(f"the threshold is {threshold}; give a probability, 0 to 1")
         self._require("bprp0", *(f"npixbad_{arm}" for arm in ARM_NAMES))
+        clean = {arm: self._catalog[f"npixbad_{arm}"].values < MAXIMUM_BAD_PIXELS for arm in ARM_NAMES}
         agreed: list[NDArray[np.bool_]] = []
-        for arm in ARM_NAMES:
-            probability = self.probability(arm, penalty=penalty, percentile=percentile).values
-            self._require_judged(arm, penalty, probability)
-            agreed.append((probability > threshold) & (self._catalog[f"npixbad_{arm}"].values < MAXIMUM_BAD_PIXELS))
-        chosen = agreed[0] & agreed[1] if arms == "both" else agreed[0] | agreed[1]
+        for head in standard.heads:
+            probability = self.probability(head, penalty=penalty, percentile=percentile).values
+            self._require_judged(head, penalty, probability)
+            agreed.append(
+                (probability > threshold) & np.all([clean[arm] for arm in ARM_NAMES if head in (arm, JOINT)], 0)
+            )
+        chosen = np.any(agreed, axis=0) if arms == "any" else np.all(agreed, axis=0)
         colour = self._catalog["bprp0"].values
         chosen &= ~(colour >= MAXIMUM_COLOUR)  # NaN, an unknown colour, passes
-        return chosen
+        return np.asarray(chosen, np.bool_)
 
-    def _require_judged(self, arm: str, penalty: int, probability: NDArray[np.floating[Any]]) -> None:
-        """Refuse a penalty that the ensemble lacked: nothing is a candidate by values that are not there."""
+    def _require_judged(self, head: str, penalty: int, probability: NDArray[np.floating[Any]]) -> None:
+        """Refuse a verdict that the ensemble did not give: nothing is a candidate by values that are not there."""
         if not len(probability) or np.isfinite(probability).any():
             return
-        columns = {other: f"pb_pct_{arm}_{other}" for other in CATALOG_PENALTIES}
-        judged = [
-            other
-            for other, name in columns.items()
-            if name in self._catalog and np.isfinite(self._catalog[name].values).any()
-        ]
+        judged = [other for other in CATALOG_PENALTIES if self.has(head, other)]
         if judged:
             raise CatalogError(
-                f"the ensemble that made these rows has no penalty {penalty} in arm {arm}: all its probabilities are "
+                f"the ensemble that made these rows has no penalty {penalty} in arm {head}: all its probabilities are "
                 f"NaN; it has {', '.join(map(str, judged))}"
             )
+        if head == JOINT and all(self.has(arm, penalty) for arm in ARM_NAMES):
+            raise CatalogError(
+                "these rows have no verdict of both arms together: they are of an ensemble that judged each arm by "
+                "itself, or no exposure has both arms; run the release again, or ask by rule='paper'"
+            )
+
+    def has(self, head: str, penalty: int) -> bool:
+        """Whether any row has a verdict of an arm, "B" or "R", or of both, "J", at a penalty."""
+        name = f"pb_pct_{head}_{penalty}"
+        return name in self._catalog and bool(np.isfinite(self._catalog[name].values).any())
 
     def cone(self, ra: u.Quantity | float, dec: u.Quantity | float, radius: u.Quantity | float) -> xr.Dataset:
         """Exposures within ``radius`` of a position, nearest first.

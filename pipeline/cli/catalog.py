@@ -30,8 +30,15 @@ _COLUMNS = {
     "rv_obs_R": ".1f",
 }
 """Columns that tell a reader most, and how their numbers are printed."""
-_FIRST = ("obsid", "lmjm", "p0 B", "p0 R", "p50 B", "p50 R")  # where there is no room for all
+_FIRST = ("obsid", "lmjm", "p50 J", "p50 B", "p50 R", "p0 B", "p0 R")  # where there is no room for all
 _QUALITY = {"quality B": "quality_B", "quality R": "quality_R"}
+
+
+class RuleOption(StrEnum):
+    """The candidates' rules."""
+
+    JOINT = "joint"
+    PAPER = "paper"
 
 
 class TableColumns(StrEnum):
@@ -48,6 +55,14 @@ LimitOption = Annotated[
     typer.Option("--limit", min=1, help="Most rows to print.", show_default=f"{_LISTED}; all with --json"),
 ]
 PenaltyOption = Annotated[int, typer.Option("--penalty", help="Penalty (Lambda): 8, 16 or 32.")]
+PercentileOption = Annotated[
+    int | None,
+    typer.Option("--percentile", help="Percentile: 0, 16, 50, 84 or 100.", show_default="50; 0 by the paper's rule"),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option("--threshold", min=0.0, max=1.0, help="Least probability.", show_default="the rule's"),
+]
 ReleaseOption = Annotated[
     str | None, typer.Option("--release", help="Ask the catalog of this release; by default the current one.")
 ]
@@ -56,19 +71,27 @@ ReleaseOption = Annotated[
 @catalog_app.command(epilog="Example: twinlines catalog candidates --survey survey --penalty 16")
 def candidates(
     survey: SurveyOption,
+    rule: Annotated[
+        RuleOption,
+        typer.Option("--rule", help="joint: the probability by both arms together; paper: that of each arm."),
+    ] = RuleOption.JOINT,
     penalty: PenaltyOption = 16,
-    percentile: Annotated[int, typer.Option("--percentile", help="Percentile: 0, 16, 50, 84 or 100.")] = 0,
-    threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="Least probability.")] = 0.5,
-    any_arm: Annotated[bool, typer.Option("--any-arm", help="One arm is enough.")] = False,
+    percentile: PercentileOption = None,
+    threshold: ThresholdOption = None,
+    any_arm: Annotated[bool, typer.Option("--any-arm", help="Of the paper's rule: one arm is enough.")] = False,
     limit: LimitOption = None,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List exposures of SB2 candidates: p0 > 0.5 and fewer than 100 bad pixels in both arms by default."""
+    """List exposures of SB2 candidates: by both arms together, or by the rule of Zhang et al. (2022)."""
     from twinlines.pipeline.catalog import catalog
 
     rows = catalog.open(survey, release=release).sb2.candidates(
-        penalty=penalty, percentile=percentile, threshold=threshold, arms="any" if any_arm else "both"
+        rule=rule.value,
+        penalty=penalty,
+        percentile=percentile,
+        threshold=threshold,
+        arms="any" if any_arm else "both",
     )
     _answer(rows, limit, penalty, as_json)
 
@@ -132,15 +155,23 @@ def diff(
     old: Annotated[str, typer.Argument(help="A release, or the name of a catalog.")],
     new: Annotated[str, typer.Argument(help="What it is compared with: a release, or the name of a catalog.")],
     survey: SurveyOption,
+    rule: Annotated[
+        RuleOption | None,
+        typer.Option(
+            "--rule", help="The candidates' rule.", show_default="joint; paper if a catalog has no such verdict"
+        ),
+    ] = None,
     penalty: PenaltyOption = 16,
-    percentile: Annotated[int, typer.Option("--percentile", help="Percentile: 0, 16, 50, 84 or 100.")] = 0,
-    threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="Probability to cross.")] = 0.5,
+    percentile: PercentileOption = None,
+    threshold: ThresholdOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what changed between two catalogs: rows, and the probabilities that crossed the threshold."""
     from twinlines.pipeline.catalog.diff import diff as compare
 
-    report = compare(survey, old, new, penalty=penalty, percentile=percentile, threshold=threshold)
+    report = compare(
+        survey, old, new, rule=rule.value if rule else None, penalty=penalty, percentile=percentile, threshold=threshold
+    )
     console.show(report.to_json(), as_json, lambda screen: show_diff(report, screen))
 
 
@@ -169,10 +200,9 @@ def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console) -> Non
     columns = {
         name: [format(value, style) for value in shown[name].values.tolist()] for name, style in _COLUMNS.items()
     }
-    for arm in "BR":
-        for percentile in (0, 50):
-            values = shown.sb2.probability(arm, penalty=penalty, percentile=percentile).values
-            columns[f"p{percentile} {arm}"] = [f"{value:.3f}" for value in values]
+    for head, percentile in (("J", 50), ("B", 50), ("R", 50), ("B", 0), ("R", 0)):
+        values = shown.sb2.probability(head, penalty=penalty, percentile=percentile).values
+        columns[f"p{percentile} {head}"] = [f"{value:.3f}" for value in values]
     columns |= {title: list(explain(shown[name].values)) for title, name in _QUALITY.items()}
     where.print(console.table(list(columns), list(zip(*columns.values(), strict=True)), first=_FIRST))
     hidden = rows.sizes["exposure"] - limit
@@ -187,7 +217,8 @@ def show_diff(report: CatalogDiff, where: Console) -> None:
     rows = (
         f"{report.added} new, {report.gone} gone, {report.changed} changed by content, {report.recomputed} recomputed"
     )
-    what = f"(penalty {report.penalty}, percentile {report.percentile}) that crossed {report.threshold}"
+    asked = f"{report.rule} rule, penalty {report.penalty}, percentile {report.percentile}"
+    what = f"({asked}) that crossed {report.threshold}"
     console.say(
         where,
         [
@@ -201,12 +232,12 @@ def show_diff(report: CatalogDiff, where: Console) -> None:
     if report.crossings:
         table: list[tuple[object, ...]] = [
             (
-                *(crossing.obsid, crossing.lmjm, crossing.arm),
+                *(crossing.obsid, crossing.lmjm, crossing.head),
                 *(_probability(crossing.before), _probability(crossing.after), crossing.cause),
             )
             for crossing in report.crossings[:_CROSSINGS]
         ]
-        where.print(console.table(("obsid", "lmjm", "arm", "before", "after", "cause"), table))
+        where.print(console.table(("obsid", "lmjm", "verdict", "before", "after", "cause"), table))
     if len(report.crossings) > _CROSSINGS:
         where.print(f"... and {len(report.crossings) - _CROSSINGS} more; --json has all")
 

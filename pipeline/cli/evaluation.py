@@ -74,8 +74,13 @@ def evaluate(
         int, typer.Option("--rule-pairs", min=0, help="Most pairs that the catalog's rules are tried on; 0: none.")
     ] = 2000,
     joint_threshold: Annotated[
-        float, typer.Option("--joint-threshold", help="Probability of both arms together that its rules want passed.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            "--joint-threshold",
+            help="Probability of both arms together that a candidate has.",
+            show_default="that of 'twinlines catalog candidates'",
+        ),
+    ] = None,
     sb2_fraction: Annotated[
         float, typer.Option("--sb2-fraction", min=0.0, max=1.0, help="Fraction of SB2s for which precision is given.")
     ] = 0.02,
@@ -92,6 +97,7 @@ def evaluate(
     """
     import shutil
 
+    from twinlines.pipeline.catalog.questions import JOINT_THRESHOLD
     from twinlines.pipeline.evaluation.evaluation import Options
     from twinlines.pipeline.evaluation.evaluation import evaluate as run_evaluation
     from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS
@@ -100,7 +106,7 @@ def evaluate(
         split=split.value,
         twins=twins,
         rule_pairs=rule_pairs,
-        joint_threshold=joint_threshold,
+        joint_threshold=JOINT_THRESHOLD if joint_threshold is None else joint_threshold,
         sb2_fraction=sb2_fraction,
         seed=seed,
         library=library,

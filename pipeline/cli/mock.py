@@ -105,9 +105,9 @@ def _exposures(sb2s: list[dict[str, Any]], others: list[dict[str, Any]]) -> Fitt
     named = [(f"SB2, |Δv| {counts['separation_kms']} km/s", counts) for counts in sb2s]
     named += [(str(counts["kind"]), counts) for counts in others]
     return console.table(
-        ("", "exposures", "candidates (p0 > 0.5)", "p50 > 0.5"),
+        ("", "exposures", "candidates", "by the paper's rule"),
         [
-            (name, *(counts[column] for column in ("exposures", "candidates", "median_above_half")))
+            (name, *(counts[column] for column in ("exposures", "candidates", "by_the_papers_rule")))
             for name, counts in named
         ],
         title="Exposures judged in both arms",

@@ -39,6 +39,13 @@ ConfigOption = Annotated[
 ]
 
 
+class FrameOption(StrEnum):
+    """Where spectra are at rest: :data:`twinlines.pipeline.synthesis.spectra.FRAMES`."""
+
+    MEASURED = "measured"
+    DRAWN = "drawn"
+
+
 class ScheduleOption(StrEnum):
     """How the learning rate falls: :data:`twinlines.models.defaults.SCHEDULES`."""
 
@@ -58,8 +65,8 @@ class SetOptions:
     library: LibraryOption = None
     config: ConfigOption = None
 
-    def training_set(self, pairs: int) -> TrainingSet:
-        """The set of so many pairs that the options describe."""
+    def training_set(self, pairs: int, frame: FrameOption | None = None) -> TrainingSet:
+        """The set of so many pairs that the options describe, in the recipe's frame if none is given."""
         from twinlines.pipeline.training import config
         from twinlines.pipeline.training.recipe import TrainingSet
 
@@ -69,7 +76,7 @@ class SetOptions:
             seed=self.seed,
             tracks=self.tracks and self.tracks.resolve(),
             library=self.library and self.library.resolve(),
-            **(config.read(self.config) if self.config else {}),
+            **(config.read(self.config) if self.config else {}) | ({"frame": frame.value} if frame else {}),
         )
 
 
@@ -107,6 +114,9 @@ class TrainingOptions:
         Path | None,
         typer.Option("--start-at", help="Folder of an ensemble: train on from each member's namesake there."),
     ] = None
+    least_visibility: Annotated[
+        float, typer.Option("--least-visibility", min=0.0, help="Binaries that show less do not count; 0: all do.")
+    ] = defaults.LEAST_VISIBILITY
     augmentation: Annotated[
         Path | None, typer.Option("--augmentation", help="TOML file: how spectra are varied each time they are shown.")
     ] = None
@@ -127,6 +137,7 @@ class TrainingOptions:
             seed=self.seed,
             schedule=self.schedule.value,
             sizes=read_sizes(self.network),
+            least_visibility=self.least_visibility,
             augmentation=read_augmentation(self.augmentation) if self.augmentation else Augmentation(),
             start_at=self.start_at,
         )
@@ -154,6 +165,10 @@ def synthesize(
     pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs to make.")],
     out: Annotated[Path, typer.Option("--out", help="New Zarr store.")],
     made_of: SetOptions,
+    frame: Annotated[
+        FrameOption | None,
+        typer.Option("--frame", help="Spectra at rest at measured velocities, or as drawn; measured by default."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Folder for figures of the set, like the paper's 1 and 2.")
     ] = None,
@@ -164,7 +179,7 @@ def synthesize(
     from twinlines.pipeline.figures.training_set import write
     from twinlines.pipeline.training import store
 
-    training_set = made_of.training_set(pairs)
+    training_set = made_of.training_set(pairs, frame)
     made = store.made_before(training_set, out)
     if made is None:
         with connected(where) as client, console.progress() as progress:

@@ -22,6 +22,7 @@ from twinlines.models import checkpoint
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.vocabulary import HEADS
 from twinlines.pipeline.arms import ARM_NAMES
+from twinlines.pipeline.catalog.questions import JOINT_THRESHOLD, RULES
 from twinlines.pipeline.evaluation import measures
 from twinlines.pipeline.evaluation.answers import Answer, Answers
 from twinlines.pipeline.evaluation.measures import MARGINALS, PER_ARM, STRATA, Draws, Logits, Truth
@@ -29,7 +30,7 @@ from twinlines.pipeline.evaluation.questions import Question, Questions, compute
 from twinlines.pipeline.evaluation.report import DRAWN, EvaluationReport
 from twinlines.pipeline.evaluation.rows import (
     JOINT_LOWEST,
-    JOINT_MEDIAN,
+    JOINT_RULE,
     PAPER_RULE,
     FrameCurves,
     Provenance,
@@ -55,9 +56,6 @@ from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import PAIRS, SPLITS
 from twinlines.pipeline.storage import stores
 
-PAPER_THRESHOLD = 0.5
-"""Threshold of the paper's rule (section 4.5)."""
-
 _LOGIT_BLOCK = 512  # pairs of one task: 28 MB of flux
 _RULE_BLOCK = 32  # pairs of one task: some seconds of 20 draws by every member, both arms
 
@@ -74,8 +72,8 @@ class Options:
     """vsini of the twins, km/s."""
     rule_pairs: int = 2000
     """Most pairs that the catalog's rules are tried on, the first of the split; 0 leaves them out."""
-    joint_threshold: float = 0.5
-    """Probability of both arms together, J, that its rules want passed; the paper's rule wants 0.5."""
+    joint_threshold: float = JOINT_THRESHOLD
+    """Probability of both arms together, J, that its rules want passed."""
     sb2_fraction: float = 0.02
     """Fraction of SB2s for which precisions are computed."""
     seed: int = 0
@@ -98,7 +96,8 @@ class Options:
     @property
     def thresholds(self) -> dict[str, float]:
         """Threshold of each rule, by its name."""
-        return {PAPER_RULE: PAPER_THRESHOLD, JOINT_MEDIAN: self.joint_threshold, JOINT_LOWEST: self.joint_threshold}
+        of_paper = RULES[PAPER_RULE].threshold
+        return {PAPER_RULE: of_paper, JOINT_RULE: self.joint_threshold, JOINT_LOWEST: self.joint_threshold}
 
 
 def evaluate(

@@ -26,7 +26,7 @@ from twinlines.models.vocabulary import ARMS, HEADS, JOINT
 from twinlines.pipeline.evaluation.paper import paper_fpr, reference
 from twinlines.pipeline.evaluation.rows import (
     JOINT_LOWEST,
-    JOINT_MEDIAN,
+    JOINT_RULE,
     PAPER_RULE,
     Marginal,
     MemberRow,
@@ -132,7 +132,7 @@ class Draws:
         """By rule, (pair, 2, penalty): the probability that must be above the rule's threshold."""
         return {
             PAPER_RULE: np.minimum(*(self.lowest[arm] for arm in ARMS)),
-            JOINT_MEDIAN: self.median[JOINT],
+            JOINT_RULE: self.median[JOINT],
             JOINT_LOWEST: self.lowest[JOINT],
         }
 

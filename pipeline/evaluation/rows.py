@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from twinlines.models.evaluation import Bin, Precision, Rate, Rates
 from twinlines.pipeline.evaluation.paper import PAPER
 
-PAPER_RULE, JOINT_MEDIAN, JOINT_LOWEST = "paper", "J p50", "J p0"
+PAPER_RULE, JOINT_RULE, JOINT_LOWEST = "paper", "joint", "joint p0"
 RULES: Mapping[str, str] = {
     PAPER_RULE: "p0 of both arms",
-    JOINT_MEDIAN: "p50 of J",
+    JOINT_RULE: "p50 of J",
     JOINT_LOWEST: "p0 of J",
 }
-"""Rules on the percentiles of draws x members, by name, with what must be above a threshold: the paper's (section
-4.5), and the verdict of both arms together by its median or its lowest value."""
+"""Rules on the percentiles of draws x members, by name, with what must be above a threshold: the two of the catalog
+(:data:`twinlines.pipeline.catalog.questions.RULES`), and both arms together by their lowest value."""
 
 
 @dataclass(frozen=True)

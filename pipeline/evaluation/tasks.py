@@ -25,7 +25,6 @@ from twinlines.pipeline.evaluation import twins
 from twinlines.pipeline.evaluation.answers import Answer
 from twinlines.pipeline.evaluation.twins import Twin
 from twinlines.pipeline.library.library import Library
-from twinlines.pipeline.schema import PAIRS
 from twinlines.pipeline.spectra.inference import InferenceParameters
 from twinlines.pipeline.storage import stores
 
@@ -95,16 +94,15 @@ def digest_of(pairs: str) -> str:
 
 
 def ratios_of(pairs: str | Path) -> dict[ArmName, NDArray[np.float32]]:
-    """S/N per pixel of stored pairs, by arm, (pair,): each arm has one of its own, or both have the same.
+    """S/N per pixel of stored pairs, by arm, (pair,).
 
     Raises
     ------
     StoreError
         If there is no such store.
     """
-    columns = {name: f"snr_{name}" if f"snr_{name}" in PAIRS.variables else "snr" for name in ARM_NAMES}
-    stored = stores.read_columns(pairs, sorted(set(columns.values())))
-    return {name: stored[column] for name, column in columns.items()}
+    stored = stores.read_columns(pairs, [f"snr_{name}" for name in ARM_NAMES])
+    return {name: stored[f"snr_{name}"] for name in ARM_NAMES}
 
 
 def _flux(block: Block, name: ArmName) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from twinlines.pipeline.evaluation.paper import PAPER, reference
 from twinlines.pipeline.evaluation.report import EvaluationReport
 from twinlines.pipeline.evaluation.rows import (
     JOINT_LOWEST,
-    JOINT_MEDIAN,
+    JOINT_RULE,
     PAPER_RULE,
     RULES,
     Marginal,
@@ -35,7 +35,7 @@ _COLOURS = {"B": BLUE_COLOUR, "R": RED_COLOUR, "J": "#009E73"}
 _MARKERS = {"B": "o", "R": "s", "J": "D"}
 _ASIDE = {"B": 0.95, "R": 1.05, "J": 1.0}  # factors of penalties, so that no head hides another
 _NAMES = {"B": "blue arm", "R": "red arm", "J": "both arms, J"}
-_RULE_LINES = {PAPER_RULE: ("0.2", "--"), JOINT_MEDIAN: (_COLOURS["J"], "--"), JOINT_LOWEST: (_COLOURS["J"], ":")}
+_RULE_LINES = {PAPER_RULE: ("0.2", "--"), JOINT_RULE: (_COLOURS["J"], "--"), JOINT_LOWEST: (_COLOURS["J"], ":")}
 _TITLES = {
     "mass_ratio": "$q$",
     "separation": "|Δ$v$| (km s$^{-1}$)",

@@ -15,7 +15,7 @@ from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName, doppler_factor
 from twinlines.pipeline.figures.canvas import verbatim
 from twinlines.pipeline.library.library import Library
-from twinlines.pipeline.schema import CATALOG_PENALTIES
+from twinlines.pipeline.schema import CATALOG_PENALTIES, JOINT
 from twinlines.pipeline.spectra.broadening import broaden_and_shift
 from twinlines.pipeline.spectra.continuum import normalise
 from twinlines.pipeline.spectra.inference import ArmSpectra
@@ -95,7 +95,7 @@ def exposure(
     if penalty not in CATALOG_PENALTIES:
         raise ValueError(f"there is no penalty {penalty}; the penalties are {CATALOG_PENALTIES}")
     row = judge(spectrum).isel(exposure=0) if verdict is None else _row_of(spectrum, verdict)
-    blue, red = _axes(spectrum) if axes is None else axes
+    blue, red = _axes(spectrum, row, penalty) if axes is None else axes
     for name, panel in zip(ARM_NAMES, (blue, red), strict=True):
         _draw(panel, name, spectrum, row, penalty)
     return blue, red
@@ -112,12 +112,17 @@ def _row_of(spectrum: xr.Dataset, verdict: xr.Dataset) -> xr.Dataset:
     return verdict.isel(exposure=int(rows[0]))
 
 
-def _axes(spectrum: xr.Dataset) -> tuple[Axes, Axes]:
+def _axes(spectrum: xr.Dataset, row: xr.Dataset, penalty: int) -> tuple[Axes, Axes]:
     from matplotlib import pyplot
 
     figure, (blue, red) = pyplot.subplots(2, 1, figsize=(9.0, 8.4), layout="constrained")
     obsid, lmjm, source = (spectrum[name].values[0] for name in ("obsid", "lmjm", "source_file"))
-    figure.suptitle(f"obsid {obsid}, lmjm {lmjm}{'  ·  ' + verbatim(source) if source else ''}", fontsize=10)
+    both = float(row[f"pb_pct_{JOINT}_{penalty}"].sel(percentile=50))
+    figure.suptitle(
+        f"obsid {obsid}, lmjm {lmjm}{'  ·  ' + verbatim(source) if source else ''}\n"
+        + (f"both arms together: binary probability {both:.3f}" if np.isfinite(both) else "no verdict of both arms"),
+        fontsize=10,
+    )
     return blue, red
 
 

@@ -26,7 +26,7 @@ _SEED = 1
 _POINTS = 1000
 _SHOWN = 20
 _AGES = (0.1e9, 1.0e9, 5.0e9, 10.0e9)
-_COLUMNS = {"feh": "feh1", "alpha": "alpha1"}  # where a parameter has another name in the store
+_COLUMNS = {"feh": "feh1", "alpha": "alpha1", "snr": "snr_B"}  # where a parameter has another name in the store
 _TITLES = {
     "mass1": "$m_1$ (M$_\\odot$)",
     "mass_ratio": "$q$",
@@ -37,7 +37,8 @@ _TITLES = {
     "vsini2": "$v \\sin i$, secondary (km s$^{-1}$)",
     "velocity1": "$v_1$ (km s$^{-1}$)",
     "separation": "Δ$v$ (km s$^{-1}$)",
-    "snr": "S/N",
+    "snr": "S/N, blue",
+    "red_snr": "S/N, red over blue",
 }
 
 
@@ -153,14 +154,17 @@ def _two_stars(panels: NDArray[np.object_], name: ArmName, library: Library, sta
 def marginals(pairs: xr.Dataset, training_set: TrainingSet) -> Figure:
     """Distribution of each free parameter among the pairs of Table 1's population, and its prior."""
     figure = new_figure(13.0, 5.8)
-    panels = figure.subplots(2, 5)
+    panels = figure.subplots(2, 6)
     of_table1 = pairs.isel(pair=pairs["population"].values == 0)
-    for panel, name in zip(panels.ravel(), PARAMETERS, strict=True):
+    columns = {name: of_table1[_COLUMNS.get(name, name)].values for name in PARAMETERS if name != "red_snr"}
+    columns["red_snr"] = of_table1["snr_R"].values / of_table1["snr_B"].values
+    panels[1, 5].set_axis_off()  # eleven parameters
+    for panel, name in zip(panels.ravel(), PARAMETERS, strict=False):
         prior = getattr(training_set.priors, name).quantile((np.arange(100_000) + 0.5) / 100_000)
         edges = np.histogram_bin_edges(prior, 30)
         options = {"bins": edges, "density": True, "histtype": "step"}
         panel.hist(prior, color="0.6", linestyle="--", label="prior", **options)
-        panel.hist(of_table1[_COLUMNS.get(name, name)].values, color=BLUE_COLOUR, label="pairs", **options)
+        panel.hist(columns[name], color=BLUE_COLOUR, label="pairs", **options)
         panel.set_xlabel(_TITLES[name])
         panel.set_yticks([])
     panels[0, 0].legend(loc="lower left", fontsize=8)
@@ -191,12 +195,12 @@ def twenty(pairs: xr.Dataset, name: ArmName) -> Figure:
 
 
 def _caption(pair: xr.Dataset, name: ArmName) -> str:
-    names = ("teff1", "logg1", "teff2", "feh1", "vsini1", "vsini2", "separation", "snr")
+    names = ("teff1", "logg1", "teff2", "feh1", "vsini1", "vsini2", "separation", f"snr_{name}")
     value = {key: float(pair[key]) for key in names}
     population, ratio = POPULATIONS[int(pair["population"])], float(pair[f"flux_ratio_{name}"])
     first = f"{population}: {value['teff1']:.0f} K, {value['logg1']:.1f}, [Fe/H] {value['feh1']:.1f}"
     speed = f"vsini {value['vsini1']:.0f}"
     if not np.isfinite(value["teff2"]):
-        return f"{first}\n{speed}, S/N {value['snr']:.0f}"
+        return f"{first}\n{speed}, S/N {value[f'snr_{name}']:.0f}"
     second = f"+ {value['teff2']:.0f} K, flux ratio {ratio:.2f}, Δv {value['separation']:.0f}"
-    return f"{first}\n{second}\n{speed}, {value['vsini2']:.0f}, S/N {value['snr']:.0f}"
+    return f"{first}\n{second}\n{speed}, {value['vsini2']:.0f}, S/N {value[f'snr_{name}']:.0f}"

@@ -11,8 +11,10 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
+from twinlines.pipeline.catalog.questions import Rule
 from twinlines.pipeline.mock.release import TRUNCATED, MockTruth
 from twinlines.pipeline.mock.stars import MOCK_KINDS, SB2
+from twinlines.pipeline.schema import HEADS, JOINT
 
 SEPARATION_BINS = ((0.0, 50.0), (50.0, 100.0), (100.0, np.inf))
 """Bins of ``|v2 - v1|``, km/s, by which recall is counted."""
@@ -25,14 +27,14 @@ class Comparison:
     """Truth and catalog, exposure by exposure."""
 
     exposures: Table
-    """The truth's rows with the catalog's columns: ``p0``, ``p50``, ``rv_obs``, ``rv_obs_err``, ``rv_teff``, ``ccfmax``
-    and ``npixbad`` of each arm (``p0_B`` ...), ``in_catalog``, ``candidate``. NaN where the catalog has no value."""
+    """The truth's rows with the catalog's columns: ``p0`` and ``p50`` of each arm and of both (``p0_B`` ... ``p50_J``),
+    ``rv_obs``, ``rv_obs_err``, ``rv_teff``, ``ccfmax`` and ``npixbad`` of each arm, ``in_catalog``, ``candidate``
+    (by both arms together) and ``candidate_paper``. NaN where the catalog has no value."""
 
     @property
     def judged(self) -> NDArray[np.bool_]:
-        """Exposures with probabilities in both arms."""
-        judged = [np.isfinite(self.exposures[f"p50_{arm}"].data) for arm in ARM_NAMES]
-        return np.asarray(judged[0] & judged[1])
+        """Exposures that have a probability by both arms together."""
+        return np.asarray(np.isfinite(self.exposures[f"p50_{JOINT}"].data))
 
     @property
     def lost(self) -> list[str]:
@@ -57,11 +59,10 @@ class Comparison:
         return [{"kind": kind, **self._count((kinds == kind) & self.judged)} for kind in MOCK_KINDS if kind != SB2]
 
     def _count(self, rows: NDArray[np.bool_]) -> dict[str, int]:
-        both = (self.exposures["p50_B"].data > 0.5) & (self.exposures["p50_R"].data > 0.5)
         return {
             "exposures": int(rows.sum()),
             "candidates": int((rows & self.exposures["candidate"].data).sum()),
-            "median_above_half": int((rows & both).sum()),
+            "by_the_papers_rule": int((rows & self.exposures["candidate_paper"].data).sum()),
         }
 
     def residuals(self, arm: str) -> NDArray[np.float64]:
@@ -107,11 +108,11 @@ class Comparison:
             if kind == SB2:
                 shown = good[np.argsort(separation)[-1:]]
             else:
-                shown = good[np.argsort(np.fmax(table["p50_B"].data[good], table["p50_R"].data[good]))[-1:]]
+                shown = good[np.argsort(table[f"p50_{JOINT}"].data[good])[-1:]]
             candidates = int(table["candidate"].data[good].sum())
             value = {
                 name: float(table[name].data[shown[0]]) if len(shown) else np.nan
-                for name in ("snr_B", "snr_R", "p50_B", "p50_R")
+                for name in ("snr_B", "snr_R", "p50_B", "p50_R", "p50_J")
             }
             rows.append(
                 {
@@ -156,20 +157,19 @@ def compare(truth: MockTruth, catalog: xr.Dataset, penalty: int = 16) -> Compari
     row_of = {key: row for row, key in enumerate(_keys(catalog["obsid"].values, catalog["lmjm"].values))}
     known = np.array([key in row_of for key in keys])
     rows = np.array([row_of[key] for key in keys if key in row_of], dtype=np.int64)
-    chosen = catalog.sb2.candidates(penalty=penalty)
-    candidates = set(_keys(chosen["obsid"].values, chosen["lmjm"].values))
     table["in_catalog"] = known
-    table["candidate"] = np.array([key in candidates for key in keys])
-    for name in ARM_NAMES:
-        columns = {column: catalog[f"{column}_{name}"].values for column in _FROM_CATALOG}
-        columns |= {
-            f"p{percentile}": catalog.sb2.probability(name, penalty=penalty, percentile=percentile).values
-            for percentile in (0, 50)
-        }
-        for column, values in columns.items():
-            there = np.full(len(keys), np.nan)
-            there[known] = values[rows]
-            table[f"{column}_{name}"] = there
+    rules: dict[str, Rule] = {"candidate": "joint", "candidate_paper": "paper"}
+    columns = {name: catalog.sb2.is_candidate(rule=rule, penalty=penalty) for name, rule in rules.items()}
+    columns |= {f"{name}_{arm}": catalog[f"{name}_{arm}"].values for arm in ARM_NAMES for name in _FROM_CATALOG}
+    columns |= {
+        f"p{percentile}_{head}": catalog.sb2.probability(head, penalty=penalty, percentile=percentile).values
+        for head in HEADS
+        for percentile in (0, 50)
+    }
+    for column, values in columns.items():
+        there = np.full(len(keys), False if column in rules else np.nan)
+        there[known] = values[rows]
+        table[column] = there
     return Comparison(table)
 
 

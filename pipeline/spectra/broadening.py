@@ -21,6 +21,9 @@ from twinlines.pipeline.arms import STEP_KMS, pixel_shift
 LIMB_DARKENING = 0.6
 """Linear limb-darkening coefficient of the rotation kernel (Gray 2005, chapter 18)."""
 
+LARGEST_GAIN = 1.5
+"""By how much sharpening raises any Fourier component at most: beyond, it would raise little but rounding errors."""
+
 _KERNEL_STEP = 0.005  # of the tabulated kernel's argument; linear interpolation errs by less than 2e-6
 
 
@@ -60,7 +63,7 @@ def _rotation(vsini: Tensor, frequency: Tensor) -> Tensor:
 
 
 def broaden_and_shift(
-    flux: Tensor, vsini: Tensor, velocity: Tensor, *, broadening: float = 0.0, pixels: slice | None = None
+    flux: Tensor, vsini: Tensor, velocity: Tensor, *, broadening: float | Tensor = 0.0, pixels: slice | None = None
 ) -> Tensor:
     """Rotate, broaden and Doppler-shift spectra on the log-wavelength grid of a library.
 
@@ -73,7 +76,8 @@ def broaden_and_shift(
     velocity : Tensor, shape (star,)
         Radial velocities, km/s; positive recedes.
     broadening
-        Standard deviation of an additional Gaussian, km/s.
+        Standard deviation of an additional Gaussian, km/s; of all stars, or of each, shape (star,). Below 0 spectra are
+        sharpened: divided in Fourier space by that Gaussian, but raised by :data:`LARGEST_GAIN` at most.
     pixels
         Pixels to return; all of them by default.
 
@@ -92,9 +96,10 @@ def broaden_and_shift(
     shift = torch.as_tensor(pixel_shift(velocity.double().cpu().numpy()), device=flux.device)
     frequency = torch.fft.rfftfreq(n_fft, dtype=torch.float64, device=flux.device)
     transfer = _rotation(vsini.to(torch.float32), frequency.to(torch.float32))
-    if broadening:
-        gauss = torch.exp(-2.0 * (np.pi * frequency * (broadening / STEP_KMS)) ** 2)
-        transfer = transfer * gauss.to(transfer.dtype)
+    if isinstance(broadening, Tensor) or broadening:
+        deviation = torch.as_tensor(broadening, dtype=torch.float64, device=flux.device).reshape(-1, 1) / STEP_KMS
+        exponent = -2.0 * (np.pi * frequency[None, :] * deviation) ** 2 * torch.sign(deviation)
+        transfer = transfer * torch.exp(exponent.to(transfer.dtype)).clamp_max_(LARGEST_GAIN)
     phase = (-2.0 * np.pi * shift[:, None] * frequency[None, :]).to(torch.float32)
     transform = torch.fft.rfft(flux - (first + (last - first) * ramp), n=n_fft) * torch.polar(transfer, phase)
     wanted = pixels if pixels is not None else slice(0, n_pixels)

@@ -1,8 +1,9 @@
 """What real surveys hold and Table 1 of Zhang et al. (2022) lacks; each is off by default and recorded in the store.
 
 Three are populations of their own (cool giants, blends on one line of sight, field stars as a survey observes them),
-two change the spectra of any pair (H-alpha filled with emission; what cosmic rays and bad columns leave behind). This
-module knows spectra on an arm's grid; it must never know how they are stored.
+and stand here. The others change the spectra of any pair: lines in emission (:mod:`.emission`), light of others
+(:mod:`.foreign_light`), and what an instrument does (:mod:`.instrument`). This module knows no spectrum, and must never
+know how pairs are stored.
 """
 
 from __future__ import annotations
@@ -14,29 +15,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.models import noise
 from twinlines.models.vocabulary import SynthesisStream
-from twinlines.pipeline.arms import BLUE, RED, SPEED_OF_LIGHT, Arm, doppler_factor
+from twinlines.pipeline.synthesis.emission import Accretion, Activity, Nebula, Sky
+from twinlines.pipeline.synthesis.extra import ExtrasError, chosen, require_fraction
+from twinlines.pipeline.synthesis.foreign_light import Dilution, Unresolved
+from twinlines.pipeline.synthesis.instrument import Defects, Resolution, Stretch
 from twinlines.pipeline.synthesis.population import Companion, Priors, Source
 from twinlines.pipeline.synthesis.priors import NAMED, LogUniform, Normal, Prior, Uniform, describe
-
-H_ALPHA = 6564.61
-"""Vacuum wavelength of H-alpha, Angstrom (NIST)."""
 
 TABLE1, COOL_GIANT, BLEND, FIELD = range(4)
 """Numbers of the populations: places in :data:`twinlines.pipeline.schema.POPULATIONS`."""
 
-_DEFECTS = {BLUE.name: SynthesisStream.DEFECTS_BLUE, RED.name: SynthesisStream.DEFECTS_RED}
-_PSEUDO_CONTINUUM = 40.0  # Angstrom about H-alpha whose 90th percentile stands for the continuum
-
-
-class ExtrasError(ValueError):
-    """Extra populations cannot be mixed as asked."""
-
-
-def _fraction(where: str, fraction: float) -> None:
-    if not 0.0 <= fraction <= 1.0:
-        raise ExtrasError(f"{where}: fraction is {fraction!r}; give a number from 0 to 1")
+DISTURBANCES = {
+    "activity": SynthesisStream.ACTIVITY,
+    "accretion": SynthesisStream.ACCRETION,
+    "nebula": SynthesisStream.NEBULA,
+    "unresolved": SynthesisStream.UNRESOLVED,
+    "dilution": SynthesisStream.DILUTION,
+    "resolution": SynthesisStream.RESOLUTION,
+    "stretch": SynthesisStream.STRETCH,
+    "sky": SynthesisStream.SKY,
+    "defects": SynthesisStream.DEFECTIVE,
+}
+"""Extras that change the spectra of any pair, in the order of :data:`twinlines.pipeline.schema.DISTURBANCES`, each with
+the stream whose first number says which pairs have it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class CoolGiants:
     """Projected rotational velocity, km/s."""
 
     def __post_init__(self) -> None:
-        _fraction("cool_giants", self.fraction)
+        require_fraction("cool_giants", self.fraction)
 
 
 @dataclass(frozen=True)
@@ -74,50 +76,7 @@ class Blends:
     """By how much the second star appears fainter, bolometric magnitudes."""
 
     def __post_init__(self) -> None:
-        _fraction("blends", self.fraction)
-
-
-@dataclass(frozen=True)
-class Activity:
-    """Primaries whose H-alpha is filled by emission, in both spectra of a pair."""
-
-    fraction: float = 0.0
-    """Fraction of the pairs."""
-    height: Prior = Uniform(0.1, 1.0)
-    """Height of the emission, in units of the continuum beside the line."""
-    width: Prior = Uniform(20.0, 80.0)
-    """Standard deviation of the emission, km/s."""
-
-    def __post_init__(self) -> None:
-        _fraction("activity", self.fraction)
-
-
-@dataclass(frozen=True)
-class Defects:
-    """What the detector leaves in real spectra after despiking.
-
-    The defaults are rates in 32 real arms with S/N > 5 (``benchmarks/defects.py``): 1.4 (blue) and 3.5 (red) repaired
-    runs of 4 to 11 pixels on the grid, a block of up to 8 pixels of bad columns in half of them, which
-    preprocessing counts but leaves as they are; and seldom a spike of one pixel that despiking cannot tell from a line.
-    """
-
-    fraction: float = 0.0
-    """Fraction of the pairs."""
-    repaired_blue: float = 1.4
-    """Mean number of repaired runs in a blue spectrum."""
-    repaired_red: float = 3.5
-    """Mean number of repaired runs in a red spectrum."""
-    bad_columns: float = 0.5
-    """Probability of a block of bad columns."""
-    spikes: float = 0.3
-    """Mean number of surviving spikes, of 4 to 7 standard deviations."""
-
-    def __post_init__(self) -> None:
-        _fraction("defects", self.fraction)
-        _fraction("defects.bad_columns", self.bad_columns)
-        for name in ("repaired_blue", "repaired_red", "spikes"):
-            if not 0.0 <= getattr(self, name) <= 100.0:
-                raise ExtrasError(f"defects: {name} is {getattr(self, name)!r}; give a number from 0 to 100")
+        require_fraction("blends", self.fraction)
 
 
 @dataclass(frozen=True)
@@ -140,15 +99,17 @@ class Field:
     mass_ratio: Prior = Uniform(0.4, 1.0)
     """Mass of the secondary over the primary's: below, no secondary shows."""
     snr: Prior = LogUniform(5.0, 150.0)
-    """Signal-to-noise ratio per pixel."""
+    """Signal-to-noise ratio per pixel of the blue arm."""
+    red_snr: Prior = LogUniform(0.8, 2.0)
+    """S/N of the red arm over the blue's; surveys have about 1.6."""
 
     def __post_init__(self) -> None:
-        _fraction("field", self.fraction)
+        require_fraction("field", self.fraction)
 
 
 @dataclass(frozen=True)
 class Extras:
-    """The five extras together."""
+    """All extras together."""
 
     cool_giants: CoolGiants = dataclasses.field(default_factory=CoolGiants)
     """Giants alone."""
@@ -160,6 +121,20 @@ class Extras:
     """Repaired and bad pixels."""
     field: Field = dataclasses.field(default_factory=Field)
     """Stars as a survey observes them."""
+    accretion: Accretion = dataclasses.field(default_factory=Accretion)
+    """Broad H-alpha in emission, and veiling."""
+    nebula: Nebula = dataclasses.field(default_factory=Nebula)
+    """Narrow lines of a nebula."""
+    unresolved: Unresolved = dataclasses.field(default_factory=Unresolved)
+    """A further star at the primary's velocity."""
+    dilution: Dilution = dataclasses.field(default_factory=Dilution)
+    """Featureless light."""
+    resolution: Resolution = dataclasses.field(default_factory=Resolution)
+    """Another resolving power."""
+    stretch: Stretch = dataclasses.field(default_factory=Stretch)
+    """A wavelength scale that errs."""
+    sky: Sky = dataclasses.field(default_factory=Sky)
+    """Lines of the sky."""
 
     def __post_init__(self) -> None:
         total = self.cool_giants.fraction + self.blends.fraction + self.field.fraction
@@ -191,7 +166,8 @@ class Extras:
             difference = self.blends.magnitude_difference
             sources[BLEND] = Source(seed, BLEND, apart, Companion.UNRELATED, difference, condition)
         if self.field.fraction:
-            own = {name: getattr(self.field, name) for name in ("vsini1", "vsini2", "separation", "mass_ratio", "snr")}
+            names = "vsini1", "vsini2", "separation", "mass_ratio", "snr", "red_snr"
+            own = {name: getattr(self.field, name) for name in names}
             sources[FIELD] = Source(seed, FIELD, replace(priors, **own), condition=condition)
         return sources
 
@@ -214,106 +190,18 @@ class Extras:
         double = np.where(population == BLEND, self.blends.double_lined, population != COOL_GIANT)
         return np.stack([np.zeros_like(population), double.astype(np.int8)], axis=1)
 
-    def emission(self, serial: NDArray[np.int64], seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Height (in units of the continuum; 0 where there is none) and width (km/s) of each pair's emission."""
-        height, width = np.zeros((2, len(serial)), dtype=np.float32)
-        if self.activity.fraction:
-            uniform = np.stack(
-                [_generator(number, 0, SynthesisStream.ACTIVITY, seed).random(3) for number in serial.tolist()]
-            )
-            active = uniform[:, 0] < self.activity.fraction
-            height[active] = self.activity.height.quantile(uniform[active, 1])
-            width[active] = self.activity.width.quantile(uniform[active, 2])
-        return height, width
+    def disturbed(self, serial: NDArray[np.int64], seed: int) -> NDArray[np.uint16]:
+        """Which disturbances each pair has, as bits in the order of :data:`DISTURBANCES`, (pair,)."""
+        bits = np.zeros(len(serial), dtype=np.uint16)
+        for bit, (name, stream) in enumerate(DISTURBANCES.items()):
+            there = chosen(serial, stream, seed, getattr(self, name).fraction)
+            bits |= there.astype(np.uint16) << np.uint16(bit)
+        return bits
 
-
-def fill_h_alpha(
-    flux: NDArray[np.float32],
-    velocity: NDArray[np.float64],
-    height: NDArray[np.float32],
-    width: NDArray[np.float32],
-) -> None:
-    """Add emission in H-alpha to spectra on the red arm's grid, in place.
-
-    Parameters
-    ----------
-    flux
-        (star, pixel) flux of single stars, any unit.
-    velocity
-        (star,) radial velocity, km/s.
-    height, width
-        (star,) as from :meth:`Extras.emission`.
-    """
-    wavelength = RED.wavelength
-    beside = np.abs(wavelength - H_ALPHA) < _PSEUDO_CONTINUUM
-    for row in np.flatnonzero(height):
-        offset = wavelength / (H_ALPHA * doppler_factor(float(velocity[row]))) - 1.0
-        level = np.percentile(flux[row, beside], 90.0)
-        profile = np.exp(-0.5 * (offset * SPEED_OF_LIGHT / width[row]) ** 2)
-        flux[row] += (height[row] * level * profile).astype(np.float32)
-
-
-def spoil(
-    arm: Arm,
-    defects: Defects,
-    flux: NDArray[np.float32],
-    sigma: NDArray[np.float32],
-    keys: NDArray[np.int64],
-    seed: int,
-) -> NDArray[np.int16]:
-    """Put defects into noisy spectra, in place, and return how many pixels of each were changed, shape (spectrum,).
-
-    Parameters
-    ----------
-    arm
-        Whose grid the spectra are on.
-    defects
-        What to put in. All spectra of a draw have defects, or none has; which they are differs.
-    flux, sigma
-        (spectrum, pixel) noisy flux, and standard deviation of its noise in the same unit.
-    keys
-        (spectrum, 2) serial number of the draw, and kind of spectrum.
-    seed
-        Seed of the training set.
-    """
-    changed = np.zeros(len(flux), dtype=np.int16)
-    if not defects.fraction:
-        return changed
-    runs = {BLUE.name: defects.repaired_blue, RED.name: defects.repaired_red}[arm.name]
-    for row, (serial, kind) in enumerate(keys.tolist()):
-        if _generator(serial, 0, SynthesisStream.DEFECTIVE, seed).random() < defects.fraction:
-            generator = _generator(serial, 1 + kind, _DEFECTS[arm.name], seed)
-            touched = _spoil_one(flux[row], sigma[row], generator, defects, runs)
-            changed[row] = np.count_nonzero(touched)
-    return changed
-
-
-def _spoil_one(
-    flux: NDArray[np.float32],
-    sigma: NDArray[np.float32],
-    generator: np.random.Generator,
-    defects: Defects,
-    runs: float,
-) -> NDArray[np.bool_]:
-    pixels = flux.size
-    touched = np.zeros(pixels, dtype=bool)
-    if generator.random() < defects.bad_columns:
-        length = int(generator.integers(1, 9))
-        start = int(generator.integers(0, pixels - length))
-        flux[start : start + length] *= np.float32(1.0 + 0.1 * generator.standard_normal())
-        touched[start : start + length] = True
-    for place in generator.integers(0, pixels, generator.poisson(defects.spikes)):
-        flux[place] += np.float32(generator.uniform(4.0, 7.0)) * sigma[place]
-        touched[place] = True
-    for _ in range(generator.poisson(runs)):
-        length = int(generator.integers(4, 12))
-        start = int(generator.integers(1, pixels - length - 1))
-        inside = np.arange(start, start + length)
-        ends = [start - 1, start + length]
-        flux[inside] = np.interp(inside, ends, flux[ends])
-        touched[inside] = True
-    return touched
-
-
-def _generator(serial: int, draw: int, purpose: int, seed: int) -> np.random.Generator:
-    return np.random.Generator(noise.stream(serial, 0, purpose, draw, seed))
+    def emission(self, serial: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
+        """Height of each primary's emission in H-alpha, in units of the continuum; 0 where there is none, (pair,)."""
+        height = np.zeros(len(serial))
+        for star in (self.activity, self.accretion):
+            if star.fraction:
+                height += star.lines(serial, seed).height[:, 0]
+        return height.astype(np.float32)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.library.library import Library, Outside
 from twinlines.pipeline.stars.tracks import State, TrackReason, Tracks
-from twinlines.pipeline.synthesis.priors import FlattenedSalpeter, Normal, Prior, Uniform, describe
+from twinlines.pipeline.synthesis.priors import Constant, FlattenedSalpeter, Normal, Prior, Uniform, describe
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_] | NDArray[np.int64] | slice
@@ -53,7 +53,9 @@ class Priors:
     separation: Prior = Uniform(-500.0, 500.0)
     """Velocity separation v2 - v1, km/s."""
     snr: Prior = Uniform(5.0, 100.0)
-    """Signal-to-noise ratio per pixel."""
+    """Signal-to-noise ratio per pixel of the blue arm."""
+    red_snr: Prior = Constant(1.0)
+    """S/N of the red arm over the blue's."""
 
     def describe(self) -> dict[str, Any]:
         """Form in a configuration file, as JSON."""
@@ -65,6 +67,8 @@ TABLE1 = Priors()
 
 PARAMETERS = tuple(item.name for item in fields(Priors))
 """Names of the free parameters."""
+
+_LOT = 10  # word of a draw that makes its lot; parameters have the others, in their order
 
 
 class Companion(Enum):
@@ -158,6 +162,7 @@ class Draws:
     velocity1: Array
     separation: Array
     snr: Array
+    red_snr: Array
     lot: Array
     """One more uniform number in [0, 1)."""
 
@@ -165,6 +170,10 @@ class Draws:
     def mass2(self) -> Array:
         """Initial mass of a secondary with the mass ratio drawn, solar masses."""
         return self.mass1 * self.mass_ratio
+
+    def snr_of(self, arm: str) -> Array:
+        """Signal-to-noise ratio per pixel of arm "B" or "R"."""
+        return self.snr * self.red_snr if arm == "R" else self.snr
 
     def take(self, rows: Rows) -> Draws:
         """The draws at ``rows``."""
@@ -193,8 +202,12 @@ def draw(start: int, count: int, seed: int, priors: Priors = TABLE1, *, stream: 
     bits = np.random.Philox(key=key, counter=np.array([counters * start, attempt, 0, 0], dtype=np.uint64))
     words = bits.random_raw(_WORDS_PER_DRAW * count).reshape(count, _WORDS_PER_DRAW)
     uniform = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    values = {name: getattr(priors, name).quantile(uniform[:, column]) for column, name in enumerate(PARAMETERS)}
-    return Draws(number=start + np.arange(count, dtype=np.int64), lot=uniform[:, len(PARAMETERS)], **values)
+    columns = [column for column in range(_WORDS_PER_DRAW) if column != _LOT]
+    values = {
+        name: getattr(priors, name).quantile(uniform[:, column])
+        for name, column in zip(PARAMETERS, columns, strict=True)
+    }
+    return Draws(number=start + np.arange(count, dtype=np.int64), lot=uniform[:, _LOT], **values)
 
 
 _PRIMARY_TRACK, _SECONDARY_TRACK, _PRIMARY_LIBRARY, _SECONDARY_LIBRARY = 100, 200, 300, 400

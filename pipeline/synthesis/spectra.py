@@ -6,7 +6,7 @@ Everything happens on the library's log-wavelength grid (:mod:`twinlines.pipelin
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -16,16 +16,18 @@ from torch import Tensor
 
 from twinlines.models import noise
 from twinlines.models.vocabulary import SYNTHESIS_STREAMS
-from twinlines.pipeline.arms import ARM_NAMES, ARMS, RED, STEP_KMS, Arm, pixel_shift
+from twinlines.pipeline.arms import ARM_NAMES, ARMS, STEP_KMS, Arm, pixel_shift
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra.broadening import broaden_and_shift
 from twinlines.pipeline.spectra.continuum import normalise
 from twinlines.pipeline.spectra.tiles import TILE
 from twinlines.pipeline.synthesis import observing
-from twinlines.pipeline.synthesis.beyond_table1 import FIELD, Extras, fill_h_alpha, spoil
+from twinlines.pipeline.synthesis.beyond_table1 import FIELD, Extras
+from twinlines.pipeline.synthesis.disturbances import Disturbances
+from twinlines.pipeline.synthesis.instrument import spoil
 from twinlines.pipeline.synthesis.population import Population
 
-NUMERICS = 3
+NUMERICS = 4
 """Numerical version: raised with every change that changes a synthesised value."""
 
 FLUX_STEP = 2.0**-12
@@ -63,7 +65,9 @@ class Stars:
         return Stars(*(np.concatenate([getattr(self, item.name), getattr(other, item.name)]) for item in fields(self)))
 
 
-def component(arm: Arm, library: Library, stars: Stars, *, whole: bool = False) -> Tensor:
+def component(
+    arm: Arm, library: Library, stars: Stars, *, whole: bool = False, broadening: NDArray[np.float64] | None = None
+) -> Tensor:
     """Light of single stars as it would be observed without noise: surface flux times R^2, rotated and shifted.
 
     Parameters
@@ -72,6 +76,8 @@ def component(arm: Arm, library: Library, stars: Stars, *, whole: bool = False) 
         Which arm of which stars.
     whole
         Return the whole library grid, whose ends mean nothing (see :func:`.broaden_and_shift`), not the arm's.
+    broadening
+        (star,) standard deviation of a Gaussian that broadens lines beyond R = 7500, km/s; below 0 sharpens them.
 
     Returns
     -------
@@ -95,7 +101,8 @@ def component(arm: Arm, library: Library, stars: Stars, *, whole: bool = False) 
     flux = torch.mm(torch.from_numpy(library.interpolate(stars.labels)), components).add_(mean).exp_()
     vsini, velocity = torch.from_numpy(stars.vsini), torch.from_numpy(stars.velocity)
     area = torch.from_numpy(stars.radius.astype(np.float32) ** 2)
-    return broaden_and_shift(flux, vsini, velocity, pixels=wanted).mul_(area[:, None])
+    more = 0.0 if broadening is None else torch.from_numpy(broadening)
+    return broaden_and_shift(flux, vsini, velocity, broadening=more, pixels=wanted).mul_(area[:, None])
 
 
 @lru_cache(maxsize=8)
@@ -163,6 +170,11 @@ class PairSpectra(NamedTuple):
     """Measured velocity at which each spectrum is at rest, km/s, shape (pair, 2); NaN: as drawn."""
 
 
+FRAMES = ("measured", "drawn")
+"""Where spectra are at rest: at the velocity that our own cross-correlation measures on each, as in a survey, with the
+noise of the detector's pixels; or where Table 1 has the primary, at its drawn velocity's remainder."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """What decides the spectra of resolved draws, beside the draws."""
@@ -173,6 +185,13 @@ class Scene:
     """Number of the population: draws of different populations with one serial number have noise of their own."""
     extras: Extras = Extras()
     """What Table 1 lacks."""
+    frame: str = "drawn"
+    """Where spectra are at rest, one of :data:`FRAMES`."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether spectra are brought to rest by measured velocities: field stars are in either frame."""
+        return self.frame == "measured" or self.population == FIELD
 
     def serial(self, population: Population) -> NDArray[np.int64]:
         """A number for each draw that no draw of another population has, shape (draw,)."""
@@ -184,21 +203,24 @@ def pair_spectra(arm: Arm, library: Library, population: Population, scene: Scen
 
     Equation 4 of Zhang et al. (2022): F_binary = F_1 R_1^2 + F_2 R_2^2, each degraded to the drawn S/N, then the same
     continuum function as for observed spectra. Without a second star both spectra are the first's, with different
-    noise. Field stars are taken as a survey takes them: see :class:`twinlines.pipeline.synthesis.beyond_table1.Field`.
+    noise. In a measured frame spectra are taken as a survey takes them: the velocity is measured on each, which is then
+    made at rest there, with the same disturbances and the same noise.
     """
     rows = len(population.draws.number)
     keys = np.stack([np.repeat(scene.serial(population), 2), np.tile(np.arange(2), rows)], axis=1)
-    snr = torch.from_numpy(np.repeat(population.draws.snr, 2).astype(np.float32))
-    light = _light(arm, library, population, scene)
+    snr = torch.from_numpy(np.repeat(population.draws.snr_of(arm.name), 2).astype(np.float32))
+    primaries = population.labels(1)
+    drawn = Disturbances.draw(arm, library, scene.extras, primaries, scene.serial(population), scene.seed)
+    light = _light(arm, library, population, drawn)
     frame = np.full(2 * rows, np.nan)
-    if scene.population == FIELD:
+    if scene.measured:
         native = observing.detector_noise(arm, keys, scene.seed)
         noisy, sigma = _expose(light.spectra, snr, observing.on_grid(arm, native, np.zeros(2 * rows)))
         normalised, continuum = _normalise(arm, noisy)
         frame = observing.measure(arm, normalised, sigma / continuum)
         # Without a velocity a survey has no spectrum at rest; here it stays where it was drawn, close to rest.
         moving = np.nan_to_num(frame)
-        at_rest = _light(arm, library, population, scene, moving.reshape(rows, 2))
+        at_rest = _light(arm, library, population, drawn, moving.reshape(rows, 2))
         noisy, sigma = _expose(at_rest.spectra, snr, observing.on_grid(arm, native, moving))
     else:
         noisy, sigma = add_noise(light.spectra, snr, keys, arm, scene.seed)
@@ -223,29 +245,42 @@ class _Light(NamedTuple):
 
 
 def _light(
-    arm: Arm, library: Library, population: Population, scene: Scene, frame: NDArray[np.float64] | None = None
+    arm: Arm, library: Library, population: Population, drawn: Disturbances, frame: NDArray[np.float64] | None = None
 ) -> _Light:
     """Light of both kinds of spectra; each kind seen from a frame of its own, (pair, 2) km/s, if there is one."""
     rows = len(population.draws.number)
     primary, secondary = stars_of(population)
     two = np.isfinite(population.secondary.teff)
+    frames = np.zeros((rows, 1)) if frame is None else frame
+    views = [primary.seen_from(one) for one in frames.T]
+    stars = [*views, secondary.seen_from(frames[:, -1]).take(two)]
+    if drawn.further is not None:
+        stars += [Stars(drawn.further.labels, np.ones(rows), drawn.further.vsini, view.velocity) for view in views]
+    broadening = None
+    if drawn.broadening is not None:
+        of_views = [drawn.broadening] * len(views)
+        broadening = np.concatenate([*of_views, drawn.broadening[two], *(of_views if drawn.further else [])])
+    together = reduce(Stars.join, stars)
     if frame is None:
-        views = [primary]
-        light = component(arm, library, primary.join(secondary.take(two)))
+        light = component(arm, library, together, broadening=broadening)
     else:
-        views = [primary.seen_from(frame[:, kind]) for kind in range(2)]
-        other = secondary.seen_from(frame[:, 1]).take(two)
         # The whole grid, however far the frame: the transform's length, and so the last bits, must not depend on it.
-        light = component(arm, library, views[0].join(views[1]).join(other), whole=True)[:, arm.on_library].contiguous()
-    first, second = list(light[: len(views) * rows].view(len(views), rows, -1)), light[len(views) * rows :]
+        light = component(arm, library, together, whole=True, broadening=broadening)[:, arm.on_library].contiguous()
+    parts = torch.split(light, [len(one.radius) for one in stars])
+    first, second, further = parts[: len(views)], parts[len(views)], parts[len(views) + 1 :]
     if not two.all():
         second = torch.zeros_like(first[-1]).index_put_((torch.from_numpy(two),), second)
     ratio = np.where(two, (second.mean(dim=1) / first[-1].mean(dim=1)).numpy(), np.nan)
-    if arm is RED:
-        emission = scene.extras.emission(scene.serial(population), scene.seed)
-        for view, flux in zip(views, first, strict=True):
-            fill_h_alpha(flux.numpy(), view.velocity, *emission)
-    return _Light(torch.stack([first[0], first[-1] + second], dim=1).flatten(0, 1), ratio)
+    for place, (view, flux) in enumerate(zip(views, first, strict=True)):
+        level = flux.mean(dim=1)
+        drawn.change_primaries(flux, view.velocity)
+        if drawn.further is not None:
+            share = torch.from_numpy(drawn.further.ratio).to(level.dtype) * level / further[place].mean(dim=1)
+            flux.addcmul_(further[place], share[:, None])
+    spectra = torch.stack([first[0], first[-1] + second], dim=1).flatten(0, 1)
+    seen = np.stack([views[0].velocity, views[-1].velocity], axis=1).ravel()
+    drawn.change_spectra(spectra, seen, np.broadcast_to(frames, (rows, 2)).ravel())
+    return _Light(spectra, ratio)
 
 
 def _normalise(arm: Arm, noisy: Tensor) -> tuple[Tensor, Tensor]:
@@ -290,8 +325,9 @@ def pairs(library: Library, population: Population, scene: Scene = Scene()) -> d
         "luminosity_ratio": luminosity_ratio,
         "dilution": population.dilution,
         "separation": np.where(np.isfinite(population.secondary.teff), draws.separation, np.nan),
-        "snr": draws.snr,
-        "emission": scene.extras.emission(scene.serial(population), scene.seed)[0],
+        **{f"snr_{name}": draws.snr_of(name) for name in ARM_NAMES},
+        "emission": scene.extras.emission(scene.serial(population), scene.seed),
+        "disturbed": scene.extras.disturbed(scene.serial(population), scene.seed),
         **_star_columns(population),
     }
     for name in ARM_NAMES:

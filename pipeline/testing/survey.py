@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, NATIVE_PIXELS
 from twinlines.pipeline.jobs.markers import fingerprint
-from twinlines.pipeline.schema import CATALOG_PENALTIES, EXPOSURES, PERCENTILES, RESULTS, TABLE4
+from twinlines.pipeline.schema import CATALOG_PENALTIES, EXPOSURES, JOINT, PERCENTILES, RESULTS, TABLE4
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey import integrity
 from twinlines.pipeline.survey.folder import Survey
@@ -136,4 +136,7 @@ class ToyInference:
             columns[f"rv_obs_{arm}"] = mean[:, index]
             for penalty in CATALOG_PENALTIES:
                 columns[f"pb_pct_{arm}_{penalty}"] = np.sin(np.outer(mean[:, index], np.add(PERCENTILES, penalty)))
+        for penalty in CATALOG_PENALTIES:
+            both = [columns[f"pb_pct_{arm}_{penalty}"] for arm in ARM_NAMES]
+            columns[f"pb_pct_{JOINT}_{penalty}"] = np.mean(both, axis=0)
         return RESULTS.dataset(columns, block.sizes["exposure"])

@@ -1,6 +1,7 @@
 """Reads the recipe of a training set from a TOML file.
 
     condition = ["feh", "alpha"]
+    frame = "drawn"
 
     [priors]
     vsini1 = "survey_vsini"                                     # a named prior
@@ -27,6 +28,7 @@ from twinlines.models.network import PRESETS, NetworkConfig
 from twinlines.pipeline.synthesis import priors
 from twinlines.pipeline.synthesis.beyond_table1 import Extras
 from twinlines.pipeline.synthesis.population import PARAMETERS, TABLE1, Priors
+from twinlines.pipeline.synthesis.spectra import FRAMES
 
 Settings = TypeVar("Settings")
 
@@ -36,7 +38,7 @@ class ConfigError(ValueError):
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read a file: what it says of the fields ``priors``, ``condition`` and ``extras`` of a ``TrainingSet``.
+    """Read a file: what it says of the fields ``priors``, ``condition``, ``frame`` and ``extras`` of a ``TrainingSet``.
 
     Raises
     ------
@@ -46,8 +48,9 @@ def read(path: str | Path) -> dict[str, Any]:
         If a prior or a fraction is impossible.
     """
     path = Path(path)
-    sections: dict[str, Reader] = {"condition": _names, "priors": _priors, "extras": _extras}
-    standard = {"condition": (), "priors": TABLE1, "extras": Extras()}
+    frame = settings.one_of(FRAMES)
+    sections: dict[str, Reader] = {"condition": _names, "frame": frame, "priors": _priors, "extras": _extras}
+    standard = {"condition": (), "frame": FRAMES[0], "priors": TABLE1, "extras": Extras()}
     return standard | settings.read_table(settings.read_toml(path, ConfigError), sections, f"{path}:", ConfigError)
 
 

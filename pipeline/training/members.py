@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from twinlines.pipeline.jobs.markers import Markers, fingerprint
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import PAIRS
 from twinlines.pipeline.storage import stores
+from twinlines.pipeline.training.visibility import weights
 
 Metrics = dict[str, float]
 
@@ -51,6 +52,8 @@ class Training:
     """How the learning rate falls: see :attr:`twinlines.models.training.TrainingConfig.schedule`."""
     sizes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of :class:`~twinlines.models.network.NetworkConfig` that are not the default ones."""
+    least_visibility: float = defaults.LEAST_VISIBILITY
+    """Binaries that show less than this do not count: see :mod:`twinlines.pipeline.training.visibility`."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """How spectra are varied each time they are shown."""
     start_at: Path | None = None
@@ -75,6 +78,7 @@ class Training:
                 epoch_pairs=self.epoch_pairs,
                 learning_rate=self.learning_rate,
                 schedule=self.schedule,
+                least_visibility=self.least_visibility,
                 augmentation=self.augmentation,
             )
             for member in range(1, self.members + 1)
@@ -204,6 +208,7 @@ def train_one(task: Task, pairs: str, out: str, start_at: Path | None = None) ->
     """Train a member in this process, on its device, and mark it."""
     folder = Path(out)
     parent = None if start_at is None else start_at / _file_name(task.config)
-    metrics = train_member(load_pairs(Path(pairs)), task.config, folder, parent=parent, device=device())
+    arrays = replace(load_pairs(Path(pairs)), weight=weights(Path(pairs), task.config.least_visibility))
+    metrics = train_member(arrays, task.config, folder, parent=parent, device=device())
     Markers(folder / MARKERS).mark(task.key, 1, fingerprint([task.file(folder)]), metrics=metrics, **task.about)
     return metrics

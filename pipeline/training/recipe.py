@@ -52,6 +52,9 @@ class TrainingSet:
     :attr:`twinlines.pipeline.synthesis.population.Source.condition`."""
     extras: Extras = field(default_factory=Extras)
     """What Table 1 lacks."""
+    frame: str = "measured"
+    """Where spectra are at rest, one of :data:`twinlines.pipeline.synthesis.spectra.FRAMES`: "measured" at velocities
+    that are measured on them, as in a survey; "drawn" as in Table 1, where field stars alone are at measured ones."""
     tracks: Path | None = None
     """Track table; None is the one that ships."""
     library: Path | None = None
@@ -66,18 +69,23 @@ class TrainingSet:
                 f"condition: there is no parameter {unknown[0]!r}; the parameters are {', '.join(PARAMETERS)}"
             )
 
+        if self.frame not in spectra.FRAMES:
+            raise SynthesisError(f"frame is {self.frame!r}; give one of {', '.join(spectra.FRAMES)}")
+
     def provenance(self) -> dict[str, Any]:
         """Everything that decides the pairs' values, for people and for the digest."""
+        measured = self.frame == "measured" or self.extras.field.fraction
         return {
             "n_pairs": self.n_pairs,
             "seed": self.seed,
             "priors": self.priors.describe(),
             "condition": list(self.condition),
             "extras": self.extras.describe(),
+            "frame": self.frame,
             "tracks": Tracks.load(self.tracks).digest,
             "library": Library.load(self.library).digest,
-            # Field stars' velocities are measured against the library that ships, as a survey's are.
-            **({"templates": Library.load().digest} if self.library and self.extras.field.fraction else {}),
+            # Velocities are measured against the library that ships, as a survey's are.
+            **({"templates": Library.load().digest} if self.library and measured else {}),
             "numerics": spectra.NUMERICS,
             "store_version": PAIRS.version,
         }

@@ -15,7 +15,7 @@ def store(path: Path, pairs: PairArrays, chunk: int = 64) -> Path:
     group.create_array("flux_B", data=flux, chunks=(chunk, 1, flux.shape[2]))
     group.create_array("label", data=pairs.label)
     group.create_array("split", data=pairs.split)
-    group.create_array("snr", data=pairs.snr)
+    group.create_array("snr_B", data=pairs.snr)
     return path
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinlines.pipeline.catalog import catalog, export
-from twinlines.pipeline.catalog.questions import CatalogError
+from twinlines.pipeline.catalog.questions import JOINT_THRESHOLD, CatalogError
 from twinlines.pipeline.schema import CATALOG, TABLE4
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey.publication import healpix
@@ -50,6 +50,7 @@ def make_catalog() -> xr.Dataset:
         columns[f"pb_pct_{arm}_16"][rng.random(N) < 0.1] = np.nan
         columns[f"npixbad_{arm}"] = rng.integers(0, 130, N)
         columns[f"specflag_{arm}"] = np.isfinite(columns[f"pb_pct_{arm}_16"][:, 0])
+    columns["pb_pct_J_16"] = np.mean([columns[f"pb_pct_{arm}_16"] for arm in "BR"], axis=0)
     return CATALOG.dataset({name: values[order] for name, values in columns.items()}, N, release="dr7", weights="abc")
 
 
@@ -89,12 +90,23 @@ def test_candidates_are_the_papers_rule(cat: xr.Dataset) -> None:
         if agreed and (np.isnan(colour) or colour < 2.5):
             expected.append(int(cat["lmjm"].values[row]))
     assert expected
-    assert cat.sb2.candidates()["lmjm"].values.tolist() == expected
+    assert cat.sb2.candidates(rule="paper")["lmjm"].values.tolist() == expected
+
+
+def test_candidates_are_judged_by_both_arms_together(cat: xr.Dataset) -> None:
+    p50, colour = cat["pb_pct_J_16"].values[:, 2], cat["bprp0"].values
+    expected = (p50 > JOINT_THRESHOLD) & ~(colour >= 2.5)
+    for arm in "BR":
+        expected &= cat[f"npixbad_{arm}"].values < 100
+    assert 0 < expected.sum() < np.isfinite(p50).sum()
+    assert np.isnan(p50).any()
+    assert cat.sb2.candidates()["lmjm"].values.tolist() == cat["lmjm"].values[expected].tolist()
+    assert cat.sb2.candidates(threshold=0.9).sizes["exposure"] < expected.sum()
 
 
 def test_looser_rules_find_more(cat: xr.Dataset) -> None:
-    strict, loose = cat.sb2.candidates(), cat.sb2.candidates(percentile=50)
-    either = cat.sb2.candidates(arms="any")
+    strict, loose = cat.sb2.candidates(rule="paper"), cat.sb2.candidates(rule="paper", percentile=50)
+    either = cat.sb2.candidates(rule="paper", arms="any")
     assert strict.sizes["exposure"] < loose.sizes["exposure"]
     assert set(strict["lmjm"].values) < set(either["lmjm"].values)
 
@@ -363,6 +375,22 @@ def test_a_cone_takes_angles(cat: xr.Dataset) -> None:
 
 def test_a_penalty_that_the_ensemble_lacks_is_refused(cat: xr.Dataset) -> None:
     with pytest.raises(CatalogError, match=r"has no penalty 8 in arm B: all its probabilities are NaN; it has 16"):
+        cat.sb2.candidates(rule="paper", penalty=8)
+    with pytest.raises(CatalogError, match=r"has no penalty 8 in arm J: all its probabilities are NaN; it has 16"):
         cat.sb2.candidates(penalty=8)
     empty = cat.isel(exposure=slice(0))
     assert empty.sb2.candidates(penalty=8).sizes["exposure"] == 0
+
+
+def test_a_catalog_of_arms_judged_by_themselves_says_so(cat: xr.Dataset) -> None:
+    older = cat.assign(pb_pct_J_16=cat["pb_pct_J_16"] * np.nan)
+    with pytest.raises(CatalogError, match=r"no verdict of both arms together: .*rule='paper'"):
+        older.sb2.candidates()
+    assert older.sb2.candidates(rule="paper").sizes["exposure"]
+
+
+def test_rules_that_there_are_not_are_refused(cat: xr.Dataset) -> None:
+    with pytest.raises(CatalogError, match=r"rule is 'both'; give 'joint'"):
+        cat.sb2.candidates(rule="both")
+    with pytest.raises(CatalogError, match=r"arms='any' goes with rule='paper'"):
+        cat.sb2.candidates(arms="any")

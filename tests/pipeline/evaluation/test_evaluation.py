@@ -121,8 +121,8 @@ def test_the_rules_are_the_catalog_s(report: EvaluationReport, store: Path, weig
         drawn = {head: values[head][found.penalty] for head in HEADS}
         positive = {
             "paper": np.minimum(drawn["B"].min(axis=1), drawn["R"].min(axis=1)) > 0.5,
-            "J p50": np.median(drawn["J"], axis=1) > 0.5,
-            "J p0": drawn["J"].min(axis=1) > 0.5,
+            "joint": np.median(drawn["J"], axis=1) > 0.5,
+            "joint p0": drawn["J"].min(axis=1) > 0.5,
         }[found.rule].reshape(12, 2)
         assert (found.rates.tpr.count, found.rates.tpr.trials) == (positive[truth].sum(), truth.sum())
         assert (found.rates.fpr.count, found.rates.fpr.trials) == (positive[~truth].sum(), (~truth).sum())
@@ -218,7 +218,7 @@ def test_killed_it_goes_on_and_nothing_stale_is_taken_for_new(
     # A threshold is applied to the answers that are there.
     bold = evaluate(client, store, weights, replace(options, joint_threshold=0.01), answers=answers)
     assert not asked
-    assert bold.rule[:2] == report.rule[:2]
+    assert bold.rule[:2] == report.rule[:2]  # the paper's has its own
     assert bold.rule[-1].rates.tpr.count > report.rule[-1].rates.tpr.count
     other = evaluate(client, store, weights, replace(options, twins=0, seed=1), answers=answers)
     assert asked == ["rule"]  # no noise is in the rest

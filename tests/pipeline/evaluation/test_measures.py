@@ -88,11 +88,11 @@ def test_rules_are_of_lowest_and_median_values(truth: Truth) -> None:
     rng = np.random.default_rng(2)
     lowest, median = ({head: rng.random((100, 2, 2), np.float32) for head in HEADS} for _ in range(2))
     draws = Draws((8, 16), lowest, median)
-    rows = measures.rules(draws, truth, {"paper": 0.5, "J p50": 0.9, "J p0": 0.2}, 0.02)
+    rows = measures.rules(draws, truth, {"paper": 0.5, "joint": 0.9, "joint p0": 0.2}, 0.02)
     called = {
         "paper": (lowest["B"] > 0.5) & (lowest["R"] > 0.5),
-        "J p50": median["J"] > 0.9,
-        "J p0": lowest["J"] > 0.2,
+        "joint": median["J"] > 0.9,
+        "joint p0": lowest["J"] > 0.2,
     }
     assert [(row.rule, row.penalty) for row in rows] == [(rule, penalty) for rule in called for penalty in (8, 16)]
     for row in rows:
@@ -105,7 +105,7 @@ def test_a_rule_s_curve_is_that_of_its_threshold(logits: Logits, truth: Truth) -
     rng = np.random.default_rng(3)
     values = {head: rng.random((100, 2, 2), np.float32) for head in HEADS}
     curves = measures.curves(logits, Draws(logits.penalties, values, values), truth)
-    assert [curve.verdict for curve in curves] == [*HEADS, "paper", "J p50", "J p0"]
+    assert [curve.verdict for curve in curves] == [*HEADS, "paper", "joint", "joint p0"]
     paper = np.minimum(values["B"], values["R"])[..., 0]
     for point in curves[3].points:
         assert point.rates.fpr.trials == 100

@@ -49,7 +49,7 @@ def test_what_is_printed_says_all(report: EvaluationReport) -> None:
         *("single, 30 km/s off rest", "unseen by construction", "frame of the pairs: "),
     ):
         assert words in printed
-    rule = next(row for row in report.rule if (row.rule, row.penalty) == ("J p50", 16))
+    rule = next(row for row in report.rule if (row.rule, row.penalty) == ("joint", 16))
     line = next(line for line in printed.splitlines() if "p50 of J > 0.5" in line and " 16 " in line)
     assert f"{rule.rates.tpr.value:.3f} ({rule.rates.tpr.low:.3f}" in line
 
@@ -94,7 +94,7 @@ def test_from_the_command_line(client: Client, store: Path, weights: Path, tmp_p
     assert done.exit_code == 0, done.output
     summary = json.loads(done.stdout)
     assert summary["sb2_fraction"] == 0.1
-    assert {row["rule"]: row["threshold"] for row in summary["rule"]} == {"paper": 0.5, "J p50": 0.8, "J p0": 0.8}
+    assert {row["rule"]: row["threshold"] for row in summary["rule"]} == {"paper": 0.5, "joint": 0.8, "joint p0": 0.8}
     assert all(Path(path).exists() for path in summary["files"])
     assert not (tmp_path / "out/figure5_B.png").exists()
     assert not (tmp_path / "out/.answers").exists()

@@ -18,7 +18,7 @@ from twinlines.models.precision import has_bfloat16
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
 from twinlines.pipeline.lamost import reader
 from twinlines.pipeline.mock.release import MockConfig, MockDefects, make_release
-from twinlines.pipeline.schema import EXPOSURES, RESULTS, Quality
+from twinlines.pipeline.schema import CATALOG_PENALTIES, EXPOSURES, RESULTS, Quality
 from twinlines.pipeline.spectra.inference import Inference, InferenceParameters, ParameterError, WeightsChangedError
 
 ROWS = 9
@@ -73,13 +73,18 @@ def test_results_are_whole(results: xr.Dataset, block: xr.Dataset) -> None:
         percentiles = results[f"pb_pct_{name}_16"].values[used]
         assert ((percentiles >= 0) & (percentiles <= 1)).all()
         assert (np.diff(percentiles, axis=1) >= 0).all()
-        assert np.isnan(results[f"pb_pct_{name}_8"]).all()  # the ensemble has no such penalty
         assert (results[f"rv_obs_err_{name}"].values[used] > 0).all()
         assert np.isnan(results[f"rv_abs_{name}"]).all()
         assert (results[f"npixbad_{name}"].values[used] < 100).all()
         noise = results[f"noise_{name}"].values
         assert (np.abs(noise[used] - 1.0) < 0.2).all()
         assert np.isnan(noise[~used]).all()
+    both = (results["specflag_B"] & results["specflag_R"]).values
+    assert both.any()
+    for penalty in CATALOG_PENALTIES:
+        joint = results[f"pb_pct_J_{penalty}"].values
+        assert ((joint[both] >= 0) & (joint[both] <= 1)).all()
+        assert np.isnan(joint[~both]).all()
 
 
 @pytest.mark.parametrize("order", [list(range(ROWS))[::-1], [3], [5, 0, 8, 2]], ids=["reversed", "one", "some"])
@@ -106,6 +111,8 @@ def test_low_snr_is_left_out(inference: Inference, block: xr.Dataset) -> None:
     assert np.isnan(result["rv_obs_B"][0])
     assert result["npixbad_B"][0] == ARMS["B"].n_pixels
     assert np.isfinite(result["pb_pct_R_16"][0]).all()
+    assert result["quality_R"][0] & Quality.ONE_ARM
+    assert np.isnan(result["pb_pct_J_16"][0]).all()
 
 
 def test_an_absent_arm_is_left_out(inference: Inference, block: xr.Dataset) -> None:
@@ -118,6 +125,21 @@ def test_an_absent_arm_is_left_out(inference: Inference, block: xr.Dataset) -> N
     assert not result["specflag_R"][0]
     assert np.isnan(result["pb_pct_R_16"][0]).all()
     assert np.isfinite(result["pb_pct_B_16"][0]).all()
+    assert result["quality_B"][0] & Quality.ONE_ARM
+    assert np.isnan(result["pb_pct_J_16"][0]).all()
+
+
+def test_an_arm_is_judged_alike_with_and_without_the_other(
+    inference: Inference, block: xr.Dataset, results: xr.Dataset
+) -> None:
+    def change(rows: xr.Dataset) -> None:
+        for name in ("flux", "ivar", "loglam", "snr"):
+            rows[name][:, 1] = np.nan
+
+    alone = inference(changed(block, change))
+    both = results.isel(exposure=slice(0, alone.sizes["exposure"]))
+    np.testing.assert_array_equal(alone["pb_pct_B_16"], both["pb_pct_B_16"])
+    assert np.isnan(alone["pb_pct_J_16"]).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, -100.0], ids=["NaN", "zero", "negative"])
@@ -174,22 +196,21 @@ def test_parameters_that_are_none_are_refused() -> None:
 
 
 def test_weights_of_another_arm_s_length_are_refused(tmp_path: Path) -> None:
-    for arm in ARM_NAMES:
-        header = checkpoint.Header(arm=arm, penalty=16, member=1, seed=1, pairs="none")
-        network = Network(NetworkConfig(ARMS["B"].n_pixels))
-        checkpoint.save(tmp_path / f"{header.stem}.safetensors", network, header)
+    header = checkpoint.Header(member=1, seed=1, pairs="none")
+    network = Network(NetworkConfig((ARMS["B"].n_pixels, ARMS["B"].n_pixels)))
+    checkpoint.save(tmp_path / f"{header.stem}.safetensors", network, header)
     with pytest.raises(EnsembleError, match="for arm R take 3347 pixels; the arm has 3509"):
         Inference.load(tmp_path, None, InferenceParameters())
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
-    network = Network(NetworkConfig(ARMS["B"].n_pixels))
-    header = checkpoint.Header(arm="B", penalty=16, member=1, seed=1, pairs="none")
+    network = Network(NetworkConfig((ARMS["B"].n_pixels, ARMS["R"].n_pixels)))
+    header = checkpoint.Header(member=1, seed=1, pairs="none")
     path = tmp_path / f"{header.stem}.safetensors"
     checkpoint.save(path, network, header)
     content = path.read_bytes()
-    path.write_bytes(content.replace(b"strided-lenet-1", b"transformer-999"))
-    with pytest.raises(checkpoint.CheckpointError, match=r"transformer-999(?s:.)*strided-lenet-1"):
+    path.write_bytes(content.replace(b"two-arm-lenet-1", b"transformer-999"))
+    with pytest.raises(checkpoint.CheckpointError, match=r"transformer-999(?s:.)*two-arm-lenet-1"):
         Inference.load(tmp_path, None, InferenceParameters())
 
 

@@ -11,20 +11,20 @@ from twinlines.pipeline.arms import ARMS, BLUE, RED, Arm, doppler_factor, veloci
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.schema import POPULATIONS
 from twinlines.pipeline.stars.tracks import Tracks
-from twinlines.pipeline.synthesis import beyond_table1, observing, population, spectra
+from twinlines.pipeline.synthesis import observing, population, spectra
 from twinlines.pipeline.synthesis.beyond_table1 import (
     BLEND,
     COOL_GIANT,
     FIELD,
-    H_ALPHA,
-    Activity,
     Blends,
     CoolGiants,
-    Defects,
     Extras,
     Field,
 )
 from twinlines.pipeline.synthesis.beyond_table1 import TABLE1 as TABLE1_CODE
+from twinlines.pipeline.synthesis.emission import H_ALPHA, Activity, Lines, add_lines
+from twinlines.pipeline.synthesis.extra import ExtrasError
+from twinlines.pipeline.synthesis.instrument import Defects, spoil
 from twinlines.pipeline.synthesis.population import TABLE1
 from twinlines.pipeline.synthesis.priors import Constant, Normal
 from twinlines.pipeline.synthesis.spectra import Scene
@@ -78,7 +78,7 @@ def test_cool_giants_are_two_single_spectra_with_their_own_noise() -> None:
     assert np.median(made["vsini1"]) < 15
     difference = made["flux_B"][:, 1] - made["flux_B"][:, 0]
     # Twice the noise's variance, and nothing else. The median over pixels of flux over sigma is the S/N.
-    scaled = np.median(np.abs(difference), axis=1) / 0.6745 / np.sqrt(2) * made["snr"]
+    scaled = np.median(np.abs(difference), axis=1) / 0.6745 / np.sqrt(2) * made["snr_B"]
     np.testing.assert_allclose(np.median(scaled), 1.0, atol=0.1)
 
 
@@ -97,7 +97,7 @@ def test_blends_are_binaries_to_the_eye_unless_said_otherwise() -> None:
 
 def test_field_stars_are_brought_to_rest_by_their_measured_velocity() -> None:
     # Narrow-lined equal stars of high S/N: cross-correlation finds one of the two, or the middle where they blend.
-    one = Field(0.5, Constant(5.0), Constant(5.0), Normal(0.0, 150.0), Constant(1.0), Constant(100.0))
+    one = Field(0.5, Constant(5.0), Constant(5.0), Normal(0.0, 150.0), Constant(1.0), Constant(100.0), Constant(1.0))
     mixture = Extras(field=one)
     drawn = mixture.sources(1, TABLE1, ())[FIELD].realise(np.arange(300), Tracks.load(), Library.load()).kept_pairs()
     drawn = drawn.take(slice(0, 40))
@@ -165,7 +165,7 @@ def test_emission_fills_h_alpha_of_the_chosen_and_leaves_the_others(kept: popula
 
 def test_emission_is_a_gaussian_of_the_asked_height_and_width() -> None:
     flux = np.full((1, RED.n_pixels), 3.0, dtype=np.float32)
-    beyond_table1.fill_h_alpha(flux, np.array([100.0]), np.array([0.5], np.float32), np.array([40.0], np.float32))
+    add_lines(flux, (H_ALPHA,), Lines(np.array([100.0]), np.array([[0.5]]), np.array([40.0])))
     velocity = (RED.wavelength / H_ALPHA - 1) * 299_792.458 - 100.0
     expected = 3.0 * (1 + 0.5 * np.exp(-0.5 * (velocity / 40.0) ** 2))
     np.testing.assert_allclose(flux[0], expected, rtol=2e-3)
@@ -179,7 +179,7 @@ def test_defects_have_the_asked_rates(arm: Arm) -> None:
     clean = rng.normal(1.0, 0.02, (rows, 500)).astype(np.float32)
     flux = clean.copy()
     defects = Defects(0.5, bad_columns=0.0, spikes=0.0)
-    changed = beyond_table1.spoil(arm, defects, flux, np.full_like(flux, 0.02), keys, seed=1)
+    changed = spoil(arm, defects, flux, np.full_like(flux, 0.02), keys, seed=1)
     # All spectra of a pair are spoilt, or none: the fraction is of pairs.
     touched = (flux != clean).any(axis=1)
     rate = defects.repaired_blue if arm is BLUE else defects.repaired_red
@@ -192,9 +192,7 @@ def test_defects_have_the_asked_rates(arm: Arm) -> None:
 def test_a_repaired_run_is_a_straight_line() -> None:
     clean = np.random.default_rng(0).normal(1.0, 0.02, (200, 500)).astype(np.float32)
     flux, keys = clean.copy(), np.stack([np.arange(200), np.zeros(200, dtype=np.int64)], axis=1)
-    beyond_table1.spoil(
-        BLUE, Defects(1.0, repaired_blue=1.0, bad_columns=0.0, spikes=0.0), flux, np.ones_like(flux), keys, 1
-    )
+    spoil(BLUE, Defects(1.0, repaired_blue=1.0, bad_columns=0.0, spikes=0.0), flux, np.ones_like(flux), keys, 1)
     runs = [np.flatnonzero(row) for row in flux != clean]
     single = [(row, run) for row, run in enumerate(runs) if 4 <= run.size <= 11 and np.ptp(run) == run.size - 1]
     assert len(single) > 40
@@ -206,16 +204,12 @@ def test_a_repaired_run_is_a_straight_line() -> None:
 def test_spikes_and_bad_columns() -> None:
     keys = np.stack([np.arange(400), np.zeros(400, dtype=np.int64)], axis=1)
     flux = np.ones((400, 300), dtype=np.float32)
-    beyond_table1.spoil(
-        BLUE, Defects(1.0, repaired_blue=0.0, bad_columns=0.0, spikes=1.0), flux, 0.1 * np.ones_like(flux), keys, 1
-    )
+    spoil(BLUE, Defects(1.0, repaired_blue=0.0, bad_columns=0.0, spikes=1.0), flux, 0.1 * np.ones_like(flux), keys, 1)
     height = (flux[flux != 1.0] - 1.0) / 0.1
     assert len(height) == pytest.approx(400, rel=0.15)
     assert height.min() >= 3.999
     flux = np.ones((400, 300), dtype=np.float32)
-    beyond_table1.spoil(
-        BLUE, Defects(1.0, repaired_blue=0.0, bad_columns=0.5, spikes=0.0), flux, 0.1 * np.ones_like(flux), keys, 1
-    )
+    spoil(BLUE, Defects(1.0, repaired_blue=0.0, bad_columns=0.5, spikes=0.0), flux, 0.1 * np.ones_like(flux), keys, 1)
     columns = (flux != 1.0).sum(axis=1)
     assert (columns > 0).mean() == pytest.approx(0.5, abs=0.1)
     assert columns.max() <= 8
@@ -242,7 +236,7 @@ def test_defects_do_not_depend_on_the_batch(kept: population.Population) -> None
     ],
 )
 def test_impossible_mixtures_are_refused(make: object, said: str) -> None:
-    with pytest.raises(beyond_table1.ExtrasError, match=said):
+    with pytest.raises(ExtrasError, match=said):
         make()  # type: ignore[operator]
 
 

@@ -62,7 +62,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     ("text", "error", "said"),
     [
         ("[priors", ConfigError, r"set.toml cannot be read as TOML"),
-        ("pairs = 3", ConfigError, r"there is no 'pairs'.*; there are condition, priors, extras"),
+        ("pairs = 3", ConfigError, r"there is no 'pairs'.*; there are condition, frame, priors, extras"),
         ("[prior]", ConfigError, r"there is no 'prior' \(did you mean 'priors'\?\)"),
         ("priors = 1", ConfigError, "set.toml: priors is 1; give a table"),
         ("[priors]\nvsini = 1", ConfigError, r"priors: there is no 'vsini' \(did you mean 'vsini"),

@@ -96,7 +96,7 @@ def test_pairs_are_those_of_their_draws(quiet: Path) -> None:
         for code, source in SMALL.sources().items():
             rows = np.flatnonzero(store["population"].values == code)
             drawn = source.realise(store["draw"].values[rows], Tracks.load(), Library.load())
-            made = spectra.pairs(Library.load(), drawn, Scene(3, code, SMALL.extras))
+            made = spectra.pairs(Library.load(), drawn, Scene(3, code, SMALL.extras, SMALL.frame))
             for name, values in made.items():
                 np.testing.assert_allclose(store[name].values[rows], values, rtol=1e-6, atol=0, err_msg=name)
 
