@@ -23,17 +23,25 @@ from twinlines.pipeline.cli.options import (
 
 if TYPE_CHECKING:
     from twinlines.models.evaluation import Precision, Rate, Rates
-    from twinlines.pipeline.evaluation.report import EvaluationReport, FrameCurves, PopulationRow, TableRow
+    from twinlines.pipeline.evaluation.report import EvaluationReport
+    from twinlines.pipeline.evaluation.rows import FrameCurves, OperatingRow, PopulationRow, TableRow
 
 evaluation_app = typer.Typer()
 
-_DISPLACED_SHOWN, _CENTRED_SHOWN = (50.0, 100.0), (100.0, 200.0)  # km/s
+_DISPLACED_SHOWN, _CENTRED_SHOWN = (0.0, 30.0, 50.0, 100.0), (100.0, 200.0)  # km/s
 _POPULATION_COLUMNS = (
-    *("arm", "penalty", "population", "at FPR"),
+    *("head", "penalty", "population", "at FPR"),
     *("members' TPR", "ensemble's TPR", "TPR at 0.5", "FPR at 0.5"),
 )
+_STRATA_TITLES = {
+    "separation": "separation (km/s)",
+    "flux_ratio": "flux ratio",
+    "snr": "S/N",
+    "vsini1": "vsini of the primary (km/s)",
+    "logg1": "log g of the primary",
+}
 _FRAME_COLUMNS = (
-    *("star", "arm", "penalty"),
+    *("star", "head", "penalty"),
     *(f"single, {velocity:g} km/s off rest" for velocity in _DISPLACED_SHOWN),
     *(f"twins, {velocity:g} km/s apart about rest" for velocity in _CENTRED_SHOWN),
 )
@@ -63,8 +71,16 @@ def evaluate(
         int, typer.Option("--twins", min=0, help="Noisy spectra at each point of Figure 5, 2000 in the paper; 0: none.")
     ] = 100,
     rule_pairs: Annotated[
-        int, typer.Option("--rule-pairs", min=0, help="Most pairs that the catalog's rule is tried on; 0: none.")
+        int, typer.Option("--rule-pairs", min=0, help="Most pairs that the catalog's rules are tried on; 0: none.")
     ] = 2000,
+    joint_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--joint-threshold",
+            help="Probability of both arms together that a candidate has.",
+            show_default="that of 'twinlines catalog candidates'",
+        ),
+    ] = None,
     sb2_fraction: Annotated[
         float, typer.Option("--sb2-fraction", min=0.0, max=1.0, help="Fraction of SB2s for which precision is given.")
     ] = 0.02,
@@ -75,10 +91,13 @@ def evaluate(
 ) -> None:
     """Measure an ensemble on pairs that training never saw: the paper's Table 3 and Figures 4 to 6, and more.
 
+    Verdicts are those of the blue arm (B), the red one (R), and both together (J).
+
     Killed, it goes on where it was.
     """
     import shutil
 
+    from twinlines.pipeline.catalog.questions import JOINT_THRESHOLD
     from twinlines.pipeline.evaluation.evaluation import Options
     from twinlines.pipeline.evaluation.evaluation import evaluate as run_evaluation
     from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS
@@ -87,6 +106,7 @@ def evaluate(
         split=split.value,
         twins=twins,
         rule_pairs=rule_pairs,
+        joint_threshold=JOINT_THRESHOLD if joint_threshold is None else joint_threshold,
         sb2_fraction=sb2_fraction,
         seed=seed,
         library=library,
@@ -128,32 +148,58 @@ def write(report: EvaluationReport, folder: Path) -> list[Path]:
 
 
 def show_evaluation(report: EvaluationReport, where: Console) -> None:
-    """Print Table 3 beside the paper's, the populations, the catalog's rule and what to know of them."""
+    """Print Table 3 beside the paper's, operating points, populations, the catalog's rules and what to know of them."""
+    from twinlines.pipeline.evaluation.rows import RULES
+
     precision = f"precision at {100 * report.sb2_fraction:g} % SB2s"
-    columns = ("arm", "penalty", "members", "TPR", "FPR", "paper's TPR", "FPR", precision)
+    columns = ("head", "penalty", "members", "TPR", "FPR", "paper's TPR", "FPR", precision)
     where.print(console.table(columns, [_table_row(row) for row in report.table]))
     where.print("the paper's rates are of another population and library; intervals are at 95 % confidence")
+    if report.operating:
+        _show_operating(report.operating, where)
     where.print(console.table(_POPULATION_COLUMNS, [_population_row(row) for row in report.populations]))
     if report.frames:
         where.print(console.table(_FRAME_COLUMNS, [_frame_row(row) for row in report.frames]))
     if report.rule:
         rows: list[tuple[object, ...]] = [
-            (f"penalty {row.penalty}", *_both(row.rates), _precision(row.precision)) for row in report.rule
+            (f"{RULES[row.rule]} > {row.threshold:g}", row.penalty, *_both(row.rates), _precision(row.precision))
+            for row in report.rule
         ]
-        where.print(console.table(("candidates: p0 > 0.5 in both arms", "TPR", "FPR", precision), rows))
+        where.print(console.table(("candidates", "penalty", "TPR", "FPR", precision), rows))
         singles = report.rule[0].rates.fpr.trials
         where.print(f"{singles} single stars, {report.rule_draws} draws of each by every member")
     console.say(where, report.notes)
 
 
+def _show_operating(rows: tuple[OperatingRow, ...], where: Console) -> None:
+    """Print what the heads find at the paper's false positive rates, and of which binaries."""
+    columns = ("at the FPR of", "", "binaries", *(f"{row.head}: {row.point.fpr:g}" for row in rows))
+    first = rows[-1]
+    lines: list[tuple[object, ...]] = [
+        ("all", "", first.point.rates.tpr.trials, *(_rate(row.point.rates.tpr, 3) for row in rows))
+    ]
+    for place, stratum in enumerate(first.strata):
+        for number, bounds in enumerate(stratum.bins):
+            rates = [row.strata[place].bins[number].rate for row in rows]
+            within = f"{bounds.start:g} to {bounds.stop:g}"
+            title = _STRATA_TITLES[stratum.parameter] if number == 0 else ""
+            lines.append((title, within, bounds.rate.trials, *(_rate(rate, 3) for rate in rates)))
+    where.print(console.table(columns, lines))
+    singles = first.point.rates.fpr.trials
+    where.print(
+        f"TPR of the members' mean logit at penalty {first.penalty}; its thresholds are set on {singles} single stars, "
+        "and what they leave open is not in the intervals; flux ratio and S/N are the arm's, of J the mean of both arms"
+    )
+
+
 def _table_row(row: TableRow) -> tuple[object, ...]:
     paper = ("-", "-") if row.paper is None else (f"{row.paper['tpr']:.4f}", f"{row.paper['fpr']:.6f}")
-    return row.arm, row.penalty, row.members, *_both(row.rates), *paper, _precision(row.precision)
+    return row.head, row.penalty, row.members, *_both(row.rates), *paper, _precision(row.precision)
 
 
 def _population_row(row: PopulationRow) -> tuple[object, ...]:
     at_fpr = (_rate(row.members, 3), _rate(row.ensemble, 3)) if row.members.trials else ("-", "-")
-    return row.arm, row.penalty, row.population, f"{row.fpr:.6f}", *at_fpr, *_both(row.rates)
+    return row.head, row.penalty, row.population, f"{row.fpr:.6f}", *at_fpr, *_both(row.rates)
 
 
 def _frame_row(row: FrameCurves) -> tuple[object, ...]:
@@ -161,7 +207,7 @@ def _frame_row(row: FrameCurves) -> tuple[object, ...]:
 
     displaced = (row.displaced[DISPLACED.index(velocity)] for velocity in _DISPLACED_SHOWN)
     centred = (row.centred[CENTRED.index(velocity)] for velocity in _CENTRED_SHOWN)
-    return row.star, row.arm, row.penalty, *(f"{probability:.3f}" for probability in (*displaced, *centred))
+    return row.star, row.head, row.penalty, *(f"{probability:.3f}" for probability in (*displaced, *centred))
 
 
 def _both(rates: Rates) -> tuple[str, str]:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from twinlines.pipeline.jobs.markers import Markers, fingerprint_of
 from twinlines.pipeline.storage import atomic
 
-Answer = Mapping[int, Mapping[str, NDArray[Any]]]
-"""By penalty, arrays by name: what every task answers."""
+Answer = Mapping[str, NDArray[Any]]
+"""Arrays by name: what every task answers."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,8 @@ class Answers:
         """An answer; None if there is none, or its file is damaged."""
         if not self.markers.finished(key, [self.path(key)], verify=True):
             return None
-        answer: dict[int, dict[str, NDArray[Any]]] = {}
         with np.load(self.path(key), allow_pickle=False) as file:
-            for name in file.files:
-                penalty, part = name.split(" ", 1)
-                answer.setdefault(int(penalty), {})[part] = file[name]
-        return answer
+            return {name: file[name] for name in file.files}
 
     def keep(self, key: str, answer: Answer, **about: Any) -> None:
         """Keep an answer, then its marker.
@@ -67,9 +63,7 @@ class Answers:
             If the disk is full; what was kept before stays.
         """
         data = io.BytesIO()
-        arrays: dict[str, Any] = {
-            f"{penalty} {name}": values for penalty, parts in answer.items() for name, values in parts.items()
-        }
+        arrays: dict[str, Any] = dict(answer)
         np.savez(data, **arrays)
         atomic.write_bytes(self.path(key), data.getvalue())
         self.markers.mark(key, len(arrays), fingerprint_of(data.getvalue()), **about)

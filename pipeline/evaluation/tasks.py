@@ -1,7 +1,7 @@
-"""What the tasks of an evaluation do on a worker: judge a block of stored pairs, or one twin binary.
+"""What the tasks of an evaluation do on a worker: judge a block of stored pairs, or one twin binary, in both arms.
 
-Every task answers arrays by penalty and name. The ensemble is the one that the worker keeps under the name ``keeper``;
-:mod:`twinlines.pipeline.evaluation.evaluation` plans the tasks.
+Every task answers arrays by name, and in them the ensemble's penalties in its order. The ensemble is the one that the
+worker keeps under the name ``keeper``; :mod:`twinlines.pipeline.evaluation.evaluation` plans the tasks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twinlines.models import evaluation
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.pairs import load_pairs
 from twinlines.models.threads import one_thread
-from twinlines.pipeline.arms import ARMS, ArmName
+from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.evaluation import twins
 from twinlines.pipeline.evaluation.answers import Answer
 from twinlines.pipeline.evaluation.twins import Twin
@@ -29,7 +29,10 @@ from twinlines.pipeline.spectra.inference import InferenceParameters
 from twinlines.pipeline.storage import stores
 
 DRAWS = InferenceParameters().n_draws
-"""Noisy copies of each spectrum that the catalog's rule judges."""
+"""Noisy copies of each spectrum that the catalog's rules judge."""
+
+DRAWN = (0.0, 50.0)
+"""Percentiles of draws x members on which rules are built: p0, the lowest, and p50."""
 
 
 class EvaluationError(RuntimeError):
@@ -46,31 +49,27 @@ class Block:
     """Their place among the pairs that are judged."""
     rows: NDArray[np.int64]
     """Their rows in the store, ascending."""
-    arms: tuple[ArmName, ...]
-    """Arms in which they are judged."""
 
     def __str__(self) -> str:
-        return f"pairs {self.rows[0]} to {self.rows[-1]} of {self.pairs}, arm {' and '.join(self.arms)}"
+        return f"pairs {self.rows[0]} to {self.rows[-1]} of {self.pairs}"
 
     @property
     def question(self) -> str:
         """What is asked, wherever the store lies."""
-        return f"arms {''.join(self.arms)} of rows {hashlib.sha256(self.rows.astype('<i8').tobytes()).hexdigest()}"
+        return f"rows {hashlib.sha256(self.rows.astype('<i8').tobytes()).hexdigest()}"
 
 
 @dataclass(frozen=True)
 class TwinTask:
-    """A twin binary, which one task judges in one arm."""
+    """A twin binary, which one task judges."""
 
     twin: Twin
     """The two equal stars."""
     vsini: float
     """Projected rotational velocity of both, km/s."""
-    arm: ArmName
-    """The arm."""
 
     def __str__(self) -> str:
-        return f"{self.twin.name}, vsini {self.vsini:g} km/s, arm {self.arm}"
+        return f"{self.twin.name}, vsini {self.vsini:g} km/s"
 
     @property
     def question(self) -> str:
@@ -89,9 +88,21 @@ def load(weights: Path, digest: str) -> Ensemble:
     return ensemble
 
 
-def digest_of(name: ArmName, pairs: str) -> str:
-    """Digest of one arm's pairs, as weights name the pairs that they were trained on."""
-    return load_pairs(Path(pairs), name).digest
+def digest_of(pairs: str) -> str:
+    """Digest of pairs, as weights name the pairs that they were trained on, from their content."""
+    return load_pairs(Path(pairs)).digest
+
+
+def ratios_of(pairs: str | Path) -> dict[ArmName, NDArray[np.float32]]:
+    """S/N per pixel of stored pairs, by arm, (pair,).
+
+    Raises
+    ------
+    StoreError
+        If there is no such store.
+    """
+    stored = stores.read_columns(pairs, [f"snr_{name}" for name in ARM_NAMES])
+    return {name: stored[f"snr_{name}"] for name in ARM_NAMES}
 
 
 def _flux(block: Block, name: ArmName) -> NDArray[np.float32]:
@@ -107,50 +118,50 @@ def _flux(block: Block, name: ArmName) -> NDArray[np.float32]:
 
 @one_thread()
 def judge_block(block: Block, keeper: str) -> Answer:
-    """Logits of a block in its one arm, "logits" (member, pair, 2)."""
-    (name,) = block.arms
-    logits = evaluation.judge(kept_object(keeper), name, _flux(block, name))
-    return {penalty: {"logits": values.reshape(len(values), -1, 2)} for penalty, values in logits.items()}
+    """Logits of a block by head, (pair, 2, member, penalty)."""
+    logits = evaluation.judge(kept_object(keeper), {name: _flux(block, name) for name in ARM_NAMES})
+    return {
+        head: np.moveaxis(values, 0, 1).reshape(len(block.rows), 2, len(values), -1) for head, values in logits.items()
+    }
 
 
 @one_thread()
-def candidates_of(block: Block, keeper: str, seed: int) -> Answer:
-    """Which spectra of a block are candidates, "candidate" (pair, 2).
+def draws_of(block: Block, keeper: str, seed: int) -> Answer:
+    """What a catalog would keep of a block: by head, (pair, 2, penalty, percentile) of :data:`DRAWN`.
 
-    A candidate's lowest value of all draws and members is above 0.5 in both arms, as in the catalog. As in a survey,
-    draws add noise to spectra that are noisy already; their sigma is sqrt(flux) / snr on flux over continuum, which is
-    what synthesis added but for the continuum's departure from its median.
+    As in a survey, draws add noise to spectra that are noisy already; their sigma is sqrt(flux) / snr on flux over
+    continuum, which is what synthesis added but for the continuum's departure from its median.
     """
     ensemble: Ensemble = kept_object(keeper)
-    ratios = stores.read_columns(block.pairs, [f"snr_{name}" for name in block.arms])
+    ratios = ratios_of(block.pairs)
     keys = np.stack([np.repeat(block.rows, 2), np.tile(np.arange(2), len(block.rows))], axis=1)
-    above: dict[ArmName, dict[int, NDArray[np.bool_]]] = {}
-    for name in block.arms:
-        flux = _flux(block, name)
-        sigma = np.sqrt(np.maximum(flux, 0.0)) / np.repeat(ratios[f"snr_{name}"][block.rows], 2)[:, None]
-        lowest = ensemble.percentiles(name, flux, sigma, keys, seed=seed, n_draws=DRAWS, percentiles=(0,))
-        above[name] = {penalty: values[:, 0].reshape(-1, 2) > 0.5 for penalty, values in lowest.items()}
-    blue, red = above.values()
-    return {penalty: {"candidate": blue[penalty] & red[penalty]} for penalty in blue.keys() & red.keys()}
+    flux: dict[str, NDArray[np.float32]] = {name: _flux(block, name) for name in ARM_NAMES}
+    sigma: dict[str, NDArray[Any]] = {
+        name: np.sqrt(np.maximum(flux[name], 0.0)) / np.repeat(ratios[name][block.rows], 2)[:, None]
+        for name in ARM_NAMES
+    }
+    made = ensemble.percentiles(flux, sigma, keys, seed=seed, n_draws=DRAWS, percentiles=DRAWN)
+    return {
+        head: np.stack([by_penalty[penalty].reshape(-1, 2, len(DRAWN)) for penalty in ensemble.penalties], axis=2)
+        for head, by_penalty in made.items()
+    }
 
 
 @one_thread()
 def judge_frame(task: TwinTask, keeper: str, library: Path | None, count: int, seed: int) -> Answer:
-    """Curves of a star off rest, "displaced", and of twins about their mean, "centred", (velocity,) each.
+    """Curves of a star off rest, "displaced <head>", and of twins about their mean, "centred <head>".
 
-    See :func:`twinlines.pipeline.evaluation.twins.displacement`.
+    Each is (penalty, velocity); see :func:`twinlines.pipeline.evaluation.twins.displacement`.
     """
-    curves = twins.displacement(kept_object(keeper), Library.load(library), ARMS[task.arm], task.twin, count, seed)
-    return {penalty: {"displaced": displaced, "centred": centred} for penalty, (displaced, centred) in curves.items()}
+    curves = twins.displacement(kept_object(keeper), Library.load(library), task.twin, count, seed)
+    displaced = {f"displaced {head}": values for head, (values, _) in curves.items()}
+    return displaced | {f"centred {head}": values for head, (_, values) in curves.items()}
 
 
 @one_thread()
 def judge_twin(task: TwinTask, keeper: str, library: Path | None, count: int, seed: int) -> Answer:
-    """Curves of a twin binary, "percentiles" (separation, S/N, percentile).
+    """Curves of a twin binary by head, (penalty, separation, S/N, percentile).
 
     See :func:`twinlines.pipeline.evaluation.twins.probabilities`.
     """
-    curves = twins.probabilities(
-        kept_object(keeper), Library.load(library), ARMS[task.arm], task.twin, task.vsini, count, seed
-    )
-    return {penalty: {"percentiles": values} for penalty, values in curves.items()}
+    return twins.probabilities(kept_object(keeper), Library.load(library), task.twin, task.vsini, count, seed)

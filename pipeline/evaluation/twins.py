@@ -3,7 +3,8 @@
 And double lines or displacement: what networks make of a single star off rest, and of twins about their mean. Table 1
 puts every primary at rest within 5 km/s, so that displacement alone betrays a binary of like stars; a survey's velocity
 is measured, and of blended twins it is their mean. A network that has learnt double lines gives the former a low
-probability and the latter a high one.
+probability and the latter a high one. Both arms are judged at once, shifted alike, so that there is a curve for each
+head.
 
 Pure functions of an ensemble, a library and a star; :mod:`twinlines.pipeline.evaluation.evaluation` runs them over a
 Dask client.
@@ -11,6 +12,7 @@ Dask client.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.evaluation import judge
-from twinlines.pipeline.arms import Arm
+from twinlines.pipeline.arms import ARM_NAMES, ARMS, Arm, ArmName
 from twinlines.pipeline.library.library import Library, OutsideLibraryError
 from twinlines.pipeline.spectra.continuum import normalise
 from twinlines.pipeline.spectra.tiles import tiles
@@ -88,62 +90,64 @@ TWINS = (
 
 
 def probabilities(
-    ensemble: Ensemble, library: Library, arm: Arm, twin: Twin, vsini: float, count: int, seed: int
-) -> dict[int, NDArray[np.float32]]:
+    ensemble: Ensemble, library: Library, twin: Twin, vsini: float, count: int, seed: int
+) -> dict[str, NDArray[np.float32]]:
     """Percentiles of the members' mean probability (equation 8) over noisy spectra, on the grid of section 3.5.
 
-    One star rests, the other moves at the separation; noise and continuum are those of the training set.
+    One star rests, the other moves at the separation, in both arms; noise and continuum are those of the training set,
+    and both arms have one S/N.
 
     Parameters
     ----------
-    ensemble, library, arm
-        What judges, where spectra come from, and which arm.
+    ensemble, library
+        What judges, and where spectra come from.
     twin
         The two equal stars, one of :data:`TWINS`, whose place there decides the noise.
     vsini
         Projected rotational velocity of both, km/s.
     count
-        Noisy spectra at each point; 2000 in the paper.
+        Noisy spectra of each arm at each point; 2000 in the paper.
     seed
         Seed of the noise. More spectra at a point begin with those of fewer.
 
     Returns
     -------
     dict
-        By penalty, (separation, S/N, percentile) float32, in the order of :data:`SEPARATIONS`, :data:`RATIOS` and
-        :data:`PERCENTILES`.
+        By head, (penalty, separation, S/N, percentile) float32, in the order of the ensemble's penalties,
+        :data:`SEPARATIONS`, :data:`RATIOS` and :data:`PERCENTILES`.
 
     Raises
     ------
     OutsideLibraryError
         If the library has no such star.
     """
-    light = _light(arm, library, twin, vsini, np.array([0.0, *SEPARATIONS]))
-    both = light[:1] + light[1:]
+    light = {}
+    for name in ARM_NAMES:
+        stars = _light(ARMS[name], library, twin, vsini, np.array([0.0, *SEPARATIONS]))
+        light[name] = (stars[:1] + stars[1:]).repeat_interleave(len(RATIOS), 0)
     snr = torch.tensor(RATIOS).repeat(len(SEPARATIONS))
-    serial = 1000 * TWINS.index(twin) + int(vsini)
-    made = _judged(ensemble, arm, both.repeat_interleave(len(RATIOS), 0), snr, serial, count, seed)
-    shape = len(SEPARATIONS), len(RATIOS), len(PERCENTILES)
+    made = _judged(ensemble, light, snr, 1000 * TWINS.index(twin) + int(vsini), count, seed)
+    shape = len(ensemble.penalties), len(SEPARATIONS), len(RATIOS), len(PERCENTILES)
     return {
-        penalty: np.percentile(values, PERCENTILES, axis=1).T.reshape(shape).astype(np.float32)
-        for penalty, values in made.items()
+        head: np.moveaxis(np.percentile(values, PERCENTILES, axis=2), 0, 2).reshape(shape).astype(np.float32)
+        for head, values in made.items()
     }
 
 
 def displacement(
-    ensemble: Ensemble, library: Library, arm: Arm, twin: Twin, count: int, seed: int
-) -> dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    ensemble: Ensemble, library: Library, twin: Twin, count: int, seed: int
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Median probabilities of a single star off rest, and of two such stars about their mean.
 
     Parameters
     ----------
-    ensemble, library, arm, twin, count, seed
+    ensemble, library, twin, count, seed
         As of :func:`probabilities`.
 
     Returns
     -------
     dict
-        By penalty, the medians over noisy spectra at :data:`DISPLACED` and at :data:`CENTRED`.
+        By head, the medians over noisy spectra at :data:`DISPLACED` and at :data:`CENTRED`, (penalty, velocity) each.
 
     Raises
     ------
@@ -152,34 +156,42 @@ def displacement(
     """
     apart = np.array(CENTRED)
     velocity = np.concatenate([DISPLACED, -apart / 2.0, apart / 2.0])
-    stars = _light(arm, library, twin, FRAME_VSINI, velocity)
-    left, right = stars[len(DISPLACED) :].view(2, len(CENTRED), -1)
-    light = torch.cat([stars[: len(DISPLACED)], left + right])
-    snr = torch.full((len(light),), FRAME_RATIO)
+    light = {}
+    for name in ARM_NAMES:
+        stars = _light(ARMS[name], library, twin, FRAME_VSINI, velocity)
+        left, right = stars[len(DISPLACED) :].view(2, len(CENTRED), -1)
+        light[name] = torch.cat([stars[: len(DISPLACED)], left + right])
+    snr = torch.full((len(DISPLACED) + len(CENTRED),), FRAME_RATIO)
     serial = 1000 * TWINS.index(twin) + 999  # no vsini of a twin binary
-    made = _judged(ensemble, arm, light, snr, serial, count, seed)
-    median = {penalty: np.median(values, axis=1).astype(np.float32) for penalty, values in made.items()}
-    return {penalty: (values[: len(DISPLACED)], values[len(DISPLACED) :]) for penalty, values in median.items()}
+    made = _judged(ensemble, light, snr, serial, count, seed)
+    median = {head: np.median(values, axis=2).astype(np.float32) for head, values in made.items()}
+    return {head: (values[:, : len(DISPLACED)], values[:, len(DISPLACED) :]) for head, values in median.items()}
 
 
 def _judged(
-    ensemble: Ensemble, arm: Arm, light: Tensor, snr: Tensor, serial: int, count: int, seed: int
-) -> dict[int, NDArray[np.float32]]:
-    """Members' mean probability of ``count`` noisy spectra of each light, by penalty, (light, spectrum)."""
-    total = len(light) * count
-    made: dict[int, NDArray[np.float32]] = {
-        penalty: np.empty(total, np.float32) for penalty in ensemble.penalties(arm.name)
-    }
-    for tile in tiles(total):
+    ensemble: Ensemble, light: Mapping[ArmName, Tensor], snr: Tensor, serial: int, count: int, seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """Members' mean probability of ``count`` noisy spectra of each light, by head, (penalty, light, spectrum)."""
+    points = len(snr)
+    made: dict[str, list[NDArray[np.float32]]] = {}
+    for tile in tiles(points * count):
         number = np.arange(tile.start, tile.stop)
         point = number // count
         keys = np.stack([np.full_like(point, serial), (point + 1) * _POINT + number % count], axis=1)
         place = torch.from_numpy(point)
-        noisy, _ = add_noise(light[place], snr[place], keys, arm, seed)
-        normalised, _ = normalise(torch.from_numpy(arm.wavelength), noisy.double().clamp_min_(0.0))
-        for penalty, logits in judge(ensemble, arm.name, normalised.float().numpy()).items():
-            made[penalty][number] = expit(logits).mean(axis=0)
-    return {penalty: values.reshape(len(light), count) for penalty, values in made.items()}
+        flux: dict[str, NDArray[np.float32]] = {
+            name: _observed(ARMS[name], light[name][place], snr[place], keys, seed) for name in ARM_NAMES
+        }
+        for head, logits in judge(ensemble, flux).items():
+            made.setdefault(head, []).append(expit(logits).mean(axis=0))
+    return {head: np.concatenate(parts).T.reshape(-1, points, count) for head, parts in made.items()}
+
+
+def _observed(arm: Arm, light: Tensor, snr: Tensor, keys: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
+    """Noisy flux over continuum, (spectrum, pixel)."""
+    noisy, _ = add_noise(light, snr, keys, arm, seed)
+    normalised, _ = normalise(torch.from_numpy(arm.wavelength), noisy.double().clamp_min_(0.0))
+    return normalised.float().numpy()
 
 
 def _light(arm: Arm, library: Library, twin: Twin, vsini: float, velocity: NDArray[np.float64]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, after the paper's 4, 5 and 6, and a reliability diagram."""
+"""Figures of an evaluation, after the paper's 4, 5 and 6, operating curves, and a reliability diagram."""
 
 from __future__ import annotations
 
@@ -14,23 +14,28 @@ from matplotlib.ticker import FixedLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from twinlines.models.evaluation import Bin, calibrated
-from twinlines.pipeline.arms import ARM_NAMES, ArmName
-from twinlines.pipeline.evaluation.report import (
-    PAPER,
-    EvaluationReport,
+from twinlines.models.vocabulary import HEADS
+from twinlines.pipeline.evaluation.paper import PAPER, reference
+from twinlines.pipeline.evaluation.report import EvaluationReport
+from twinlines.pipeline.evaluation.rows import (
+    JOINT_LOWEST,
+    JOINT_RULE,
+    PAPER_RULE,
+    RULES,
     Marginal,
+    OperatingCurve,
     Reliability,
     TableRow,
     TwinCurves,
-    reference,
 )
 from twinlines.pipeline.evaluation.twins import RATIOS, SEPARATIONS, TWINS
 from twinlines.pipeline.figures.canvas import BLUE_COLOUR, RED_COLOUR, new_figure, save
 
-_COLOURS: dict[ArmName, str] = {"B": BLUE_COLOUR, "R": RED_COLOUR}
-_MARKERS: dict[ArmName, str] = {"B": "o", "R": "s"}
-_ASIDE: dict[ArmName, float] = {"B": 0.95, "R": 1.05}  # factors of penalties, so that no arm hides the other
-_NAMES: dict[ArmName, str] = {"B": "blue arm", "R": "red arm"}
+_COLOURS = {"B": BLUE_COLOUR, "R": RED_COLOUR, "J": "#009E73"}
+_MARKERS = {"B": "o", "R": "s", "J": "D"}
+_ASIDE = {"B": 0.95, "R": 1.05, "J": 1.0}  # factors of penalties, so that no head hides another
+_NAMES = {"B": "blue arm", "R": "red arm", "J": "both arms, J"}
+_RULE_LINES = {PAPER_RULE: ("0.2", "--"), JOINT_RULE: (_COLOURS["J"], "--"), JOINT_LOWEST: (_COLOURS["J"], ":")}
 _TITLES = {
     "mass_ratio": "$q$",
     "separation": "|Δ$v$| (km s$^{-1}$)",
@@ -51,37 +56,30 @@ def write(report: EvaluationReport, folder: Path) -> list[Path]:
     Those of an earlier evaluation are replaced, or removed where this one has none.
     """
     figures = {"figure4": penalties(report), "figure6": marginals(report), "reliability": reliability(report)}
-    for stale in folder.glob("figure5_*.png"):
-        stale.unlink()  # an evaluation without twins must not keep another's
+    for stale in (*folder.glob("figure5_*.png"), folder / "operating.png"):
+        stale.unlink(missing_ok=True)  # an evaluation without such a figure must not keep another's
+    if any(curve.points for curve in report.curves):
+        figures["operating"] = operating(report)
     if report.twins:
-        figures |= {f"figure5_{name}": twins(report, name) for name in ARM_NAMES}
+        figures |= {f"figure5_{head}": twins(report, head) for head in HEADS}
     return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def _style(name: ArmName) -> dict[str, Any]:
-    return {"color": _COLOURS[name], "marker": _MARKERS[name], "linewidth": 1.2}
+def _style(head: str) -> dict[str, Any]:
+    return {"color": _COLOURS[head], "marker": _MARKERS[head], "linewidth": 1.2}
 
 
 def penalties(report: EvaluationReport) -> Figure:
-    """Figure 4: TPR and FPR against penalty, both arms, with intervals; the paper's are drawn open."""
+    """Figure 4: TPR and FPR against penalty, by head, with intervals; the paper's are drawn open."""
     figure = new_figure(10.0, 4.4)
     panels = figure.subplots(1, 2)
-    for name in ARM_NAMES:
-        rows = [row for row in report.table if row.arm == name]
+    for head in HEADS:
+        rows = [row for row in report.table if row.head == head]
         for panel, which in zip(panels, (0, 1), strict=True):
-            _rates(panel, name, rows, which)
-            paper = [(penalty, values[which]) for penalty, values in PAPER[name].items()]
-            panel.plot(
-                *zip(*paper, strict=True),
-                color=_COLOURS[name],
-                marker=_MARKERS[name],
-                markerfacecolor="white",
-                linestyle=":",
-                linewidth=0.8,
-                markersize=4,
-                label=f"Zhang et al. (2022), {_NAMES[name]}",
-                zorder=1,
-            )
+            _rates(panel, head, rows, which)
+            if head in PAPER:
+                paper = [(penalty, values[which]) for penalty, values in PAPER[head].items()]
+                _papers(panel, head, paper, linestyle=":")
     shown = sorted({row.penalty for row in report.table} | set(PAPER["B"]))
     for panel, title in zip(panels, ("True positive rate", "False positive rate"), strict=True):
         panel.set_xscale("log", base=2)
@@ -100,26 +98,73 @@ def penalties(report: EvaluationReport) -> Figure:
     return figure
 
 
-def _rates(panel: Axes, name: ArmName, rows: Sequence[TableRow], which: int) -> None:
-    """TPR (0) or FPR (1) of one arm; where nothing was counted, an arrow hangs from the upper limit."""
-    rates = [(_ASIDE[name] * row.penalty, row.rates.fpr if which else row.rates.tpr) for row in rows]
+def _papers(panel: Axes, head: str, points: Sequence[tuple[float, float]], linestyle: str) -> None:
+    """Points of the paper's, drawn open."""
+    panel.plot(
+        *zip(*points, strict=True),
+        color=_COLOURS[head],
+        marker=_MARKERS[head],
+        markerfacecolor="white",
+        linestyle=linestyle,
+        linewidth=0.8,
+        markersize=4,
+        label=f"Zhang et al. (2022), {_NAMES[head]}",
+        zorder=1,
+    )
+
+
+def _rates(panel: Axes, head: str, rows: Sequence[TableRow], which: int) -> None:
+    """TPR (0) or FPR (1) of one head; where nothing was counted, an arrow hangs from the upper limit."""
+    rates = [(_ASIDE[head] * row.penalty, row.rates.fpr if which else row.rates.tpr) for row in rows]
     counted = [(penalty, rate) for penalty, rate in rates if rate.count > 0]
-    style = {**_style(name), "zorder": 3, "capsize": 2.5, "markersize": 5.5}
+    style = {**_style(head), "zorder": 3, "capsize": 2.5, "markersize": 5.5}
     if counted:
         value = np.array([rate.value for _, rate in counted])
         ends = np.array([(rate.value - rate.low, rate.high - rate.value) for _, rate in counted]).T
-        panel.errorbar([penalty for penalty, _ in counted], value, ends, label=_NAMES[name], **style)
+        panel.errorbar([penalty for penalty, _ in counted], value, ends, label=_NAMES[head], **style)
     for penalty, rate in rates:
         if not rate.count and rate.trials:
             panel.errorbar([penalty], [rate.high], [[rate.high / 2.0], [0.0]], uplims=True, **style)
 
 
-def twins(report: EvaluationReport, name: ArmName) -> Figure:
+def operating(report: EvaluationReport) -> Figure:
+    """TPR against FPR of every head, and of the catalog's rules, as their thresholds vary; the paper's are open."""
+    figure = new_figure(7.6, 5.2)
+    panel = figure.subplots()
+    for curve in (curve for curve in report.curves if curve.points):
+        _operating(panel, curve)
+    for head, rows in PAPER.items():
+        _papers(panel, head, [(fpr, tpr) for tpr, fpr in rows.values()], linestyle="")
+    panel.set_xscale("log")
+    panel.set_xlim(8.0e-5, 1.0)
+    panel.set_ylim(0.0, 1.0)
+    panel.set_xlabel("False positive rate")
+    panel.set_ylabel("True positive rate")
+    panel.legend(fontsize=8, loc="upper left")
+    first = next(curve for curve in report.curves if curve.points)
+    singles = first.points[0].rates.fpr.trials
+    panel.set_title(f"Penalty {first.penalty}, pairs in the {report.frame} frame; {singles} single stars", fontsize=10)
+    return figure
+
+
+def _operating(panel: Axes, curve: OperatingCurve) -> None:
+    fpr = [point.fpr for point in curve.points]
+    tpr = [point.rates.tpr for point in curve.points]
+    colour, line = _RULE_LINES.get(curve.verdict) or (_COLOURS[curve.verdict], "-")
+    name = f"rule: {RULES[curve.verdict]}" if curve.verdict in RULES else _NAMES[curve.verdict]
+    panel.plot(fpr, [rate.value for rate in tpr], line, color=colour, linewidth=1.4, label=name)
+    if curve.verdict not in RULES:  # theirs are of fewer pairs, and would hide all else
+        panel.fill_between(
+            fpr, [rate.low for rate in tpr], [rate.high for rate in tpr], color=colour, alpha=0.18, linewidth=0.0
+        )
+
+
+def twins(report: EvaluationReport, head: str) -> Figure:
     """Figure 5: probability of twin binaries against separation, a star a column and a rotation a row."""
-    of_arm = [curves for curves in report.twins if curves.arm == name]
-    penalty = reference([curves.penalty for curves in of_arm])
-    by_star = {(curves.star, curves.vsini): curves for curves in of_arm if curves.penalty == penalty}
-    rotations = sorted({curves.vsini for curves in of_arm})
+    of_head = [curves for curves in report.twins if curves.head == head]
+    penalty = reference([curves.penalty for curves in of_head])
+    by_star = {(curves.star, curves.vsini): curves for curves in of_head if curves.penalty == penalty}
+    rotations = sorted({curves.vsini for curves in of_head})
     figure = new_figure(15.0, 1.6 + 2.0 * len(rotations))
     panels = figure.subplots(len(rotations), len(TWINS), sharex=True, sharey=True, squeeze=False)
     for column, twin in zip(panels.T, TWINS, strict=True):
@@ -134,7 +179,7 @@ def twins(report: EvaluationReport, name: ArmName) -> Figure:
     handles, labels = next(panel for panel in panels.ravel() if panel.lines[1:]).get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", title="S/N", fontsize=9)
     what = f"median, and 16 to 84 %, of {report.twin_spectra} spectra a point"
-    figure.suptitle(f"Twin binaries, {_NAMES[name]}, penalty {penalty}: {what}", fontsize=11)
+    figure.suptitle(f"Twin binaries, {_NAMES[head]}, penalty {penalty}: {what}", fontsize=11)
     return figure
 
 
@@ -152,7 +197,7 @@ def _curves(panel: Axes, curves: TwinCurves | None) -> None:
 
 
 def marginals(report: EvaluationReport) -> Figure:
-    """Figure 6's diagonal: TPR against each parameter, both arms, over the distribution of the binaries judged."""
+    """Figure 6's diagonal: TPR against each parameter, by head, over the distribution of the binaries judged."""
     names = list(dict.fromkeys(marginal.parameter for marginal in report.marginals))
     figure = new_figure(14.0, 5.8)
     panels = figure.subplots(2, -(-len(names) // 2), sharey=True)
@@ -167,11 +212,9 @@ def marginals(report: EvaluationReport) -> Figure:
     for panel in panels[:, 0]:
         panel.set_ylabel("True positive rate")
     panels[0, 0].legend(fontsize=8, loc="upper left")
-    penalties_of_arms = {marginal.arm: marginal.penalty for marginal in report.marginals}
-    shown_penalties = " and ".join(sorted({str(penalty) for penalty in penalties_of_arms.values()}))
     binaries = report.table[0].rates.tpr.trials
     figure.suptitle(
-        f"Penalty {shown_penalties}, threshold 0.5: {binaries} binaries; grey: how they spread", fontsize=11
+        f"Penalty {report.marginals[0].penalty}, threshold 0.5: {binaries} binaries; grey: how they spread", fontsize=11
     )
     return figure
 
@@ -183,28 +226,27 @@ def _distribution(panel: Axes, bins: Sequence[Bin]) -> None:
 
 
 def _marginal(panel: Axes, marginal: Marginal) -> None:
-    name: ArmName = "B" if marginal.arm == "B" else "R"
     filled = [part for part in marginal.bins if part.rate.trials]
     value = np.array([part.rate.value for part in filled])
     ends = np.array([(part.rate.value - part.rate.low, part.rate.high - part.rate.value) for part in filled])
     centre = [(part.start + part.stop) / 2.0 for part in filled]
-    style = {**_style(name), "markersize": 3.5, "elinewidth": 0.8, "capsize": 1.5}
-    panel.errorbar(centre, value, ends.reshape(-1, 2).T, label=_NAMES[name], **style)
+    style = {**_style(marginal.head), "markersize": 3.5, "elinewidth": 0.8, "capsize": 1.5}
+    panel.errorbar(centre, value, ends.reshape(-1, 2).T, label=_NAMES[marginal.head], **style)
 
 
 def reliability(report: EvaluationReport) -> Figure:
-    """Observed fraction of binaries against predicted probability, an arm a panel, a penalty a curve."""
-    figure = new_figure(10.0, 4.9)
-    panels = figure.subplots(1, 2, sharey=True)
+    """Observed fraction of binaries against predicted probability, a head a panel, a penalty a curve."""
+    figure = new_figure(13.5, 4.9)
+    panels = figure.subplots(1, len(HEADS), sharey=True)
     penalties = sorted({measured.penalty for measured in report.reliability})
     colours = dict(zip(penalties, colormaps["viridis"](np.linspace(0.0, 0.85, len(penalties))), strict=True))
-    for panel, name in zip(panels, ARM_NAMES, strict=True):
+    for panel, head in zip(panels, HEADS, strict=True):
         panel.plot([0.0, 1.0], [0.0, 1.0], color="0.75", linewidth=0.8)
         for measured in report.reliability:
-            if measured.arm == name:
+            if measured.head == head:
                 _reliability(panel, measured, colours[measured.penalty])
         panel.set_xlabel("Members' mean probability")
-        panel.set_title(_NAMES[name].capitalize(), fontsize=10)
+        panel.set_title(_NAMES[head][0].upper() + _NAMES[head][1:], fontsize=10)
         panel.set_xlim(-0.02, 1.02)
     panels[0].set_ylabel("Fraction of binaries among the spectra")
     panels[0].set_ylim(-0.02, 1.02)
