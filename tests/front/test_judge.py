@@ -192,10 +192,11 @@ def test_a_verdict_answers_as_a_catalog_does(
     obsid, position = int(star["obsid"]), (float(star["ra"]), float(star["dec"]))
     for asked in (
         lambda rows: rows.sb2.candidates(rule="paper", threshold=0.0, arms="any"),
+        lambda rows: rows.sb2.candidates(threshold=0.0),
         lambda rows: rows.sb2.cone(*position, 3.0),
         lambda rows: rows.sb2.cone(*position, 100 * 3600.0),
         lambda rows: rows.sb2.source(obsid),
-        lambda rows: rows.sb2.cone(*position, 3.0).sb2.source(obsid).sb2.candidates(rule="paper", threshold=0.0, arms="any"),
+        lambda rows: rows.sb2.cone(*position, 3.0).sb2.source(obsid).sb2.candidates(threshold=0.0),
     ):
         answer = asked(verdict)
         assert answer.sizes["exposure"] > 0
