@@ -96,7 +96,7 @@ def test_writers_of_less_than_whole_shards_are_refused(tmp_path: Path, start: in
 
 def test_a_store_of_another_kind_or_version_is_refused(tmp_path: Path) -> None:
     stores.create(tmp_path / "s.zarr", SMALL, 4)
-    with pytest.raises(SchemaError, match="'small' version 3, not 'results' version 2"):
+    with pytest.raises(SchemaError, match=f"'small' version 3, not 'results' version {RESULTS.version}"):
         stores.open_store(tmp_path / "s.zarr", RESULTS)
     older = Schema("small", 2, "exposure", SMALL.variables, SMALL.sizes, chunk_rows=2, shard_rows=8)
     with pytest.raises(SchemaError, match="version 3, not 'small' version 2"):
