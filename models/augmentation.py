@@ -26,6 +26,11 @@ class Augmentation:
     leaves over."""
     wiggle_terms: int = 4
     """Cosine terms of the distortion; the highest has ``wiggle_terms`` half waves over the spectrum."""
+    displaced: float = 0.0
+    """Fraction that is moved from rest, as a wrong velocity leaves it: each arm by itself, single stars and binaries
+    alike, so that displacement tells nothing."""
+    most_pixels: int = 25
+    """Pixels by which it is moved at most, either way: 5.2 km/s each."""
     rippled: float = 0.0
     """Fraction whose continuum has a ripple, as fibres and flat fields leave it: a wave, and a step."""
     most_ripple: float = 0.05
@@ -60,7 +65,7 @@ class Augmentation:
 
     def _vary(self, flux: Tensor, snr: Tensor, light: Tensor) -> Tensor:
         pairs, kinds, pixels = flux.shape
-        deviation = flux - 1.0
+        deviation = (self._displace(flux) if self.displaced > 0 else flux) - 1.0
         variance = torch.zeros_like(light)
         for fraction, step in ((self.restrengthened, self.band_pixels), (self.relined, self.line_pixels)):
             if fraction > 0:
@@ -98,3 +103,13 @@ class Augmentation:
         wave = torch.sin(2.0 * torch.pi * (pixel / period + torch.rand_like(like)))
         step = torch.tanh((pixel - pixels * torch.rand_like(like)) / 30.0)
         return wave + (torch.rand_like(like) < 0.5) * step
+
+    def _displace(self, flux: Tensor) -> Tensor:
+        """A copy of which some spectra are moved by whole pixels; their ends are continued by the last value."""
+        chosen = torch.rand(flux.shape[:2], device=flux.device) < self.displaced
+        moved = flux.clone()
+        spectra = flux[chosen]
+        shift = (torch.rand(len(spectra), device=flux.device) * (2 * self.most_pixels + 1)).floor() - self.most_pixels
+        pixel = torch.arange(flux.shape[2], device=flux.device) + shift[:, None].long()
+        moved[chosen] = spectra.gather(1, pixel.clamp(0, flux.shape[2] - 1))
+        return moved

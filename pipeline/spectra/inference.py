@@ -219,9 +219,10 @@ class Inference:
             if penalty in CATALOG_PENALTIES
         }
         judged = {name: (columns[f"quality_{name}"] & FATAL) == 0 for name in spectra}
-        both = np.all([judged.get(name, np.zeros(len(keys), bool)) for name in ARM_NAMES], axis=0)
-        for name in spectra:
-            columns[f"quality_{name}"] |= np.where(judged[name] & ~both, Quality.ONE_ARM, 0).astype(np.uint16)
+        if len(judged) == len(ARM_NAMES):  # whoever asks for one arm misses no verdict of both
+            both = np.all(list(judged.values()), axis=0)
+            for name in spectra:
+                columns[f"quality_{name}"] |= np.where(judged[name] & ~both, Quality.ONE_ARM, 0).astype(np.uint16)
         return columns
 
     def _see(self, name: ArmName, spectra: ArmSpectra) -> _Seen:

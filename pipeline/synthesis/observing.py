@@ -1,7 +1,7 @@
 """What a survey does to a spectrum that Table 1 leaves out: the detector's pixels, and a velocity that is measured.
 
-Used by :mod:`twinlines.pipeline.synthesis.spectra` for the pairs of
-:class:`twinlines.pipeline.synthesis.beyond_table1.Field`. Knows spectra on an arm's grid, no star and no store.
+Used by :mod:`twinlines.pipeline.synthesis.spectra` for all pairs in a measured frame. Knows spectra on an arm's grid, no
+star and no store.
 """
 
 from __future__ import annotations

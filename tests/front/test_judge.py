@@ -149,18 +149,18 @@ def test_pairs_in_memory_are_those_of_a_store(client: Client, tmp_path: Path) ->
 
 def test_other_things_that_compute_leave_the_threads_alone(client: Client, tmp_path: Path) -> None:
     from twinlines.pipeline.jobs.markers import Markers
-    from twinlines.pipeline.training.members import MARKERS, Chain, Training, train_chain
+    from twinlines.pipeline.training.members import MARKERS, Task, Training, train_one
     from twinlines.pipeline.training.recipe import TrainingSet
     from twinlines.pipeline.training.store import synthesize
 
     tw.load_ensemble()
     assert torch.get_num_threads() == 3
     synthesize(client, TrainingSet(190, seed=5), tmp_path / "pairs.zarr")
-    sizes = {"filters": (4,), "kernels": (16,), "strides": (16,), "dense": (8,)}
-    (configs,) = Training(arms=("B",), members=1, epochs=1, sizes=sizes).chains()
+    sizes = {"filters": (4,), "kernels": (16,), "strides": (16,), "features": 8, "head": (4,), "joint": (4,)}
+    (config,) = Training(members=1, epochs=1, sizes=sizes).configs()
     Markers(tmp_path / "W" / MARKERS).open()
-    train_chain(Chain.of(configs, "digest", None), str(tmp_path / "pairs.zarr"), str(tmp_path / "W"))
-    assert (tmp_path / "W" / "B_p16_m1.safetensors").exists()
+    train_one(Task.of(config, "digest", None), str(tmp_path / "pairs.zarr"), str(tmp_path / "W"))
+    assert (tmp_path / "W" / "member_1.safetensors").exists()
 
 
 def test_quality_in_words() -> None:
@@ -176,8 +176,8 @@ def test_quality_in_words() -> None:
     assert tw.explain(np.uint16(128)) == "another velocity is as good, or the template explains little"
     with pytest.raises(ValueError, match="qualities are float64"):
         tw.explain(np.array([0.0, np.nan]))
-    with pytest.raises(ValueError, match="512 has bits without a meaning"):
-        tw.explain(512)
+    with pytest.raises(ValueError, match="1024 has bits without a meaning"):
+        tw.explain(1024)
 
 
 def test_a_verdict_answers_as_a_catalog_does(
@@ -191,11 +191,11 @@ def test_a_verdict_answers_as_a_catalog_does(
     star = verdict.isel(exposure=0)
     obsid, position = int(star["obsid"]), (float(star["ra"]), float(star["dec"]))
     for asked in (
-        lambda rows: rows.sb2.candidates(threshold=0.0, arms="any"),
+        lambda rows: rows.sb2.candidates(rule="paper", threshold=0.0, arms="any"),
         lambda rows: rows.sb2.cone(*position, 3.0),
         lambda rows: rows.sb2.cone(*position, 100 * 3600.0),
         lambda rows: rows.sb2.source(obsid),
-        lambda rows: rows.sb2.cone(*position, 3.0).sb2.source(obsid).sb2.candidates(threshold=0.0, arms="any"),
+        lambda rows: rows.sb2.cone(*position, 3.0).sb2.source(obsid).sb2.candidates(rule="paper", threshold=0.0, arms="any"),
     ):
         answer = asked(verdict)
         assert answer.sizes["exposure"] > 0

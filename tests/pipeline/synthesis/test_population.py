@@ -59,6 +59,20 @@ def test_primary_mass_is_flat_then_salpeter(draws: population.Draws) -> None:
     assert draws.mass1.max() < 2.0
 
 
+def test_a_draws_words_keep_their_meaning() -> None:
+    # The S/N of the red arm came later: its word is the last, and the lot kept its own.
+    plain = draw(0, 50, 3)
+    other = draw(0, 50, 3, replace(Priors(), red_snr=Uniform(0.0, 1.0)))
+    for item in fields(plain):
+        if item.name != "red_snr":
+            np.testing.assert_array_equal(getattr(plain, item.name), getattr(other, item.name))
+    np.testing.assert_array_equal(plain.snr_of("R"), plain.snr)
+    np.testing.assert_array_equal(other.snr_of("R"), plain.snr * other.red_snr)
+    np.testing.assert_array_equal(other.snr_of("B"), plain.snr)
+    assert other.red_snr.std() > 0.2
+    assert np.abs(other.red_snr - plain.lot).max() > 0.5
+
+
 def test_parameters_are_independent(draws: population.Draws) -> None:
     names = [item.name for item in fields(Priors) if item.name != "red_snr"]  # Table 1 has one value of it
     matrix = np.corrcoef(np.stack([getattr(draws, name) for name in names]))

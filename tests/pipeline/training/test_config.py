@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from twinlines.pipeline.synthesis.beyond_table1 import Extras, ExtrasError
+from twinlines.pipeline.synthesis.emission import Sky
+from twinlines.pipeline.synthesis.foreign_light import Dilution
 from twinlines.pipeline.synthesis.population import TABLE1
 from twinlines.pipeline.synthesis.priors import NAMED, Constant, PriorError, Uniform
 from twinlines.pipeline.training import config
@@ -27,6 +29,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         tmp_path,
         """
         condition = ["feh", "mass_ratio"]
+        frame = "drawn"
 
         [priors]
         vsini1 = "survey_vsini"
@@ -44,9 +47,21 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         [extras.defects]
         fraction = 0.3
         spikes = 1
+
+        [extras.field]
+        fraction = 0.5
+        red_snr = 1.6
+
+        [extras.dilution]
+        fraction = 0.2
+        light = { kind = "uniform", low = 0.0, high = 0.3 }
+
+        [extras.sky]
+        fraction = 0.1
         """,
     )
     assert made.condition == ("feh", "mass_ratio")
+    assert made.frame == "drawn"
     assert made.priors.vsini1 is NAMED["survey_vsini"]
     assert made.priors.mass_ratio == Uniform(0.5, 1.0)
     assert made.priors.alpha == Constant(0.0)
@@ -56,6 +71,9 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert made.extras.blends.double_lined is False
     assert made.extras.defects.spikes == 1.0
     assert made.extras.activity == Extras().activity
+    assert made.extras.field.red_snr == Constant(1.6)
+    assert made.extras.dilution == Dilution(0.2, Uniform(0.0, 0.3))
+    assert made.extras.sky == Sky(0.1)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +82,14 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         ("[priors", ConfigError, r"set.toml cannot be read as TOML"),
         ("pairs = 3", ConfigError, r"there is no 'pairs'.*; there are condition, frame, priors, extras"),
         ("[prior]", ConfigError, r"there is no 'prior' \(did you mean 'priors'\?\)"),
+        ('frame = "rest"', ConfigError, "set.toml: frame is 'rest'; give one of measured, drawn"),
+        ("[extras.skye]", ConfigError, r"extras: there is no 'skye' \(did you mean 'sky'\?\)"),
+        (
+            "[extras.nebula]\ndepth = 1",
+            ConfigError,
+            "extras.nebula: there is no 'depth'.*; there are fraction, height, velo",
+        ),
+        ("[extras.stretch]\nfraction = -1", ExtrasError, "stretch: fraction is -1.0; give a number from 0 to 1"),
         ("priors = 1", ConfigError, "set.toml: priors is 1; give a table"),
         ("[priors]\nvsini = 1", ConfigError, r"priors: there is no 'vsini' \(did you mean 'vsini"),
         ('[priors]\nvsini1 = "fast"', PriorError, r"set.toml: priors.vsini1: no prior is called 'fast'"),

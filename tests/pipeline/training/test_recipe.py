@@ -90,10 +90,18 @@ def test_the_digest_follows_the_recipe() -> None:
         replace(SMALL, seed=4),
         replace(SMALL, priors=Priors(mass_ratio=Uniform(0.5, 1.0))),
         replace(SMALL, condition=("feh",)),
+        replace(SMALL, frame="drawn"),
         MIXED,
     ]
-    assert len({SMALL.digest, *(other.digest for other in others)}) == 6
+    assert len({SMALL.digest, *(other.digest for other in others)}) == 7
     assert TrainingSet(n_pairs=300, seed=3).digest == SMALL.digest
+
+
+def test_the_frame_is_measured_unless_said_otherwise() -> None:
+    assert SMALL.provenance()["frame"] == "measured"
+    assert replace(SMALL, frame="drawn").provenance()["frame"] == "drawn"
+    with pytest.raises(SynthesisError, match="frame is 'rest'; give one of measured, drawn"):
+        replace(SMALL, frame="rest")
 
 
 def test_splits_have_the_papers_proportions_exactly() -> None:

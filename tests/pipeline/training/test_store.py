@@ -75,6 +75,8 @@ def test_the_store_holds_what_was_asked_for(report: SynthesisReport, quiet: Path
         assert store.attrs["digest"] == report.digest == SMALL.digest
         assert store.attrs["fates"] == report.fates
         assert store.attrs["provenance"]["extras"]["cool_giants"]["fraction"] == 0.1
+        assert store.attrs["provenance"]["frame"] == "measured"
+        assert np.isfinite(store["frame_B"].values).mean() > 0.8
         codes = store["population"].values
         np.testing.assert_array_equal(store["label"].values.sum(axis=1), (codes != 1).astype(int))
     assert sum(report.fates.values()) == report.n_draws
