@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,7 @@ from twinlines.pipeline.cli.options import (
 
 if TYPE_CHECKING:
     from twinlines.models.evaluation import Precision, Rate, Rates
+    from twinlines.pipeline.evaluation.beside import Summary
     from twinlines.pipeline.evaluation.report import EvaluationReport
     from twinlines.pipeline.evaluation.rows import FrameCurves, OperatingRow, PopulationRow, TableRow
 
@@ -84,6 +86,12 @@ def evaluate(
     sb2_fraction: Annotated[
         float, typer.Option("--sb2-fraction", min=0.0, max=1.0, help="Fraction of SB2s for which precision is given.")
     ] = 0.02,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--beside", help="Folder of an earlier evaluation, to be shown beside this one; as often as need be."
+        ),
+    ] = None,
     seed: SeedOption = 0,
     library: LibraryOption = None,
     where: ClusterOptions,
@@ -98,6 +106,7 @@ def evaluate(
     import shutil
 
     from twinlines.pipeline.catalog.questions import JOINT_THRESHOLD
+    from twinlines.pipeline.evaluation.beside import Summary
     from twinlines.pipeline.evaluation.evaluation import Options
     from twinlines.pipeline.evaluation.evaluation import evaluate as run_evaluation
     from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS
@@ -111,6 +120,7 @@ def evaluate(
         seed=seed,
         library=library,
     )
+    others = [Summary.read(folder) for folder in beside or ()]  # before the work: a wrong name costs nothing then
     answers = out / ".answers"
     with connected(where) as client, console.progress() as progress:
         report = run_evaluation(client, pairs, weights or SHIPPED_WEIGHTS, options, answers=answers, progress=progress)
@@ -119,6 +129,8 @@ def evaluate(
 
     def lines(screen: Console) -> None:
         show_evaluation(report, screen)
+        if others:
+            show_beside([Summary.of(report), *others], screen)
         console.say(screen, [f"written: {path}" for path in files])
 
     console.show({**report.to_json(), "files": [str(path) for path in files]}, as_json, lines)
@@ -190,6 +202,21 @@ def _show_operating(rows: tuple[OperatingRow, ...], where: Console) -> None:
         f"TPR of the members' mean logit at penalty {first.penalty}; its thresholds are set on {singles} single stars, "
         "and what they leave open is not in the intervals; flux ratio and S/N are the arm's, of J the mean of both arms"
     )
+
+
+def show_beside(summaries: Sequence[Summary], where: Console) -> None:
+    """Print what heads find on several sets of pairs."""
+    from twinlines.models.evaluation import PAPER_FPR
+
+    columns = ("pairs", "frame", "weights", *(f"{head}: {fpr:g}" for head, fpr in PAPER_FPR.items()))
+    rows = [
+        (
+            *(each.pairs, each.frame, each.weights_digest[:12]),
+            *(_rate(each.rates[head], 3) if head in each.rates else "-" for head in PAPER_FPR),
+        )
+        for each in summaries
+    ]
+    where.print(console.table(columns, rows, title="TPR at the FPR of"))
 
 
 def _table_row(row: TableRow) -> tuple[object, ...]:

@@ -26,6 +26,9 @@ from twinlines.pipeline.evaluation.rows import (
 from twinlines.pipeline.evaluation.twins import CENTRED, DISPLACED, PERCENTILES, RATIOS, SEPARATIONS
 from twinlines.pipeline.storage import atomic
 
+NUMBERS = "evaluation.json"
+"""Name of the file that holds every number."""
+
 MEASURED, DRAWN = "measured", "drawn"
 FRAMES: Mapping[str, str] = {
     MEASURED: "at rest by the velocity that our own cross-correlation measures on them, as in a survey",
@@ -135,7 +138,7 @@ _CSV = (
 
 def write_numbers(report: EvaluationReport, folder: Path) -> list[Path]:
     """Write ``evaluation.json``, every number, and ``table3.csv`` into a folder that is there; return their paths."""
-    numbers, table = folder / "evaluation.json", folder / "table3.csv"
+    numbers, table = folder / NUMBERS, folder / "table3.csv"
     atomic.write_json(numbers, report.to_json())
     atomic.write_bytes(table, report.table3().encode())
     return [numbers, table]

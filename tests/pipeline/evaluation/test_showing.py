@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 from twinlines.models.vocabulary import HEADS
 from twinlines.pipeline.cli import main
-from twinlines.pipeline.cli.evaluation import show_evaluation, write
+from twinlines.pipeline.cli.evaluation import show_beside, show_evaluation, write
+from twinlines.pipeline.evaluation.beside import Summary
 from twinlines.pipeline.evaluation.report import EvaluationReport
+from twinlines.pipeline.evaluation.tasks import EvaluationError
 from twinlines.pipeline.evaluation.twins import TWINS, Twin
 from twinlines.pipeline.figures import evaluation as evaluationfigures
 
@@ -84,6 +86,24 @@ def test_a_star_that_the_library_lacks_is_left_out_with_the_reason(
     assert sum(text.get_text() == "not in the library" for panel in figure.axes for text in panel.texts) == 1
 
 
+def test_evaluations_stand_side_by_side(report: EvaluationReport, tmp_path: Path) -> None:
+    write(replace(report, frame="drawn", twins=()), tmp_path)
+    (earlier, now) = Summary.read(tmp_path), Summary.of(report)
+    assert earlier == replace(now, frame="drawn")
+    text = io.StringIO()
+    show_beside([now, earlier], Console(file=text, width=100_000))
+    rows = [line for line in text.getvalue().splitlines() if report.pairs in line]
+    assert [row.split("│")[2].strip() for row in rows] == [report.frame, "drawn"]
+    tpr = report.operating[2].point.rates.tpr
+    assert f"{tpr.value:.3f} ({tpr.low:.3f}-{tpr.high:.3f})" in rows[1]
+    for content in ("", "{}", '{"operating": [{"head": "J"}]}'):
+        (tmp_path / "evaluation.json").write_text(content)
+        with pytest.raises(EvaluationError, match="no evaluation of this version"):
+            Summary.read(tmp_path)
+    with pytest.raises(EvaluationError, match=r"none/evaluation\.json is no evaluation"):
+        Summary.read(tmp_path / "none")
+
+
 def test_from_the_command_line(client: Client, store: Path, weights: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/figure5_B.png").write_bytes(b"of an earlier evaluation")
@@ -98,3 +118,5 @@ def test_from_the_command_line(client: Client, store: Path, weights: Path, tmp_p
     assert all(Path(path).exists() for path in summary["files"])
     assert not (tmp_path / "out/figure5_B.png").exists()
     assert not (tmp_path / "out/.answers").exists()
+    wrong = CliRunner().invoke(main.app, [*map(str, arguments), "--beside", str(tmp_path), "--cluster", address])
+    assert isinstance(wrong.exception, EvaluationError)
