@@ -160,7 +160,8 @@ class Ensemble:
                         out[head][some] = values.transpose(1, 2, 0, 3)
         return {
             head: {
-                penalty: values[..., place].reshape(len(serials), -1) for place, penalty in enumerate(self.penalties)
+                penalty: values[..., place].reshape(len(serials), n_draws * len(self.members))
+                for place, penalty in enumerate(self.penalties)
             }
             for head, values in out.items()
         }

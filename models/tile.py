@@ -78,10 +78,10 @@ class HostTile:
         # Spectra are laid out once for all members that want them so. What stands in empty places must only be finite.
         self._rooms = {
             arm: {
-                layout: layout.empty(self.exposures * n_draws, count)
+                layout: layout.empty(self.exposures * n_draws)
                 for layout in {member.trunks[arm].layout for member in members}
             }
-            for arm, count in pixels.items()
+            for arm in pixels
         }
 
     def __call__(self, flux: Arrays, sigma: Arrays, keys: NDArray[np.int64], seed: int) -> Verdicts:
