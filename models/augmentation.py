@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-
 _LEAST_LIGHT = -0.5  # light varies by a tenth between arms; far below, what is left of a star would change its sign
 
 
@@ -22,8 +21,9 @@ class AugmentationError(ValueError):
 class Augmentation:
     """Fresh variations of a batch of pairs; each of them is off at zero.
 
-    Raises :class:`AugmentationError` if a field is out of its range. Random numbers come from torch's global generator of the device, which the caller seeds. Each spectrum, single or
-    binary, has its own; what is said to be a fraction is one of the spectra.
+    Random numbers come from torch's global generator of the device, which the caller seeds. Each spectrum, single or
+    binary, has its own; what is said to be a fraction is one of the spectra. A field out of its range raises
+    :class:`AugmentationError`.
     """
 
     extra_noise: float = 1.0
@@ -67,9 +67,7 @@ class Augmentation:
                 "be missing"
             )
         if not self.least_light <= self.most_light < math.inf:
-            raise AugmentationError(
-                f"most_light is {self.most_light}; give {self.least_light} (least_light) or more"
-            )
+            raise AugmentationError(f"most_light is {self.most_light}; give {self.least_light} (least_light) or more")
 
     def __call__(self, flux: Mapping[str, Tensor], snr: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return varied copies of ``flux``, (pair, 2, pixel) by arm, given the pairs' S/N, (pair,) by arm."""

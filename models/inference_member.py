@@ -4,8 +4,8 @@ What training needs and judging does not is gone: batch normalisations are folde
 arithmetic is float32 or bfloat16. Convolutions are two-dimensional over images of height 1 with channels last: a window
 is then contiguous, and they run at the speed of a matrix product without a copy of the windows. Of the first one, the
 pixels of a stride are taken for channels, so that it has as much to sum at once as the others. On a CPU the dense layer
-that ends a trunk is a convolution, too, whose window is the whole image: in float32 that is twice as fast as the product
-of matrices that it is. A trunk is computed once for all heads and penalties. Knows neither noise nor draws.
+that ends a trunk is a convolution, too, whose window is the whole image: in float32 twice as fast as the product of
+matrices that it is. A trunk is computed once for all heads and penalties. Knows neither noise nor draws.
 """
 
 from __future__ import annotations

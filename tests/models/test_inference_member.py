@@ -69,7 +69,7 @@ def test_folded_is_unfolded_whatever_the_sizes(
     for head, logits in expected.items():
         assert rounded[head].dtype == torch.float32
         rms = (rounded[head] - logits).square().mean().sqrt()
-        assert float(rms) < 0.2 * float(logits.std())
+        assert float(rms) < 0.35 * float(logits.std())
     assert all(torch.equal(some[arm], copies[arm]) for arm in ARMS)  # what it is given stays as it is
 
 
