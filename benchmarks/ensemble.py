@@ -1,10 +1,11 @@
-"""The ensemble's hot loop against the literal reading of the paper, on one thread; and mixed precision against float32.
+"""The ensemble's hot loop against the literal reading of the paper, on one thread; mixed precision against float32.
 
-The literal reading (Zhang et al. 2022, section 3.3): for each spectrum, arm, penalty and member, add noise 20 times, let
-a network of its own, as trained, judge the copies, and take percentiles; plain float32 torch. It has no verdict of both
-arms. Ours: from normalised flux and error of both arms to percentiles of three penalties, five members and 20 draws, by
-the heads of both arms and of each: 300 values a spectrum and arm, and 300 more of both. Default sizes, random weights.
-Seconds are CPU time of this thread, the least of repeats that take turns, so that a busy machine disturbs little.
+The literal reading (Zhang et al. 2022, section 3.3): for each spectrum, arm, penalty and member, add noise 20 times,
+let a network of its own, as trained, judge the copies, and take percentiles; plain float32 torch. It has no verdict of
+both arms. Ours: from normalised flux and error of both arms to percentiles of three penalties, five members and 20
+draws, by the heads of each arm and of both: 300 values a spectrum and arm, and 300 more of both. Default sizes, random
+weights. Seconds are CPU time of this thread, the least of repeats that take turns, so that a busy machine disturbs
+little.
 
 Mixed precision is held against float32 with the same noise, on synthetic stars and twins judged by the ensemble that
 ships, if there is one for this code; where the CPU has no bfloat16 its rounding is emulated, slowly, and its speed is
@@ -64,6 +65,7 @@ class Own(torch.nn.Module):
         self.trunk, self.head = Trunk(arm, alone), Head(alone.features, alone.head, alone)
 
     def forward(self, flux: Tensor) -> Tensor:
+        """Probabilities (batch,) of spectra (batch, pixel)."""
         return torch.sigmoid(self.head(self.trunk(flux))[:, 0])
 
 
@@ -123,7 +125,7 @@ def least(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, 
 
 def parts_of_the_loop(ensemble: Ensemble, exposures: Exposures) -> dict[str, Callable[[], object]]:
     """The parts of the loop, each for all exposures, arms and members, by what they do."""
-    flux, _, keys = exposures
+    keys = exposures[2]
     members, count = ensemble.members, len(keys)
     judge = HostTile(members, ensemble.pixels, DRAWS)
     tiles = range(count // judge.exposures)
