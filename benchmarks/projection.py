@@ -1,9 +1,9 @@
 """How long DR8 would take: measured rates of every stage, put together, on 2 cores and on 64; and what dominates.
 
-Stages are measured on one thread, on the exposures of a mock release, with the shipped ensemble (as many members and
-penalties as it has); arms below the S/N limit cost little, as in the survey. Hours on several cores are those of one,
-divided by the cores and an efficiency: that of ``survey.py`` for two, the same for 64, which nobody has measured. Of a
-GPU nothing is said, as none was measured.
+Stages are measured on one thread, on the exposures of a mock release, with the shipped ensemble (or random weights of
+the default sizes, where it is of another version of the code); arms below the S/N limit cost little, as in the survey.
+Hours on several cores are those of one, divided by the cores and an efficiency: that of ``survey.py`` for two, the same
+for 64, which nobody has measured. What a GPU makes of it, ``gpu.py`` tells.
 
     python benchmarks/projection.py [--stars 40] [--exposures 5900000] [--efficiency 0.9]
 """
@@ -15,27 +15,36 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import numpy as np
 import torch
 
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
-from twinlines.models import checkpoint
-from twinlines.models.ensemble import PERCENTILES
-from twinlines.pipeline.arms import ARM_NAMES, ARMS
+from twinlines.models import checkpoint, defaults
+from twinlines.models.ensemble import Ensemble
+from twinlines.models.network import Network, NetworkConfig
+from twinlines.pipeline.arms import BLUE, RED
 from twinlines.pipeline.ingest.ingestion import ingest
 from twinlines.pipeline.ingest.reader import read_one
 from twinlines.pipeline.mock.release import make_release
-from twinlines.pipeline.schema import EXPOSURES, FATAL, RESULTS
+from twinlines.pipeline.schema import EXPOSURES, RESULTS
 from twinlines.pipeline.spectra import preprocess, velocity
-from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, ArmSpectra, Inference, InferenceParameters
+from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Inference, InferenceParameters
 from twinlines.pipeline.storage import stores
 
 BLOCK = 256
 CORES = (2, 64)
+STAGES: dict[str, tuple[Any, str]] = {
+    "preprocess": (preprocess, "observe"),
+    "to rest": (preprocess, "to_rest_frame"),
+    "velocity": (velocity, "measure"),
+    "ensemble": (Ensemble, "percentiles"),
+}
+"""Stages of a block, and the functions that do them."""
 
 
 class Clock:
@@ -51,6 +60,10 @@ class Clock:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.process_time() - began
         return result
 
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whose time is added to ``stage``."""
+        return lambda *args, **kwargs: self(stage, lambda: function(*args, **kwargs))
+
 
 def read_files(folder: Path, keep: Path, clock: Clock) -> tuple[int, int]:
     """Read all files as a scan does, keeping their rows; returns how many files and exposures there are."""
@@ -62,40 +75,37 @@ def read_files(folder: Path, keep: Path, clock: Clock) -> tuple[int, int]:
     return files, exposures
 
 
-def infer(store: Path, folder: Path, clock: Clock) -> int:
-    """Do what a run's task does, stage by stage; returns the number of exposures."""
-    inference = Inference.load(SHIPPED_WEIGHTS, checkpoint.digest(SHIPPED_WEIGHTS), InferenceParameters())
+def weights_of(folder: Path) -> Path:
+    """The ensemble that ships; where it is of another version of the code, random weights of the same cost."""
+    try:
+        Ensemble.load(SHIPPED_WEIGHTS)
+    except checkpoint.CheckpointError as error:
+        print(f"random weights: {error}")
+        folder.mkdir()
+        network = NetworkConfig((BLUE.n_pixels, RED.n_pixels), defaults.PENALTIES)
+        for member in range(1, defaults.MEMBERS + 1):
+            header = checkpoint.Header(member, 0, "random weights")
+            checkpoint.save(folder / f"{header.stem}{checkpoint.SUFFIX}", Network(network), header)
+        return folder
+    return SHIPPED_WEIGHTS
+
+
+def infer(store: Path, weights: Path, folder: Path, clock: Clock) -> int:
+    """Do what a run's task does, its stages timed; returns the number of exposures."""
+    inference = Inference.load(weights, None, InferenceParameters())
     with stores.open_store(store, EXPOSURES) as dataset:
         block = clock("read a store", lambda: dataset.isel(exposure=slice(0, BLOCK)).load())
-    keys = np.stack([block["obsid"].values, block["lmjm"].values.astype(np.int64)], axis=1)
-    for index, name in enumerate(ARM_NAMES):
-        good = np.flatnonzero(block["snr"].values[:, index] > inference.parameters.minimum_snr)
-        some = ArmSpectra.of(name, block).take(good)
-        seen = clock("preprocess", lambda name=name, some=some: some.observe(name))
-        found = clock(
-            "velocity",
-            lambda name=name, seen=seen: velocity.measure(
-                name, seen.wavelength, seen.normalised, seen.normalised_sigma, inference.templates, seen.bad
-            ),
-        )
-        rest = clock(
-            "preprocess",
-            lambda name=name, seen=seen, found=found: preprocess.to_rest_frame(
-                ARMS[name], seen, torch.from_numpy(found.velocity)
-            ),
-        )
-        use = ((rest.quality.numpy().astype(np.uint16) | found.quality) & FATAL) == 0
-        clock(
-            "ensemble",
-            lambda name=name, rest=rest, use=use, good=good: inference.ensemble.percentiles(
-                name, rest.flux.numpy()[use], rest.sigma.numpy()[use], keys[good][use], percentiles=PERCENTILES
-            ),
-        )
+    with ExitStack() as stack:
+        for stage, (owner, name) in STAGES.items():
+            stack.enter_context(mock.patch.object(owner, name, clock.timed(stage, getattr(owner, name))))
+        began = time.process_time()
+        results = inference(block)
+        spent = time.process_time() - began
+    clock.seconds["the rest of a block"] = spent - sum(clock.seconds[stage] for stage in set(STAGES))
     rows = block.sizes["exposure"]
-    columns = {name: block[name].values for name in RESULTS.variables if name in block.variables}
-    packed = clock("write results", lambda: stores.pack(RESULTS, RESULTS.dataset(columns, rows)))
+    packed = clock("write results", lambda: stores.pack(RESULTS, results))
     clock("write results", lambda: (folder / "result.zarr.zip").write_bytes(packed))
-    return rows
+    return int(rows)
 
 
 def main() -> None:
@@ -117,14 +127,14 @@ def main() -> None:
             shard = dataset.load()
         stores.create(folder / "copy.zarr", EXPOSURES, shard.sizes["exposure"])
         clock("write a store", lambda: stores.write_shard(folder / "copy.zarr", EXPOSURES, 0, shard))
-        rows = infer(store, folder, clock)
+        rows = infer(store, weights_of(folder / "weights"), folder, clock)
     # The time to read a file goes with its exposures, and DR8's files have more of them than a mock's. Files are read
     # once, as long as there is room for the rows that a scan keeps; without any, the scan would count twice.
     totals = {
         "ingest: scan": clock.seconds["scan"] / exposures * options.exposures,
         "ingest: write": clock.seconds["write a store"] / shard.sizes["exposure"] * options.exposures,
     }
-    for stage in ("read a store", "preprocess", "velocity", "ensemble", "write results"):
+    for stage in ("read a store", *STAGES, "the rest of a block", "write results"):
         totals[f"run: {stage}"] = clock.seconds[stage] / rows * options.exposures
     whole = sum(totals.values())
     for stage, seconds in sorted(totals.items(), key=lambda one: -one[1]):

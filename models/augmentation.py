@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,13 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_LEAST_LIGHT = -0.5  # light varies by a tenth between arms; far below, what is left of a star would change its sign
+
+
+class AugmentationError(ValueError):
+    """A variation is asked for that has no meaning."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
     """Fresh variations of a batch of pairs; each of them is off at zero.
 
     Random numbers come from torch's global generator of the device, which the caller seeds. Each spectrum, single or
-    binary, has its own; what is said to be a fraction is one of the spectra.
+    binary, has its own; what is said to be a fraction is one of the spectra. A field out of its range raises
+    :class:`AugmentationError`.
     """
 
     extra_noise: float = 1.0
@@ -53,6 +61,24 @@ class Augmentation:
     """Pixels over which a band's strength changes."""
     line_pixels: int = 12
     """Pixels over which a line's strength changes."""
+
+    def __post_init__(self) -> None:
+        for name in ("diluted", "restrengthened", "relined"):
+            if not 0.0 <= (value := getattr(self, name)) <= 1.0:
+                raise AugmentationError(f"{name} is {value}; give a fraction from 0 to 1")
+        for name in ("extra_noise", "continuum_wiggle", "wiggle_terms", "strength"):
+            if not 0.0 <= (value := getattr(self, name)) < math.inf:
+                raise AugmentationError(f"{name} is {value}; give 0 or more")
+        for name in ("band_pixels", "line_pixels"):
+            if (value := getattr(self, name)) < 2:
+                raise AugmentationError(f"{name} is {value}; give 2 or more")
+        if not _LEAST_LIGHT < self.least_light < math.inf:
+            raise AugmentationError(
+                f"least_light is {self.least_light}; give more than {_LEAST_LIGHT}: that much of a star's light cannot "
+                "be missing"
+            )
+        if not self.least_light <= self.most_light < math.inf:
+            raise AugmentationError(f"most_light is {self.most_light}; give {self.least_light} (least_light) or more")
 
     def __call__(self, flux: Mapping[str, Tensor], snr: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return varied copies of ``flux``, (pair, 2, pixel) by arm, given the pairs' S/N, (pair,) by arm."""

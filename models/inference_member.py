@@ -1,11 +1,11 @@
 """A member made ready to judge: its network computes the same function, rewritten for speed.
 
 What training needs and judging does not is gone: batch normalisations are folded into the weights before them, and the
-arithmetic is float32 or bfloat16. The first convolution is a matrix product over its windows, which are laid out once
-for all members. Every other one is two-dimensional over images of height 1 with channels last: its windows are then
-contiguous, and it runs at the speed of a matrix product without a copy of them. The first dense layer's weights are
-permuted to match, so that nothing is ever transposed. A trunk is computed once for all heads and penalties. Knows
-neither noise nor draws.
+arithmetic is float32 or bfloat16. Convolutions are two-dimensional over images of height 1 with channels last: a window
+is then contiguous, and they run at the speed of a matrix product without a copy of the windows. Of the first one, the
+pixels of a stride are taken for channels, so that it has as much to sum at once as the others. On a CPU the dense layer
+that ends a trunk is a convolution, too, whose window is the whole image: in float32 twice as fast as the product of
+matrices that it is. A trunk is computed once for all heads and penalties. Knows neither noise nor draws.
 """
 
 from __future__ import annotations
@@ -22,69 +22,33 @@ from twinlines.models.network import Dense, Network, NetworkConfig, Trunk
 from twinlines.models.precision import PrecisionName
 from twinlines.models.vocabulary import ARMS, JOINT
 
-_MOST_COPIES = 4
-"""In so many windows a pixel may stand; at stride 1, a product over windows takes longer than a convolution."""
-
 
 @dataclass(frozen=True)
 class Pixels:
-    """Spectra as a first convolution takes them: within the clip, in its precision."""
+    """Spectra as a first convolution takes them: within the clip, in its precision, in blocks of its stride."""
 
     clip: float
     """Largest deviation from the continuum that the network sees."""
     dtype: torch.dtype
     """Type of the values."""
+    stride: int
+    """Pixels of a block: from one window to the next."""
+    blocks: int
+    """Blocks of a spectrum: those at which later layers look."""
 
-    def empty(self, batch: int, pixels: int, device: torch.device | None = None) -> Tensor:
-        """Room for spectra (batch, pixel), that are nothing but continuum until they are filled in."""
-        return torch.zeros((batch, pixels), dtype=self.dtype, device=device)
+    def empty(self, batch: int, device: torch.device | None = None) -> Tensor:
+        """Room for spectra (batch, block, pixel), that are nothing but continuum until they are filled in."""
+        return torch.zeros((batch, self.blocks, self.stride), dtype=self.dtype, device=device)
 
     def fill(self, room: Tensor, deviation: Tensor) -> Tensor:
         """Lay out spectra given as flux - 1, (batch, pixel) float32, in ``room``, and return it."""
-        room[:] = deviation.clamp(-self.clip, self.clip)
+        pixels = min(self.blocks * self.stride, deviation.shape[1])
+        room.view(len(room), -1)[:, :pixels] = deviation[:, :pixels].clamp(-self.clip, self.clip)
         return room
 
     def of(self, deviation: Tensor) -> Tensor:
         """Spectra given as flux - 1, (batch, pixel) float32, laid out in room of their own."""
-        batch, pixels = deviation.shape
-        return self.fill(self.empty(batch, pixels, deviation.device), deviation)
-
-
-@dataclass(frozen=True)
-class Windows(Pixels):
-    """Spectra as a matrix product takes them that does a first convolution: a row for each window."""
-
-    kernel: int
-    """Pixels of a window."""
-    stride: int
-    """Pixels from one window to the next."""
-    count: int
-    """Windows of a spectrum: those at which later layers look."""
-
-    @property
-    def columns(self) -> int:
-        """Values of a row: the window, and a one that the bias multiplies; an even number, as bfloat16's units like."""
-        return (self.kernel + 2) // 2 * 2
-
-    def empty(self, batch: int, pixels: int, device: torch.device | None = None) -> Tensor:
-        """Room for the windows (batch, window, column) of spectra."""
-        room = torch.zeros((batch, self.count, self.columns), dtype=self.dtype, device=device)
-        room[..., -1] = 1.0
-        return room
-
-    def fill(self, room: Tensor, deviation: Tensor) -> Tensor:
-        """Lay out spectra given as flux - 1, (batch, pixel) float32, in ``room``, and return it."""
-        pixels = (self.count - 1) * self.stride + self.kernel
-        clipped = deviation[:, :pixels].clamp(-self.clip, self.clip)
-        room[..., : self.kernel] = clipped.unfold(1, self.kernel, self.stride)
-        return room
-
-    def matrix(self, kernel: Tensor, bias: Tensor) -> Tensor:
-        """What such a row is multiplied by, (column, filter), of a convolution's (filter, 1, pixel) and its bias."""
-        matrix = kernel.new_zeros((self.columns, len(bias)))
-        matrix[: self.kernel] = kernel[:, 0].T
-        matrix[-1] = bias
-        return matrix.to(self.dtype)
+        return self.fill(self.empty(len(deviation), deviation.device), deviation)
 
 
 class InferenceTrunk:
@@ -100,42 +64,47 @@ class InferenceTrunk:
     def __init__(self, trunk: Trunk, dtype: torch.dtype, device: str | torch.device) -> None:
         config, lengths = trunk.config, trunk.lengths
         self.slope = config.slope
-        self.layout = Pixels(config.clip, dtype)
-        if torch.device(device).type == "cpu" and config.kernels[0] <= _MOST_COPIES * config.strides[0]:
-            needed = _needed(config, lengths[-1])
-            self.layout = Windows(config.clip, dtype, config.kernels[0], config.strides[0], needed)
         channels, length = config.filters[-1], lengths[-1]
         self.activation = dtype.itemsize * max(a * b for a, b in zip(lengths, config.filters, strict=True))
+        self.operations = 2 * config.features * channels * length
+
+        def ready(images: Tensor) -> Tensor:
+            return images.to(device, dtype).contiguous(memory_format=torch.channels_last)
+
         self.convolutions: list[tuple[Tensor, Tensor, int]] = []
         layers: list[tuple[Any, Any]] = [*zip(trunk.convolutions, trunk.norms, strict=True)]
-        for layer, norm in layers:
+        for count, (layer, norm) in zip(lengths, layers, strict=True):
             kernel, bias = _fold(layer, norm)
-            if not self.convolutions and isinstance(self.layout, Windows):
-                self._first = self.layout.matrix(kernel, bias)
-            images = kernel.unsqueeze(2).to(device, dtype).contiguous(memory_format=torch.channels_last)
-            self.convolutions.append((images, bias.to(device, dtype), int(layer.stride[0])))
+            self.operations += 2 * count * kernel.numel()
+            stride = int(layer.stride[0])
+            if not self.convolutions:
+                kernel, stride = _in_blocks(kernel, stride), 1
+                blocks = _needed(config, length) - 1 + kernel.shape[2]
+                self.layout = Pixels(config.clip, dtype, kernel.shape[1], blocks)
+            self.convolutions.append((ready(kernel.unsqueeze(2)), bias.to(device, dtype), stride))
         (weight, bias), *_ = _folded_dense(trunk.dense)
-        weight = weight.view(-1, channels, length).transpose(1, 2).flatten(1)
-        self.dense = weight.to(device, dtype).contiguous(), bias.to(device, dtype)
-        products = sum(n * kernel.numel() for n, (kernel, _, _) in zip(lengths, self.convolutions, strict=True))
-        self.operations = 2 * (products + weight.numel())
+        self._whole = torch.device(device).type == "cpu"
+        if self._whole:
+            weight = ready(weight.view(-1, channels, 1, length))
+        else:
+            weight = weight.view(-1, channels, length).transpose(1, 2).flatten(1).to(device, dtype).contiguous()
+        self.dense = weight, bias.to(device, dtype)
 
     def __call__(self, spectra: Tensor) -> Tensor:
         """Features (batch, unit) of spectra laid out as :attr:`layout` says."""
-        batch, length = spectra.shape[:2]
-        convolutions = self.convolutions
-        if isinstance(self.layout, Windows):
-            rows = torch.mm(spectra.flatten(0, 1), self._first)
-            x = functional.leaky_relu_(rows, self.slope).view(batch, 1, length, -1).permute(0, 3, 1, 2)
-            convolutions = convolutions[1:]
-        else:
-            # One channel: written out, because torch cannot tell that the layout is channels last.
-            x = spectra.as_strided((batch, 1, 1, length), (length, 1, length, 1))
-        for kernel, bias, stride in convolutions:
+        x = spectra.permute(0, 2, 1).unsqueeze(2)
+        if x.shape[1] == 1:
+            # Written out, because torch cannot tell that the layout of a single channel is channels last.
+            batch, _, _, length = x.shape
+            x = x.as_strided((batch, 1, 1, length), (length, 1, length, 1))
+        for kernel, bias, stride in self.convolutions:
             x = functional.conv2d(x, kernel, bias, (1, stride))
             x = functional.leaky_relu_(x.contiguous(memory_format=torch.channels_last), self.slope)
-        flat = x.permute(0, 2, 3, 1).reshape(batch, -1)
-        return functional.leaky_relu_(functional.linear(flat, *self.dense), self.slope)
+        if self._whole:
+            dense = functional.conv2d(x, *self.dense).flatten(1)
+        else:
+            dense = functional.linear(x.permute(0, 2, 3, 1).flatten(1), *self.dense)
+        return functional.leaky_relu_(dense, self.slope)
 
 
 class InferenceMember:
@@ -189,6 +158,16 @@ class InferenceMember:
         for weight, bias in hidden:
             x = functional.leaky_relu_(functional.linear(x, weight, bias), self.slope)
         return functional.linear(x, last, shift).float()
+
+
+def _in_blocks(kernel: Tensor, stride: int) -> Tensor:
+    """A first convolution's kernel (filter, 1, pixel) over blocks of its stride: (filter, pixel of a block, block).
+
+    Zeros follow it to the end of its last block.
+    """
+    blocks = -(-kernel.shape[2] // stride)
+    padded = functional.pad(kernel, (0, blocks * stride - kernel.shape[2]))
+    return padded.view(len(kernel), blocks, stride).transpose(1, 2)
 
 
 def _needed(config: NetworkConfig, count: int) -> int:

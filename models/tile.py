@@ -7,7 +7,7 @@ operands; a tile that is not full is judged whole, and what is in its empty plac
   tile and not once for an exposure, and so is what a call itself costs. That an exposure's bits do not depend on its
   place is checked at run time (:func:`tile_size`), and the tile is one exposure where it does not hold.
 * On CUDA (:class:`DeviceTile`) noise, networks and sigmoid are one captured graph with static inputs and outputs. No
-  GPU was at hand: its arithmetic is tested on a CPU, its capture and its speed are not measured.
+  GPU was at hand: its arithmetic is tested on a CPU; ``benchmarks/gpu.py`` checks capture and speed where there is one.
 
 Knows no percentiles and no files.
 """
@@ -78,10 +78,10 @@ class HostTile:
         # Spectra are laid out once for all members that want them so. What stands in empty places must only be finite.
         self._rooms = {
             arm: {
-                layout: layout.empty(self.exposures * n_draws, count)
+                layout: layout.empty(self.exposures * n_draws)
                 for layout in {member.trunks[arm].layout for member in members}
             }
-            for arm, count in pixels.items()
+            for arm in pixels
         }
 
     def __call__(self, flux: Arrays, sigma: Arrays, keys: NDArray[np.int64], seed: int) -> Verdicts:
@@ -124,7 +124,10 @@ class DeviceTile:
         n_draws: int,
         device: str | torch.device,
         exposures: int | None = None,
+        *,
+        capture: bool = True,
     ) -> None:
+        """Make a tile of so many exposures, as many as fill a GPU if it is not said; ``capture``: as one graph."""
         self.members = members
         self.n_draws = n_draws
         self.exposures = exposures or max(1, _DEVICE_ROWS // n_draws)
@@ -133,7 +136,7 @@ class DeviceTile:
         self._keys = torch.zeros((self.exposures, 2), dtype=torch.int64, device=device)
         self._seed = torch.zeros((), dtype=torch.int64, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
-        if torch.device(device).type == "cuda":
+        if capture and torch.device(device).type == "cuda":
             self._capture()
 
     def __call__(self, flux: Arrays, sigma: Arrays, keys: NDArray[np.int64], seed: int) -> Verdicts:
@@ -151,6 +154,11 @@ class DeviceTile:
         return {head: self._out[head][:, : len(keys)].cpu().numpy() for head in heads}
 
     def _compute(self) -> dict[str, Tensor]:
+        # TF32 would make the float32 reference mode something else.
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            return self._probabilities()
+
+    def _probabilities(self) -> dict[str, Tensor]:
         noisy = {}
         for arm, flux in self._flux.items():
             noise = philox.normal(self._keys, SURVEY_STREAMS[arm], self._seed, self.n_draws, flux.shape[1])
@@ -167,11 +175,7 @@ class DeviceTile:
         return {head: torch.sigmoid(torch.stack([each[head] for each in logits])).view(shape) for head in logits[0]}
 
     def _capture(self) -> None:
-        # TF32 would make the float32 reference mode something else.
-        with (
-            torch.inference_mode(),
-            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-        ):
+        with torch.inference_mode():
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):

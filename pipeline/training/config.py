@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from twinlines.cluster import settings
 from twinlines.cluster.settings import Reader, Unfit
-from twinlines.models.augmentation import Augmentation
+from twinlines.models.augmentation import Augmentation, AugmentationError
 from twinlines.models.network import PRESETS, NetworkConfig
 from twinlines.pipeline.synthesis import priors
 from twinlines.pipeline.synthesis.beyond_table1 import Extras
@@ -108,10 +108,15 @@ def read_augmentation(path: str | Path) -> Augmentation:
     ------
     ConfigError
         If the file cannot be read, or a name or a type in it is wrong.
+    AugmentationError
+        If a number is out of its range; names the file.
     """
-    readers = settings.readers_of(Augmentation, {"int": _size, "float": settings.number})
-    written = settings.read_toml(Path(path), ConfigError)
-    return Augmentation(**settings.read_table(written, readers, f"{path}:", ConfigError))
+    readers = settings.readers_of(Augmentation, {"int": settings.whole_number, "float": settings.number})
+    written = settings.read_table(settings.read_toml(Path(path), ConfigError), readers, f"{path}:", ConfigError)
+    try:
+        return Augmentation(**written)
+    except AugmentationError as error:
+        raise AugmentationError(f"{path}: {error}") from None
 
 
 def _size(written: Any, _: str) -> int:

@@ -12,7 +12,7 @@ from twinlines.models import checkpoint
 from twinlines.models.checkpoint import CheckpointError, Header
 from twinlines.models.network import ARCHITECTURE, Network, NetworkConfig
 
-HEADER = Header("B", 16, 1, 7, "abc", {"test_tpr": 0.5}, {"batch_pairs": 8})
+HEADER = Header(1, 7, "abc", {"test_tpr": 0.5}, {"batch_pairs": 8})
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 
 def test_what_is_saved_is_loaded(saved: Path, small: NetworkConfig, make_network: Callable[..., Network]) -> None:
     loaded, header = checkpoint.load(saved)
-    assert saved.name == "B_p16_m1.safetensors"
+    assert saved.name == "member_1.safetensors"
     assert header == HEADER
     assert loaded.config == small
     assert not loaded.training
@@ -57,18 +57,30 @@ def test_another_architecture_is_refused_with_both_names(saved: Path) -> None:
 
 def test_another_header_version_is_refused_with_both_numbers(saved: Path) -> None:
     path = rewritten(saved, lambda header: header.update(schema_version=99))
-    with pytest.raises(CheckpointError, match=f"version 99.*version {checkpoint.SCHEMA_VERSION}"):
+    with pytest.raises(CheckpointError, match=f"version 99;.*version {checkpoint.SCHEMA_VERSION}"):
         checkpoint.load(path)
 
 
+def test_weights_of_one_arm_and_one_penalty_are_refused_by_name(saved: Path) -> None:
+    """What version 1 of the header described, whichever sizes it tells of."""
+    old = {"arm": "B", "penalty": 16, "recipe": "abc", "schema_version": 1, "network": {"n_pixels": 120, "dense": [16]}}
+
+    def aged(header: dict[str, Any]) -> None:
+        header.clear()
+        header.update(old)
+
+    with pytest.raises(CheckpointError, match=r"member_1.*version 1 \(a network for one arm and one penalty\).*anew"):
+        checkpoint.load(rewritten(saved, aged))
+
+
 def test_shapes_that_contradict_the_header_are_refused_with_both(saved: Path) -> None:
-    path = rewritten(saved, lambda header: header["network"].update(dense=[16, 9]))
-    with pytest.raises(CheckpointError, match=r"dense.1.weight has shape \(8, 16\).*\(9, 16\)"):
+    path = rewritten(saved, lambda header: header["network"].update(joint=[10, 9]))
+    with pytest.raises(CheckpointError, match=r"heads.J.dense.layers.1.weight has shape \(6, 10\).*\(9, 10\)"):
         checkpoint.load(path)
 
 
 @pytest.mark.parametrize(
-    "change", [lambda header: header.pop("arm"), lambda header: header["network"].update(poolings=3)]
+    "change", [lambda header: header.pop("member"), lambda header: header["network"].update(poolings=3)]
 )
 def test_a_header_that_describes_no_network_is_refused(saved: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     with pytest.raises(CheckpointError, match="does not describe a network"):
@@ -81,7 +93,7 @@ def test_missing_and_damaged_files_are_named(saved: Path) -> None:
     whole = saved.read_bytes()
     for part in (b"", whole[:4], whole[: len(whole) // 2], b"weights"):
         saved.write_bytes(part)
-        with pytest.raises(CheckpointError, match=r"B_p16_m1\.safetensors is damaged"):
+        with pytest.raises(CheckpointError, match=r"member_1\.safetensors is damaged"):
             checkpoint.load(saved)
 
 
@@ -93,7 +105,7 @@ def test_somebody_elses_file_is_refused(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_finite_are_refused(saved: Path) -> None:
     tensors, header = checkpoint.unpack(saved)
-    tensors["last.bias"][0] = torch.nan
+    tensors["heads.J.last.bias"][0] = torch.nan
     saved.write_bytes(checkpoint.pack(tensors, header))
     with pytest.raises(CheckpointError, match="not finite"):
         checkpoint.load(saved)
@@ -104,7 +116,8 @@ def test_the_header_is_plain_json(saved: Path) -> None:
     size = int.from_bytes(raw[:8], "little")
     content = json.loads(json.loads(raw[8 : 8 + size])["__metadata__"]["twinlines"])
     assert content["network"]["architecture"] == ARCHITECTURE
-    assert content["penalty"] == 16
+    assert content["network"]["penalties"] == [8, 16]
+    assert content["member"] == 1
 
 
 def test_the_digest_follows_content_and_names(tmp_path: Path, make_ensemble: Callable[..., Path]) -> None:
@@ -112,9 +125,9 @@ def test_the_digest_follows_content_and_names(tmp_path: Path, make_ensemble: Cal
     first = checkpoint.digest(folder)
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    (copy / "B_p16_m1.jsonl").write_text("a log is no weight")
+    (copy / "member_1.jsonl").write_text("a log is no weight")
     assert checkpoint.digest(copy) == first
-    path = copy / "B_p16_m1.safetensors"
+    path = copy / "member_1.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

@@ -11,25 +11,28 @@ from scipy import stats
 
 from twinlines.models import checkpoint, evaluation
 from twinlines.models.ensemble import Ensemble, EnsembleError
-from twinlines.models.evaluation import Rate, Rates, rate
+from twinlines.models.evaluation import Rate, Rates, logits_of, rate
+from twinlines.models.network import Network
+from twinlines.models.pairs import PairArrays
+from twinlines.models.vocabulary import HEADS, TEST
 
-LABEL = np.array([[0, 1]], np.float32)
+LABEL = torch.tensor([[0.0, 1.0]])
 
 
 def test_rates_are_equations_10_and_11() -> None:
     logits = torch.tensor([[-1.0, 2.0], [0.0, 0.0], [1.0, -3.0], [-2.0, 0.1]])
-    label = LABEL.repeat(4, axis=0)
+    label = LABEL.repeat(4, 1)
     assert evaluation.rates(logits, label) == (0.5, 0.25)
     assert evaluation.rates(logits, label, threshold=0.8) == (0.25, 0.0)
     singles = torch.linspace(0, 1, 1000)
     many = torch.stack([singles, singles + 0.5], dim=1)
-    assert evaluation.tpr_at(many, LABEL.repeat(1000, axis=0), 0.1) == pytest.approx(0.6, abs=2e-3)
-    assert evaluation.tpr_at(many, LABEL.repeat(1000, axis=0), 0.0) == pytest.approx(0.5, abs=2e-3)
+    assert evaluation.tpr_at(many, LABEL.repeat(1000, 1), 0.1) == pytest.approx(0.6, abs=2e-3)
+    assert evaluation.tpr_at(many, LABEL.repeat(1000, 1), 0.0) == pytest.approx(0.5, abs=2e-3)
 
 
 def test_a_pair_without_a_binary_counts_twice_as_single() -> None:
     logits = torch.tensor([[-1.0, 2.0], [3.0, 1.0]])
-    label = np.array([[0, 1], [0, 0]], np.float32)
+    label = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
     assert evaluation.rates(logits, label) == (1.0, pytest.approx(2 / 3))
     assert evaluation.tpr_at(logits, label, 0.0) == 0.0
 
@@ -72,7 +75,7 @@ def test_mean_rates_over_members_are_one_trial_a_spectrum() -> None:
     found = evaluation.count_rates(evaluation.called(logits), label)
     assert (found.tpr.count, found.tpr.trials, found.tpr.value) == (1.0, 2, 0.5)
     assert (found.fpr.count, found.fpr.trials, found.fpr.value) == (0.5, 2, 0.25)
-    each = [evaluation.rates(torch.from_numpy(one), label.astype(np.float32)) for one in logits]
+    each = [evaluation.rates(torch.from_numpy(one), torch.from_numpy(label)) for one in logits]
     assert np.mean(each, axis=0) == pytest.approx([found.tpr.value, found.fpr.value])
     strict = evaluation.count_rates(evaluation.called(logits, threshold=0.8), label)
     assert strict.tpr.count == 0.5
@@ -131,21 +134,55 @@ def test_a_network_without_error_lies_on_the_calibrated_curve(penalty: int) -> N
 
 
 def test_spectra_are_judged_as_their_members_judge(make_ensemble: Callable[..., Path]) -> None:
-    folder = make_ensemble(arms="B", penalties=(8, 16))
-    flux = (1.0 + 0.3 * np.random.default_rng(5).standard_normal((45, 120))).astype(np.float32)
-    ensemble = Ensemble.load(folder, arms="B")
-    found = evaluation.judge(ensemble, "B", flux)
-    assert list(found) == [8, 16]
-    for penalty, logits in found.items():
-        assert logits.shape == (2, 45)
-        for number, one in enumerate(logits, 1):
-            network, _ = checkpoint.load(folder / f"B_p{penalty}_m{number}.safetensors")
+    folder = make_ensemble()
+    rng = np.random.default_rng(5)
+    flux = {arm: (1.0 + 0.3 * rng.standard_normal((45, n))).astype(np.float32) for arm, n in (("B", 120), ("R", 131))}
+    ensemble = Ensemble.load(folder)
+    found = evaluation.judge(ensemble, flux)
+    assert tuple(found) == HEADS
+    networks = [checkpoint.load(path)[0] for path in checkpoint.members(folder)]
+    for head, logits in found.items():
+        assert logits.shape == (2, 45, 2)
+        assert logits.dtype == np.float32
+        for one, network in zip(logits, networks, strict=True):
             with torch.inference_mode():
-                np.testing.assert_allclose(one, network(torch.from_numpy(flux)), atol=1e-4)
-    with pytest.raises(EnsembleError, match="take 120 pixels; these spectra have 119"):
-        evaluation.judge(ensemble, "B", flux[:, 1:])
-    with pytest.raises(EnsembleError, match="no member for arm 'R'"):
-        evaluation.judge(ensemble, "R", flux)
+                expected = network({arm: torch.from_numpy(each) for arm, each in flux.items()})[head]
+            np.testing.assert_allclose(one, expected, atol=2e-4)
+    alone = evaluation.judge(ensemble, {"R": flux["R"]})
+    assert list(alone) == ["R"]
+    np.testing.assert_array_equal(alone["R"], found["R"])
+    with pytest.raises(EnsembleError, match="take 120 pixels of arm B; these spectra have 119"):
+        evaluation.judge(ensemble, {"B": flux["B"][:, 1:]})
+
+
+def test_logits_are_the_networks_in_the_order_of_the_pairs(
+    pairs: PairArrays, make_network: Callable[..., Network]
+) -> None:
+    network = make_network(3).train()
+    logits, label = logits_of(network, pairs.parts(TEST), batch=30)
+    assert network.training
+    mine = pairs.split == TEST
+    torch.testing.assert_close(label, torch.from_numpy(pairs.label[mine]).float())
+    flux = {
+        arm: torch.from_numpy(np.asarray(each[:], np.float16)[mine]).float().flatten(0, 1)
+        for arm, each in pairs.flux.items()
+    }
+    with torch.no_grad():
+        expected = network.eval()(flux)
+    for head in HEADS:
+        assert logits[head].shape == (100, 2, 2)
+        torch.testing.assert_close(logits[head].flatten(0, 1), expected[head], rtol=1e-4, atol=2e-4)
+
+
+def test_a_split_s_rates_have_names(pairs: PairArrays, make_network: Callable[..., Network]) -> None:
+    logits, label = logits_of(make_network(3), pairs.parts(TEST))
+    named = evaluation.named_rates("test", logits, label, 1)
+    assert len(named) == 4 * len(HEADS)
+    for head in HEADS:
+        mine = logits[head][..., 1]
+        assert (named[f"test_tpr_{head}"], named[f"test_fpr_{head}"]) == evaluation.rates(mine, label)
+        for name, fpr in (("fpr_0.001", 1e-3), ("paper_fpr", evaluation.PAPER_FPR[head])):
+            assert named[f"test_tpr_{head}_at_{name}"] == evaluation.tpr_at(mine, label, fpr)
 
 
 def test_a_rate_is_plain_data() -> None:

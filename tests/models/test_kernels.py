@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,15 @@ from torch.nn import functional
 
 from twinlines.models import kernels
 from twinlines.models.network import Network, NetworkConfig
+from twinlines.models.vocabulary import ARMS
 
+HEADS = {"head": (6,), "joint": (7, 5)}
 CONFIGS = {
-    "strided": NetworkConfig(331, (4, 6), (16, 16), (4, 4), (16, 8)),
-    "red, three convolutions": NetworkConfig(353, (4, 6, 8), (8, 6, 3), (4, 2, 1), (12,)),
-    "stride 1": NetworkConfig(130, (3, 4), (5, 5), (1, 1), (8, 4)),
-    "one convolution": NetworkConfig(131, (3,), (6,), (3,), (8,)),
-    "no seam": NetworkConfig(128, (4, 6), (4, 4), (4, 4), (8,)),
+    "strided": NetworkConfig((331, 349), (8, 16), (4, 6), (16, 16), (4, 4), 16, **HEADS),  # type: ignore[arg-type]
+    "three convolutions": NetworkConfig((353, 310), (16,), (4, 6, 8), (8, 6, 3), (4, 2, 1), 12, **HEADS),  # type: ignore[arg-type]
+    "stride 1": NetworkConfig((130, 99), (16,), (3, 4), (5, 5), (1, 1), 8, **HEADS),  # type: ignore[arg-type]
+    "one convolution": NetworkConfig((131, 130), (16,), (3,), (6,), (3,), 8, **HEADS),  # type: ignore[arg-type]
+    "no seam": NetworkConfig((128, 256), (16,), (4, 6), (4, 4), (4, 4), 8, **HEADS),  # type: ignore[arg-type]
 }
 
 
@@ -32,11 +35,13 @@ class _Masks(nn.Module):
         return x * mask / self.keep
 
 
-def _learned(network: Network, logits: Tensor) -> dict[str, Tensor]:
-    """Gradients of a loss, and running statistics."""
-    labels = (torch.arange(len(logits)) % 2).to(logits.dtype)
-    functional.binary_cross_entropy_with_logits(logits, labels).backward()  # type: ignore[no-untyped-call]
+def _learned(network: Network, logits: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Gradients of a loss of all heads and outputs, and running statistics."""
+    every = torch.cat(list(logits.values()), dim=1)
+    labels = ((torch.arange(len(every)) % 2).to(every.dtype))[:, None].expand_as(every)
+    functional.binary_cross_entropy_with_logits(every, labels).backward()  # type: ignore[no-untyped-call]
     found = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert len(found) == len(list(network.parameters()))
     return found | {name: tensor for name, tensor in network.named_buffers() if tensor.is_floating_point()}
 
 
@@ -46,18 +51,22 @@ def test_logits_gradients_and_statistics_are_the_networks(
     name: str, dropout: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(1)
-    config = CONFIGS[name]
-    config = NetworkConfig(config.n_pixels, config.filters, config.kernels, config.strides, config.dense, dropout)
+    config = replace(CONFIGS[name], dropout=dropout)
     assert kernels.fits(config)
     network = Network(config).train()
     with torch.no_grad():
-        for norm in (*network.convolution_norms, *network.dense_norms):
-            assert isinstance(norm, nn.BatchNorm1d)
-            norm.weight.uniform_(-1.5, 1.5)
-            norm.bias.uniform_(-1.0, 1.0)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.weight.uniform_(-1.5, 1.5)
+                module.bias.uniform_(-1.0, 1.0)
+            if isinstance(module, nn.Dropout) and module is not network.trunks["B"].dense.dropout:  # type: ignore[union-attr]
+                module.p = 0.0  # the heads', which are modules in both
+    for arm in ARMS:
+        network.trunk(arm).dense.dropout.p = dropout
     literal = copy.deepcopy(network).double()
-    flux = 1.0 + 0.1 * torch.randn(24, config.n_pixels)
-    flux[0, 5], flux[1, 7] = 100.0, -100.0  # clipped
+    flux = {arm: 1.0 + 0.1 * torch.randn(24, config.pixels_of(arm)) for arm in ARMS}
+    for each in flux.values():
+        each[0, 5], each[1, 7] = 100.0, -100.0  # clipped
 
     masks: list[Tensor] = []
     drawn = kernels._kept
@@ -67,24 +76,30 @@ def test_logits_gradients_and_statistics_are_the_networks(
         return masks[-1]
 
     monkeypatch.setattr(kernels, "_kept", kept)
-    ours = kernels.logits(network, flux, np.random.default_rng(0))
-    assert len(masks) == (len(config.dense) if dropout else 0)
+    generator = np.random.default_rng(0)
+    features = {arm: kernels.features(network.trunk(arm), flux[arm], generator) for arm in ARMS}
+    ours = network.verdicts(features)
+    assert len(masks) == (len(ARMS) if dropout else 0)
     if dropout:
-        literal.dropout = _Masks([mask.double() for mask in masks], 1.0 - dropout)  # type: ignore[assignment]
-    theirs = literal(flux.double())
-    torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5)
+        for arm, mask in zip(ARMS, masks, strict=True):
+            literal.trunk(arm).dense.dropout = _Masks([mask.double()], 1.0 - dropout)  # type: ignore[assignment]
+    theirs = literal({arm: each.double() for arm, each in flux.items()})
+    assert ours.keys() == theirs.keys()
+    for head, logits in theirs.items():
+        torch.testing.assert_close(ours[head].double(), logits, rtol=1e-5, atol=2e-5)
     mine, expected = _learned(network, ours), _learned(literal, theirs)
     assert mine.keys() == expected.keys()
     for key, value in expected.items():
         error = float((mine[key].double() - value).abs().max())
         assert error <= 1e-4 * float(value.abs().max()) + 1e-7, key
-    batches = network.convolution_norms[0].num_batches_tracked
-    assert isinstance(batches, Tensor)
-    assert int(batches) == 1
+    for arm in ARMS:
+        batches = network.trunk(arm).norms[0].num_batches_tracked
+        assert isinstance(batches, Tensor)
+        assert int(batches) == 1
 
 
 def test_a_kernel_that_is_no_multiple_of_its_stride_does_not_fit() -> None:
-    assert not kernels.fits(NetworkConfig(200, (4, 8), (8, 5), (4, 2)))
+    assert not kernels.fits(NetworkConfig((200, 200), filters=(4, 8), kernels=(8, 5), strides=(4, 2)))
 
 
 def test_dropout_keeps_what_it_should() -> None:

@@ -11,7 +11,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from twinlines.models import defaults
 from twinlines.pipeline.cli.options import JsonOption, SeedOption, grouped
 from twinlines.pipeline.cli.training import TrainingOptions
 from twinlines.pipeline.training.members import Training
@@ -50,10 +49,12 @@ def test_two_options_of_one_name_are_refused() -> None:
 
 
 def test_training_without_an_option_is_training_s_own_default() -> None:
-    training = TrainingOptions().training()
-    assert (*training.arms, *training.penalties) == (*Training().arms, *Training().penalties)
-    assert training == Training(arms=training.arms, penalties=training.penalties)
-    assert TrainingOptions().warm_pairs == defaults.EPOCH_PAIRS
+    assert TrainingOptions().training() == Training()
+
+
+def test_training_takes_as_many_penalties_as_are_said() -> None:
+    paper = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    assert list(TrainingOptions(penalty=paper).training().penalties) == paper
 
 
 def test_help_waits_for_nothing_heavy() -> None:
