@@ -63,13 +63,13 @@ class Augmentation:
     """Pixels over which a line's strength changes."""
 
     def __post_init__(self) -> None:
-        for name in ("diluted", "restrengthened", "relined"):
+        for name in ("displaced", "rippled", "diluted", "restrengthened", "relined"):
             if not 0.0 <= (value := getattr(self, name)) <= 1.0:
                 raise AugmentationError(f"{name} is {value}; give a fraction from 0 to 1")
-        for name in ("extra_noise", "continuum_wiggle", "wiggle_terms", "strength"):
+        for name in ("extra_noise", "continuum_wiggle", "wiggle_terms", "most_ripple", "strength"):
             if not 0.0 <= (value := getattr(self, name)) < math.inf:
                 raise AugmentationError(f"{name} is {value}; give 0 or more")
-        for name in ("band_pixels", "line_pixels"):
+        for name in ("most_pixels", "ripple_pixels", "band_pixels", "line_pixels"):
             if (value := getattr(self, name)) < 2:
                 raise AugmentationError(f"{name} is {value}; give 2 or more")
         if not _LEAST_LIGHT < self.least_light < math.inf:

@@ -47,7 +47,7 @@ def test_off_is_identity() -> None:
 
 
 def test_what_is_given_stays_as_it_is() -> None:
-    everything = Augmentation(diluted=0.5, restrengthened=0.5, relined=0.5)
+    everything = Augmentation(displaced=0.5, rippled=0.5, diluted=0.5, restrengthened=0.5, relined=0.5)
     flux = noisy()
     copies = {arm: each.clone() for arm, each in flux.items()}
     vary(everything, flux)
@@ -116,7 +116,7 @@ def test_a_diluted_spectrum_has_the_noise_that_it_states() -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("name", ["diluted", "restrengthened", "relined"])
+@pytest.mark.parametrize("name", ["rippled", "diluted", "restrengthened", "relined"])
 def test_a_fraction_is_one_of_the_spectra(name: str, fraction: float) -> None:
     only = replace(OFF, **{name: fraction}, least_light=0.3)
     found = vary(only, flat(0.5), snr=1e9)
@@ -144,6 +144,28 @@ def test_lines_are_strengthened_by_bands_and_by_lines(name: str, pixels: str) ->
     assert float(torch.corrcoef(strength[:, 0, [0, -1]].T)[0, 1]) == pytest.approx(0.0, abs=0.1)
 
 
+def test_displaced_spectra_are_moved_by_whole_pixels_each_arm_by_itself() -> None:
+    ramps = {"B": torch.arange(100.0).expand(400, 2, 100) / 1e3, "R": torch.arange(130.0).expand(400, 2, 130) / 1e3}
+    found = vary(replace(OFF, displaced=1.0, most_pixels=7), ramps)
+    shifts = {arm: ((each[:, :, 50] - 0.050) * 1e3).round() for arm, each in found.items()}
+    for arm, shift in shifts.items():
+        assert set(shift.unique().tolist()) == set(range(-7, 8))
+        last = ramps[arm].shape[2] - 1
+        pixel = (torch.arange(last + 1.0) + shift[..., None]).clamp(0, last)  # ends go on with their last value
+        torch.testing.assert_close(found[arm], pixel / 1e3, rtol=0.0, atol=1e-6)
+    assert float((shifts["B"] == shifts["R"]).float().mean()) < 0.15
+    some = vary(replace(OFF, displaced=0.3), ramps)["B"]
+    moved = (some - ramps["B"]).abs().amax(dim=2) > 1e-5
+    assert float(moved.float().mean()) == pytest.approx(0.3 * 50 / 51, abs=0.06)
+
+
+def test_a_ripple_is_a_wave_and_a_step_of_the_continuum() -> None:
+    rippled = vary(replace(OFF, rippled=1.0, most_ripple=0.05, ripple_pixels=20), flat(count=1000))["B"] - 1.0
+    assert 0.05 < float(rippled.abs().max()) <= 0.1
+    lines = vary(replace(OFF, rippled=1.0, most_ripple=0.05, ripple_pixels=20), flat(0.5, count=1000))["B"]
+    torch.testing.assert_close(lines, 0.5 * (1.0 + rippled), rtol=0.0, atol=1e-6)  # light is divided, not added
+
+
 FRACTIONS = st.floats(0.0, 1.0)
 
 
@@ -154,6 +176,11 @@ FRACTIONS = st.floats(0.0, 1.0)
         extra_noise=st.floats(0.0, 3.0),
         continuum_wiggle=st.floats(0.0, 0.2),
         wiggle_terms=st.integers(0, 9),
+        displaced=FRACTIONS,
+        most_pixels=st.integers(2, 200),
+        rippled=FRACTIONS,
+        most_ripple=st.floats(0.0, 0.2),
+        ripple_pixels=st.integers(2, 400),
         diluted=FRACTIONS,
         least_light=st.floats(-0.2, 0.5),
         most_light=st.floats(0.5, 3.0),
@@ -191,6 +218,11 @@ def test_whatever_it_is_made_of_it_leaves_finite_spectra_that_follow_the_seed(
         ({"least_light": 0.7}, r"most_light is 0\.6; give 0\.7 \(least_light\) or more"),
         ({"most_light": math.nan}, "most_light is nan"),
         ({"most_light": math.inf}, "most_light is inf"),
+        ({"displaced": 2.0}, r"displaced is 2\.0; give a fraction from 0 to 1"),
+        ({"rippled": -1.0}, r"rippled is -1\.0; give a fraction"),
+        ({"most_ripple": -0.1}, r"most_ripple is -0\.1; give 0 or more"),
+        ({"most_pixels": 1}, "most_pixels is 1; give 2 or more"),
+        ({"ripple_pixels": 0}, "ripple_pixels is 0; give 2 or more"),
         ({"band_pixels": 1}, "band_pixels is 1; give 2 or more"),
         ({"line_pixels": 0}, "line_pixels is 0; give 2 or more"),
     ],
