@@ -39,6 +39,10 @@ class Augmentation:
     alike, so that displacement tells nothing."""
     most_pixels: int = 25
     """Pixels by which it is moved at most, either way: 5.2 km/s each."""
+    jittered: float = 0.0
+    """Fraction of the others that is moved a little, as templates that do not fit and the wavelength scale leave it."""
+    jitter_pixels: int = 2
+    """Pixels by which it is moved at most, either way."""
     rippled: float = 0.0
     """Fraction whose continuum has a ripple, as fibres and flat fields leave it: a wave, and a step."""
     most_ripple: float = 0.05
@@ -63,13 +67,13 @@ class Augmentation:
     """Pixels over which a line's strength changes."""
 
     def __post_init__(self) -> None:
-        for name in ("displaced", "rippled", "diluted", "restrengthened", "relined"):
+        for name in ("displaced", "jittered", "rippled", "diluted", "restrengthened", "relined"):
             if not 0.0 <= (value := getattr(self, name)) <= 1.0:
                 raise AugmentationError(f"{name} is {value}; give a fraction from 0 to 1")
         for name in ("extra_noise", "continuum_wiggle", "wiggle_terms", "most_ripple", "strength"):
             if not 0.0 <= (value := getattr(self, name)) < math.inf:
                 raise AugmentationError(f"{name} is {value}; give 0 or more")
-        for name in ("most_pixels", "ripple_pixels", "band_pixels", "line_pixels"):
+        for name in ("most_pixels", "jitter_pixels", "ripple_pixels", "band_pixels", "line_pixels"):
             if (value := getattr(self, name)) < 2:
                 raise AugmentationError(f"{name} is {value}; give 2 or more")
         if not _LEAST_LIGHT < self.least_light < math.inf:
@@ -91,7 +95,7 @@ class Augmentation:
 
     def _vary(self, flux: Tensor, snr: Tensor, light: Tensor) -> Tensor:
         pairs, kinds, pixels = flux.shape
-        deviation = (self._displace(flux) if self.displaced > 0 else flux) - 1.0
+        deviation = (self._displace(flux) if self.displaced + self.jittered > 0 else flux) - 1.0
         variance = torch.zeros_like(light)
         for fraction, step in ((self.restrengthened, self.band_pixels), (self.relined, self.line_pixels)):
             if fraction > 0:
@@ -132,10 +136,12 @@ class Augmentation:
 
     def _displace(self, flux: Tensor) -> Tensor:
         """A copy of which some spectra are moved by whole pixels; their ends are continued by the last value."""
-        chosen = torch.rand(flux.shape[:2], device=flux.device) < self.displaced
+        lot = torch.rand(flux.shape[:2], device=flux.device)
+        most = torch.where(lot < self.displaced, self.most_pixels, self.jitter_pixels)
+        chosen = lot < self.displaced + (1.0 - self.displaced) * self.jittered
         moved = flux.clone()
-        spectra = flux[chosen]
-        shift = (torch.rand(len(spectra), device=flux.device) * (2 * self.most_pixels + 1)).floor() - self.most_pixels
-        pixel = torch.arange(flux.shape[2], device=flux.device) + shift[:, None].long()
+        spectra, most = flux[chosen], most[chosen]
+        shift = (torch.rand(len(spectra), device=flux.device) * (2 * most + 1)).floor().long() - most
+        pixel = torch.arange(flux.shape[2], device=flux.device) + shift[:, None]
         moved[chosen] = spectra.gather(1, pixel.clamp(0, flux.shape[2] - 1))
         return moved

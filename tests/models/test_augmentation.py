@@ -154,6 +154,8 @@ def test_displaced_spectra_are_moved_by_whole_pixels_each_arm_by_itself() -> Non
         pixel = (torch.arange(last + 1.0) + shift[..., None]).clamp(0, last)  # ends go on with their last value
         torch.testing.assert_close(found[arm], pixel / 1e3, rtol=0.0, atol=1e-6)
     assert float((shifts["B"] == shifts["R"]).float().mean()) < 0.15
+    near = vary(replace(OFF, jittered=1.0, jitter_pixels=2), ramps)["B"]
+    assert set(((near[:, :, 50] - 0.050) * 1e3).round().unique().tolist()) == {-2.0, -1.0, 0.0, 1.0, 2.0}
     some = vary(replace(OFF, displaced=0.3), ramps)["B"]
     moved = (some - ramps["B"]).abs().amax(dim=2) > 1e-5
     assert float(moved.float().mean()) == pytest.approx(0.3 * 50 / 51, abs=0.06)
@@ -178,6 +180,8 @@ FRACTIONS = st.floats(0.0, 1.0)
         wiggle_terms=st.integers(0, 9),
         displaced=FRACTIONS,
         most_pixels=st.integers(2, 200),
+        jittered=FRACTIONS,
+        jitter_pixels=st.integers(2, 9),
         rippled=FRACTIONS,
         most_ripple=st.floats(0.0, 0.2),
         ripple_pixels=st.integers(2, 400),
@@ -221,6 +225,8 @@ def test_whatever_it_is_made_of_it_leaves_finite_spectra_that_follow_the_seed(
         ({"displaced": 2.0}, r"displaced is 2\.0; give a fraction from 0 to 1"),
         ({"rippled": -1.0}, r"rippled is -1\.0; give a fraction"),
         ({"most_ripple": -0.1}, r"most_ripple is -0\.1; give 0 or more"),
+        ({"jittered": 1.5}, r"jittered is 1\.5; give a fraction"),
+        ({"jitter_pixels": 1}, "jitter_pixels is 1; give 2 or more"),
         ({"most_pixels": 1}, "most_pixels is 1; give 2 or more"),
         ({"ripple_pixels": 0}, "ripple_pixels is 0; give 2 or more"),
         ({"band_pixels": 1}, "band_pixels is 1; give 2 or more"),
