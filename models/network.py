@@ -104,7 +104,7 @@ class Dense(nn.Module):
         self.dropout, self.activation = nn.Dropout(config.dropout), nn.LeakyReLU(config.slope)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values of the last layer, (batch, unit) -> (batch, :attr:`units`)."""
+        """Values of the last layer, (batch, unit) -> (batch, unit)."""
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = self.activation(norm(layer(self.dropout(x))))
         return x

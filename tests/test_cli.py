@@ -155,16 +155,15 @@ def test_weights_of_another_architecture_end_a_run_before_it_starts(tmp_path: Pa
     fits.mkdir()
     reader.write(fits / "a.fits", random_file(1, exposures=1))
     assert twinlines("ingest", fits, "--survey", survey, "--release", "a", "--workers", "1").returncode == 0
-    for name in ARMS:
-        header = checkpoint.Header(arm=name, penalty=16, member=1, seed=0, pairs="none")
-        path = other / f"{header.stem}.safetensors"
-        other.mkdir(exist_ok=True)
-        checkpoint.save(path, Network(NetworkConfig(ARMS[name].n_pixels)), header)
-        path.write_bytes(path.read_bytes().replace(b"strided-lenet-1", b"transformer-999"))
+    header = checkpoint.Header(member=1, seed=0, pairs="none")
+    path = other / f"{header.stem}.safetensors"
+    other.mkdir()
+    checkpoint.save(path, Network(NetworkConfig((ARMS["B"].n_pixels, ARMS["R"].n_pixels))), header)
+    path.write_bytes(path.read_bytes().replace(b"two-arm-lenet-1", b"transformer-999"))
     ran = twinlines("run", "--survey", survey, "--weights", other, "--workers", "1")
     assert ran.returncode == 1
     assert "transformer-999" in ran.stderr
-    assert "strided-lenet-1" in ran.stderr
+    assert "two-arm-lenet-1" in ran.stderr
     assert "Traceback" not in ran.stderr
     none = twinlines("run", "--survey", survey, "--weights", tmp_path / "none", "--workers", "1")
     assert none.returncode == 1
