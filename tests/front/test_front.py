@@ -59,7 +59,7 @@ def test_what_is_loaded_says_what_it_holds() -> None:
     assert [len(lines) for lines in (library, tracks, ensemble)] == [2, 2, 2]
     assert (
         library[0]
-        == "<Library: 2016 nodes, Teff 3500 to 10000 K, logg 0 to 5, [Fe/H] -2 to 0.5, [alpha/Fe] -0.5 to 0.7"
+        == "<Library: 2184 nodes, Teff 3500 to 10000 K, logg 0 to 5, [Fe/H] -2 to 0.5, [alpha/Fe] -0.5 to 0.7"
     )
     assert "2040 tracks, 0.1 to 2.2 Msun, EEP 202 to 605" in tracks[0]
     assert "B 5+5+5 members at penalties 8, 16, 32" in ensemble[0]
