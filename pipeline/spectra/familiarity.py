@@ -1,17 +1,21 @@
-"""How well one star of the library, or two, explain a spectrum: what no network was shown, it cannot be trusted on.
+"""How well one star of the library, or two, explain a spectrum: of what no network was shown, its verdict is a guess.
 
 A spectrum at rest is averaged over :data:`BIN` pixels, half of a resolution element, and divided by a polynomial, as
-the library's spectra are. What principal components of these leave of it is explained, as far as it can be, by the same
-components at another velocity: at the one, of those tried, at which they gain most. Components, unlike a best template,
-are fitted by two small products of matrices, also to two stars at once, whose separation need not be known.
+the library's spectra are. What their principal components leave of it is explained, as far as may be, by the same
+components at another velocity: at the one, of those tried, at which they gain most. Unlike a best template, components
+are fitted by two products of matrices, to two stars as to one, and no velocity need be known.
 
-What is then left is compared with what the library leaves of real F, G and K stars that are familiar enough: a
-part of the depth of the lines, because the library's lines are wrong, and a little of the continuum (:data:`FLOORS`). At
-S/N 100 photon noise is less than that, at S/N 10 far more. So the *misfit* is a difference of variances, what is left less
-what noise leaves, taken at its least: less two standard errors, with what the noise itself is uncertain by. It is 0
-where noise can explain what is left, about 1 for stars that the library describes badly but known ones, and, unlike
-a chi-squared, tends to the same value at every S/N that shows it. Noise counts as it was measured, not as it was stated.
-Knows no star but those of a library, and no file.
+What is left then is compared with what the library leaves of real F, G and K stars, because its lines are wrong: a
+part of the lines' depth, and a little of the continuum (:data:`FLOORS`). At S/N 100 photon noise is less than that, at
+S/N 10 far more. So the *misfit* is a difference of variances: what is left less what noise leaves, less two standard
+errors of that difference, for which noise itself counts as uncertain; and of this the root, over the floor. It is 0
+where noise can explain what is left, tends to one value at every S/N that shows it, and is about 1 for stars that the
+library describes badly but knows.
+
+Noise counts as stated, or as measured where that is more. In the survey's blue arms the differences between exposures
+of one star are, on the scale of lines, what is stated, although neighbouring pixels differ by a quarter less
+(:mod:`~twinlines.pipeline.spectra.noise` measures those): there less noise is no evidence. Knows no star but those of a
+library, and no file.
 """
 
 from __future__ import annotations
@@ -27,18 +31,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlines.models.threads import one_thread
-from twinlines.pipeline.arms import ARM_NAMES, ARMS, Arm, ArmName
+from twinlines.pipeline.arms import ARM_NAMES, ARMS, Arm
 from twinlines.pipeline.arms import arm as arm_called
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra.broadening import broaden_and_shift
 from twinlines.pipeline.spectra.tiles import filled, tiles
 
-UNFAMILIAR_ABOVE: Mapping[ArmName, float] = {"B": 1.33, "R": 1.18}
-"""Misfit above which nothing in the library explains a spectrum. Of synthetic stars and binaries, and of real F, G and K
-stars (17 stars at high resolution, made exposures of, and pairs of them), fewer than 2 % lie above, whatever their S/N."""
+UNFAMILIAR_ABOVE: Mapping[str, float] = {"B": 1.33, "R": 1.18}
+"""Misfit by arm above which nothing in the library explains a spectrum. Fewer than 2 % of synthetic stars and binaries
+lie above, at any S/N, and hardly any exposures of real F, G and K stars, alone and in pairs."""
 
-FLOORS: Mapping[ArmName, tuple[float, float]] = {"B": (0.008, 0.18), "R": (0.006, 0.30)}
-"""What the library is allowed to be wrong by, rms: of the continuum, and as a fraction of the rms depth of the lines."""
+FLOORS: Mapping[str, tuple[float, float]] = {"B": (0.008, 0.18), "R": (0.006, 0.30)}
+"""What the library may be wrong by, rms, by arm: of the continuum, and as a fraction of the rms depth of the lines."""
 
 BIN = 4
 """Grid pixels that are averaged, 21 km/s: what R = 7500 resolves stays, and noise between the pixels goes."""
@@ -64,9 +68,9 @@ _ERRORS = 2.0  # standard errors by which a misfit must exceed nothing
 _NOISE_ERROR = 0.1  # relative uncertainty of the noise's variance on the scale of lines, in exposures of the survey
 _LOWEST = 0.1  # continuum over continuum
 
-_BIN_VARIANCE: Mapping[ArmName, float] = {"B": 1.18, "R": 1.08}
-"""Variance of a bin's mean, times its pixels, over the variance of a native pixel, which is wider than the grid's and was
-interpolated between its neighbours (measured on synthetic stars; 1.15 and 1.08 by integration)."""
+_BIN_VARIANCE: Mapping[str, float] = {"B": 1.18, "R": 1.08}
+"""Variance of a bin's mean, times its pixels, over that of a native pixel: these are wider than the grid's, which are
+interpolated between them (measured on synthetic stars; 1.15 and 1.08 by integration)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +125,7 @@ def measure(name: str, flux: Tensor, sigma: Tensor, noise: Tensor, components: C
     sigma
         (spectrum, pixel) its stated standard deviation on native pixels, :attr:`.RestFrame.sigma`.
     noise
-        (spectrum,) the measured noise over the stated one, :attr:`.Observed.noise`; as stated where NaN.
+        (spectrum,) the measured noise over the stated one, :attr:`.Observed.noise`; 1 where it is less, or NaN.
     components
         What stars' spectra are made of.
 
@@ -161,13 +165,13 @@ def _misfit(parts: ArmComponents, flux: Tensor, sigma: Tensor, noise: Tensor) ->
     pattern, variance = binned / continuum - 1.0, variance / continuum.square()
 
     model = pattern @ parts.first @ parts.first.T
-    gains = ((pattern - model) @ parts.flat).unflatten(1, (-1, SECOND))
+    gains = ((pattern - model) @ parts.flat).reshape(len(pattern), -1, SECOND)
     shift = gains.square().sum(dim=2).argmax(dim=1)
     amplitudes = gains[torch.arange(len(shift)), shift]
     model = model + torch.bmm(parts.second[shift], amplitudes[:, :, None])[:, :, 0]
     left = pattern - model
 
-    of_continuum, of_lines = FLOORS[name]  # type: ignore[index]
+    of_continuum, of_lines = FLOORS[name]
     floor = of_continuum**2 + of_lines**2 * model.clamp_max(0.0).square().mean(dim=1)
     expected = variance + floor[:, None]
     weight = 1.0 / expected
@@ -182,7 +186,8 @@ def _misfit(parts: ArmComponents, flux: Tensor, sigma: Tensor, noise: Tensor) ->
 
 def _bins(values: Tensor) -> Tensor:
     """Means over whole bins, (row, bin); pixels beyond the last whole one are left out."""
-    return values[:, : values.shape[1] // BIN * BIN].unflatten(1, (-1, BIN)).mean(dim=2)
+    bins = values.shape[1] // BIN
+    return values[:, : bins * BIN].reshape(-1, bins, BIN).mean(dim=2)
 
 
 def _components(arm: Arm, library: Library) -> ArmComponents:
@@ -200,7 +205,7 @@ def _components(arm: Arm, library: Library) -> ArmComponents:
 
     smooth = _polynomials(bins)
     at_rest = _bins(pattern[:, REACH : REACH + arm.n_pixels])
-    of_continuum, of_lines = FLOORS[arm.name]  # type: ignore[index]
+    of_continuum, of_lines = FLOORS[arm.name]
     depth = at_rest.clamp_max(0.0).square().mean(dim=1, keepdim=True)
     weight = (of_continuum**2 + of_lines**2 * depth).rsqrt()  # what is left counts in units of the floor
     weighted = (weight * at_rest).double()
