@@ -66,6 +66,8 @@ _SEARCHED = 15.0  # degrees of freedom that choosing the shift takes beside the 
 _CLIP = 3.0  # standard deviations (noise and floor) as which a bin counts at most: lines of a nebula, bad columns
 _ERRORS = 2.0  # standard errors by which a misfit must exceed nothing
 _NOISE_ERROR = 0.1  # relative uncertainty of the noise's variance on the scale of lines, in exposures of the survey
+_FAR = 10.0  # medians of what is left, 6.7 standard deviations of noise
+_BRIGHTEST = 2.0  # times the continuum: what a bin counts as at most when all is fitted first
 _LOWEST = 0.1  # continuum over continuum
 
 _BIN_VARIANCE: Mapping[str, float] = {"B": 1.18, "R": 1.08}
@@ -161,15 +163,21 @@ def _misfit(parts: ArmComponents, flux: Tensor, sigma: Tensor, noise: Tensor) ->
     sigma = sigma * torch.where(noise > 1.0, noise, 1.0)
     name = parts.arm.name
     binned, variance = _bins(flux), _bins(sigma.square()) * (_BIN_VARIANCE[name] / BIN)
-    continuum = (binned @ parts.smooth @ parts.smooth.T).clamp_min(_LOWEST)
-    pattern, variance = binned / continuum - 1.0, variance / continuum.square()
-
-    model = pattern @ parts.first @ parts.first.T
+    # Few bins that are far off, a bad column or a nebula's line, must not bend continuum and model: both are fitted to
+    # what is left of them when these are cut down to the others' measure.
+    fitted_to = binned.clamp(0.0, _BRIGHTEST)
+    for _ in range(2):
+        continuum = (fitted_to @ parts.smooth @ parts.smooth.T).clamp_min(_LOWEST)
+        pattern = fitted_to / continuum - 1.0
+        model = pattern @ parts.first @ parts.first.T
+        far = _FAR * (pattern - model).abs().median(dim=1, keepdim=True).values
+        fitted_to = continuum * (1.0 + model + (binned / continuum - 1.0 - model).clamp(-far, far))
     gains = ((pattern - model) @ parts.flat).reshape(len(pattern), -1, SECOND)
     shift = gains.square().sum(dim=2).argmax(dim=1)
     amplitudes = gains[torch.arange(len(shift)), shift]
     model = model + torch.bmm(parts.second[shift], amplitudes[:, :, None])[:, :, 0]
-    left = pattern - model
+    left = binned / continuum - 1.0 - model
+    variance = variance / continuum.square()
 
     of_continuum, of_lines = FLOORS[name]
     floor = of_continuum**2 + of_lines**2 * model.clamp_max(0.0).square().mean(dim=1)

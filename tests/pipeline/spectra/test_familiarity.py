@@ -132,12 +132,9 @@ def test_noise_that_is_stated_wrongly_condemns_nobody(name: ArmName, noise: floa
 @pytest.mark.parametrize("name", ARM_NAMES)
 def test_a_few_bad_pixels_are_no_oddness(name: ArmName, components: Components) -> None:
     flux, sigma = exposed(name, light(name, stars(10.0)), 30.0)
-    before = measure(name, flux, sigma, torch.ones(ROWS), components)
-    for first, value in ((300, 3.0), (1500, 0.1), (2200, 2.0)):
+    for first, value in ((300, 3.0), (1500, 0.1), (2200, 50.0)):
         flux[:, first : first + 3] = value
-    after = measure(name, flux, sigma, torch.ones(ROWS), components)
-    assert after.max() < UNFAMILIAR_ABOVE[name]
-    assert np.median(after - before) < 0.5
+    assert measure(name, flux, sigma, torch.ones(ROWS), components).max() < UNFAMILIAR_ABOVE[name]
 
 
 @pytest.mark.parametrize("name", ARM_NAMES)
