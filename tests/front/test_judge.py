@@ -176,8 +176,8 @@ def test_quality_in_words() -> None:
     assert tw.explain(np.uint16(128)) == "another velocity is as good, or the template explains little"
     with pytest.raises(ValueError, match="qualities are float64"):
         tw.explain(np.array([0.0, np.nan]))
-    with pytest.raises(ValueError, match="512 has bits without a meaning"):
-        tw.explain(512)
+    with pytest.raises(ValueError, match="1024 has bits without a meaning"):
+        tw.explain(1024)
 
 
 def test_a_verdict_answers_as_a_catalog_does(
