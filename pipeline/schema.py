@@ -70,7 +70,9 @@ class Quality(IntFlag):
     AMBIGUOUS_VELOCITY = 1 << 7
     """Another velocity explains the spectrum nearly as well, or the best template explains little of it; the velocity's
     error is at least the distance to the farthest such velocity."""
-
+    UNFAMILIAR = 1 << 8
+    """No star of the library, and no two, explain the spectrum: its misfit is above
+    :data:`twinlines.pipeline.spectra.familiarity.UNFAMILIAR_ABOVE`. What the networks say of it is a guess."""
     ONE_ARM = 1 << 9
     """This arm is judged and the other is not, so that there is no verdict of both (``pb_pct_J_*`` is NaN)."""
 
@@ -237,6 +239,12 @@ _NOISE = {
     f"noise_{arm}": Variable(("exposure",), "float32", "", f"Measured over stated noise, median, {colour} arm")
     for arm, colour in _COLOURS.items()
 }
+_MISFIT = {
+    f"misfit_{arm}": Variable(
+        ("exposure",), "float32", "", f"Misfit with one or two stars of the library, {colour} arm"
+    )
+    for arm, colour in _COLOURS.items()
+}
 _QUALITY = {
     f"quality_{arm}": Variable(("exposure",), "uint16", "", f"Quality bits of the {arm} arm; see schema.Quality")
     for arm in ARM_NAMES
@@ -253,15 +261,15 @@ RESULTS = Schema(
     name="results",
     version=3,
     row="exposure",
-    variables={**TABLE4, **_JOINT, **_NOISE, **_QUALITY, **_KEPT_PER_ROW},
+    variables={**TABLE4, **_JOINT, **_NOISE, **_MISFIT, **_QUALITY, **_KEPT_PER_ROW},
     oldest=1,
-    since={**dict.fromkeys(_NOISE, 2), **dict.fromkeys(_JOINT, 3)},
+    since={**dict.fromkeys(_NOISE, 2), **dict.fromkeys([*_JOINT, *_MISFIT], 3)},
     sizes={"percentile": len(PERCENTILES)},
     coords={"percentile": PERCENTILES},
     chunk_rows=4096,
 )
-"""What one task computes: Table 4, the verdict of both arms, the noise's measure, quality bits, and the content hash of
-the row that it was computed from."""
+"""What one task computes: Table 4, the verdict of both arms, the measures of noise and of misfit, quality bits, and the
+content hash of the row that it was computed from."""
 
 CATALOG = Schema(
     name="catalog",

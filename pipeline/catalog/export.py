@@ -19,11 +19,14 @@ import xarray as xr
 from astropy.io.fits import Header
 from numpy.typing import NDArray
 
-from twinlines.pipeline.schema import CATALOG, TABLE4, Variable
+from twinlines.pipeline.arms import ARM_NAMES
+from twinlines.pipeline.schema import CATALOG, TABLE4, Quality, Variable
 
 Columns = Literal["table4", "all"]
 """Which columns a table has."""
 
+_UNFAMILIAR = {f"unfamiliar_{arm}": f"quality_{arm}" for arm in ARM_NAMES}
+_BOOLEAN = Variable(("exposure",), "bool", "", "Whether a quality has the bit UNFAMILIAR")
 _BLOCK_ROWS = 65536
 _FITS_BLOCK = 2880
 
@@ -46,7 +49,8 @@ def export(catalog: xr.Dataset, path: Path, *, columns: Columns = "table4", over
         File to write.
     columns
         "table4" for the paper's 34; "all" for these and what else the catalog has of
-        :data:`twinlines.pipeline.schema.CATALOG`, quality bits and hashes as integers.
+        :data:`twinlines.pipeline.schema.CATALOG`, quality bits and hashes as integers, and, for tables' users who know
+        no bits, ``unfamiliar_B`` and ``unfamiliar_R``.
     overwrite
         Whether a file that is there may be replaced.
 
@@ -69,6 +73,7 @@ def export(catalog: xr.Dataset, path: Path, *, columns: Columns = "table4", over
     chosen = dict(TABLE4)
     if columns == "all":
         chosen |= {name: variable for name, variable in CATALOG.variables.items() if name in catalog.variables}
+        chosen |= {name: _BOOLEAN for name, quality in _UNFAMILIAR.items() if quality in catalog.variables}
     widths = {name: _width(catalog, name) for name, variable in chosen.items() if variable.dtype == "str"}
     with _partial(path) as partial:
         with fitsio.FITS(partial, "rw") as fits:
@@ -153,8 +158,13 @@ def _records(block: xr.Dataset, columns: dict[str, Variable], widths: dict[str, 
             fields.append((name, np.dtype(variable.dtype).str, block[name].shape[1:]))
     records = np.empty(block.sizes["exposure"], dtype=fields)
     for name, variable in columns.items():
-        values = block[name].values
+        values = block[name].values if name not in _UNFAMILIAR else _unfamiliar(block, name)
         if variable.dtype == "str":
             values = np.array([text.encode("ascii", "replace") for text in values.tolist()], dtype=f"S{widths[name]}")
         records[name] = values
     return records
+
+
+def _unfamiliar(block: xr.Dataset, name: str) -> NDArray[np.bool_]:
+    """Whether no star of the library, and no two, explain an arm's spectrum."""
+    return np.asarray((block[_UNFAMILIAR[name]].values & int(Quality.UNFAMILIAR)) > 0)

@@ -31,10 +31,10 @@ from twinlines.pipeline.schema import (
     TABLE4,
     Quality,
 )
-from twinlines.pipeline.spectra import preprocess, velocity
+from twinlines.pipeline.spectra import familiarity, preprocess, velocity
 from twinlines.pipeline.spectra.velocity import Templates
 
-NUMERICS = 5
+NUMERICS = 6
 """Numerical version: raised with every change of a result, here or in what is called here (preprocessing, velocities,
 ensemble), so that nothing stale is reused."""
 
@@ -231,7 +231,7 @@ class Inference:
         specflag = spectra.snr > self.parameters.minimum_snr
         missing: dict[str, NDArray[Any]] = {
             f"{column}_{name}": np.full(rows, np.nan, dtype=np.float32)
-            for column in ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax", "noise")
+            for column in ("rv_obs", "rv_obs_err", "rv_teff", "ccfmax", "noise", "misfit")
         }
         # An arm without a usable spectrum has no good pixel, so that no cut on their number lets it through.
         missing[f"npixbad_{name}"] = np.full(rows, pixels, dtype=np.int32)
@@ -264,17 +264,21 @@ class Inference:
         rest = preprocess.to_rest_frame(ARMS[name], observed, torch.from_numpy(measured.velocity))
         quality = rest.quality.numpy().astype(np.uint16) | measured.quality
         on_grid = (quality & FATAL) == 0
+        flux = np.where(on_grid[:, None], rest.flux.numpy(), np.float32(np.nan))
+        components = familiarity.Components.default()
+        misfit = familiarity.measure(name, torch.from_numpy(flux), rest.sigma, observed.noise, components)
+        quality |= np.where(misfit > familiarity.UNFAMILIAR_ABOVE[name], Quality.UNFAMILIAR, 0).astype(np.uint16)
         columns: Columns = {
             f"rv_obs_{name}": measured.velocity.astype(np.float32),
             f"rv_obs_err_{name}": measured.error.astype(np.float32),
             f"rv_teff_{name}": measured.teff.astype(np.float32),
             f"ccfmax_{name}": measured.ccfmax.astype(np.float32),
             f"noise_{name}": observed.noise.numpy(),
+            f"misfit_{name}": misfit,
             f"npixbad_{name}": np.where(on_grid, rest.n_bad.numpy(), np.int32(ARMS[name].n_pixels)),
             f"quality_{name}": quality,
         }
-        seen = on_grid[:, None]
-        return _Seen(columns, np.where(seen, rest.flux.numpy(), np.float32(np.nan)), rest.sigma.numpy())
+        return _Seen(columns, flux, rest.sigma.numpy())
 
 
 def _placed(values: NDArray[Any], rows: NDArray[np.int64], background: NDArray[Any]) -> NDArray[Any]:

@@ -20,6 +20,7 @@ _WORDS = {
     Quality.NO_VELOCITY: "no velocity",
     Quality.AMBIGUOUS_VELOCITY: "another velocity is as good, or the template explains little",
     Quality.OFF_GRID: "does not cover the arm's wavelengths at rest",
+    Quality.UNFAMILIAR: "no star or pair of stars of the library explains the spectrum",
     Quality.ONE_ARM: "the other arm is not judged",
 }
 

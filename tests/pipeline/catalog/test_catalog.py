@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from twinlines.pipeline.catalog import catalog, export
 from twinlines.pipeline.catalog.questions import JOINT_THRESHOLD, CatalogError
-from twinlines.pipeline.schema import CATALOG, TABLE4
+from twinlines.pipeline.schema import CATALOG, TABLE4, Quality
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey.publication import healpix
 
@@ -34,7 +34,7 @@ def make_catalog() -> xr.Dataset:
     order = np.argsort(index, kind="stable")
     columns = {
         "noise_R": rng.uniform(0.7, 1.6, N),
-        "quality_B": rng.integers(0, 256, N),
+        "quality_B": rng.integers(0, 512, N),
         "content_hash": rng.integers(0, 2**64, N, dtype=np.uint64),
         "obsid": np.arange(N) // 3 + 700_000_000,
         "lmjm": np.arange(N) + 84_000_000,
@@ -172,7 +172,12 @@ def test_export_of_all_columns(survey: Path, cat: xr.Dataset, tmp_path: Path) ->
     path = tmp_path / "catalog.fits"
     assert catalog.open(survey).sb2.export(path, columns="all") == N
     table = Table.read(path)
-    assert table.colnames == list(CATALOG.variables)
+    assert table.colnames == [*CATALOG.variables, "unfamiliar_B", "unfamiliar_R"]
+    for name in ("B", "R"):
+        odd = (cat[f"quality_{name}"].values & Quality.UNFAMILIAR) > 0
+        assert table[f"unfamiliar_{name}"].dtype == bool
+        np.testing.assert_array_equal(table[f"unfamiliar_{name}"], odd)
+    assert 0 < np.sum(table["unfamiliar_B"]) < N
     assert table["quality_B"].dtype.kind == "u"
     for name in ("quality_B", "content_hash", "healpix29", "noise_R"):
         np.testing.assert_array_equal(np.ma.filled(table[name], 0), cat[name].fillna(0).values)
@@ -180,7 +185,11 @@ def test_export_of_all_columns(survey: Path, cat: xr.Dataset, tmp_path: Path) ->
         hdus.verify("exception")
     # Results, which have no release, have fewer columns.
     assert cat.drop_vars(["release", "run", "healpix29"]).sb2.export(tmp_path / "results.fits", columns="all") == N
-    assert Table.read(tmp_path / "results.fits").colnames == list(CATALOG.variables)[:-3]
+    assert Table.read(tmp_path / "results.fits").colnames == [
+        *list(CATALOG.variables)[:-3],
+        "unfamiliar_B",
+        "unfamiliar_R",
+    ]
     with pytest.raises(CatalogError, match="columns is 'most'; give 'table4'"):
         cat.sb2.export(tmp_path / "x.fits", columns="most")
 

@@ -423,7 +423,7 @@ def test_import_and_show_from_the_command_line(tmp_path: Path) -> None:
     assert figure.read_bytes().startswith(b"\x89PNG")
     packaged = CliRunner().invoke(main.app, ["library", "show", "--json"])
     summary = json.loads(packaged.stdout)
-    assert summary["nodes"] == 2016
+    assert summary["nodes"] == 2184
     assert summary["axes"]["alpha"] == [-0.5, 0.0, 0.4, 0.7]
 
 

@@ -39,7 +39,7 @@ def small_grid(path, *, drop=(), **changes):
 
 def test_the_packaged_library_is_the_one_described(library):
     assert Library.load() is library
-    assert library.nodes().shape == (2016, 4)
+    assert library.nodes().shape == (2184, 4)
     np.testing.assert_array_equal(library.teff[[0, 1, 2, -1]], [3500, 3750, 4000, 10000])
     np.testing.assert_array_equal(library.logg, np.arange(6))
     np.testing.assert_allclose(library.feh, [-2, -1.5, -1, -0.5, 0, 0.5])
@@ -47,7 +47,7 @@ def test_the_packaged_library_is_the_one_described(library):
     assert len(library.digest) == 32
     path = ROOT / "pipeline" / "data" / "library.npz"
     assert path.stat().st_size < 12e6
-    assert hashed_npz.read(path, packing.KIND, packing.VERSION).attrs["relative_error"]["max"] < 3e-3
+    assert hashed_npz.read(path, packing.KIND, packing.VERSION).attrs["relative_error"]["percentile_99.9"] < 1.3e-3
 
 
 def test_all_nodes_are_inside_and_finite(library):
@@ -64,15 +64,17 @@ def test_all_nodes_are_inside_and_finite(library):
 @pytest.mark.skipif(not GRID.exists(), reason="the uncompressed grid is not in ../shared")
 def test_fluxes_at_the_nodes_are_those_of_the_grid(library):
     with np.load(GRID) as grid:
-        # Up to 4250 K the grid at hand is of a later edition, with molecules that the packaged one lacks.
-        rows = np.flatnonzero(grid["labels"][:, 0] > 4250.0)[::7]
-        assert rows.size > 200
+        np.testing.assert_allclose(library.nodes(), grid["labels"], atol=1e-6)
+        cool = grid["labels"][:, 0] <= 4250.0  # their molecular lines are too many for 250 components to be as exact
         for name, colour in (("B", "blue"), ("R", "red")):
-            lnflux = grid[f"lnflux_offset_{colour}"][rows, None]
-            lnflux = lnflux + float(grid["lnflux_scale"]) * grid[f"lnflux_code_{colour}"][rows]
-            error = library.flux(name, grid["labels"][rows]) / np.exp(lnflux) - 1  # labels as float32
-            assert np.abs(error).max() < 3e-3
-            assert np.sqrt(np.mean(error**2)) < 1.5e-4
+            for some, step, most, rms in ((cool, 3, 1.1e-2, 4e-4), (~cool, 7, 3e-3, 2e-4)):
+                rows = np.flatnonzero(some)[::step]
+                assert rows.size > 150
+                lnflux = grid[f"lnflux_offset_{colour}"][rows, None]
+                lnflux = lnflux + float(grid["lnflux_scale"]) * grid[f"lnflux_code_{colour}"][rows]
+                error = library.flux(name, grid["labels"][rows]) / np.exp(lnflux) - 1  # labels as float32
+                assert np.abs(error).max() < most
+                assert np.sqrt(np.mean(error**2)) < rms
 
 
 @settings(deadline=None, max_examples=25)
@@ -91,7 +93,8 @@ def test_interpolation_is_multilinear_in_ln_flux(labels):
             fraction = (x - axis[place]) / (axis[place + 1] - axis[place])
             weight *= fraction if step else 1 - fraction
             node.append(axis[place + step])
-        expected += weight * np.log(library.flux("B", [node])[0, ::50].astype(np.float64))
+        if weight > 0:  # on the edge of the domain there may be no node beyond
+            expected += weight * np.log(library.flux("B", [node])[0, ::50].astype(np.float64))
     np.testing.assert_allclose(np.log(got), expected, atol=2e-5)
 
 
@@ -128,7 +131,7 @@ def test_no_spectra(library):
         ((5000, 4, 0, -0.6), Outside.ALPHA_LOW, r"below \[alpha/Fe\] -0.5 "),
         ((5000, 4, 0, 0.71), Outside.ALPHA_HIGH, r"above \[alpha/Fe\] 0.7 "),
         ((3400, 9, 9, 9), Outside.TEFF_LOW, "below Teff"),
-        ((3600, 4, -1.2, 0), Outside.HOLE, "no nodes around row 1"),
+        ((5100, 0.5, -1.2, 0), Outside.HOLE, "no nodes around row 1"),
         ((9000, 2.5, 0, 0), Outside.HOLE, "no nodes around row 1"),
         ((5000, np.nan, 0, 0), Outside.NOT_FINITE, "not a finite number"),
         ((np.inf, 4, 0, 0), Outside.NOT_FINITE, "not a finite number"),
@@ -145,7 +148,7 @@ def test_labels_outside_are_refused_with_row_value_and_cure(library, labels, cod
 
 
 def test_the_edge_of_the_domain_is_inside_although_neighbours_are_missing(library):
-    edge = [(8000, 2, 0, 0), (3500, 5, -1, 0.4), (10000, 3, 0.5, 0.7), (5500, 1, -2, -0.5), (3750, 0, -2, 0)]
+    edge = [(8000, 2, 0, 0), (3500, 5, -1, 0.4), (10000, 3, 0.5, 0.7), (5500, 1, -2, -0.5), (3600, 0, -1.7, 0.7)]
     assert not library.outside(edge).any()
     assert not library.outside(np.array(edge, dtype=np.float32)).any()
     assert library.outside([(8001, 2, 0, 0), (8000, 1.99, 0, 0)]).tolist() == [Outside.HOLE] * 2
@@ -246,7 +249,7 @@ def test_no_bit_of_the_packaged_library_s_spectra_has_changed(library):
     assert len(labels) == 300
     for name in ARMS:
         np.testing.assert_array_equal(library.flux(name, labels), literal_flux(library, name, labels))
-    assert library.digest == "0da17dfd1513c9361bbd553862cd224f", "the file that ships is the one that models knew"
+    assert library.digest == "a8de216bdfd4b05e30af4285ba2d9281", "the file that ships is the one that models knew"
 
 
 def test_pack_refuses_what_is_no_grid(tmp_path):

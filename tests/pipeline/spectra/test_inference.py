@@ -19,6 +19,7 @@ from twinlines.pipeline.arms import ARM_NAMES, ARMS
 from twinlines.pipeline.lamost import reader
 from twinlines.pipeline.mock.release import MockConfig, MockDefects, make_release
 from twinlines.pipeline.schema import CATALOG_PENALTIES, EXPOSURES, RESULTS, Quality
+from twinlines.pipeline.spectra.familiarity import UNFAMILIAR_ABOVE
 from twinlines.pipeline.spectra.inference import Inference, InferenceParameters, ParameterError, WeightsChangedError
 
 ROWS = 9
@@ -79,6 +80,10 @@ def test_results_are_whole(results: xr.Dataset, block: xr.Dataset) -> None:
         noise = results[f"noise_{name}"].values
         assert (np.abs(noise[used] - 1.0) < 0.2).all()
         assert np.isnan(noise[~used]).all()
+        misfit = results[f"misfit_{name}"].values
+        assert ((misfit[used] >= 0) & (misfit[used] < UNFAMILIAR_ABOVE[name])).all()
+        assert np.isnan(misfit[~used]).all()
+        assert not (results[f"quality_{name}"].values & Quality.UNFAMILIAR).any()
     both = (results["specflag_B"] & results["specflag_R"]).values
     assert both.any()
     for penalty in CATALOG_PENALTIES:
@@ -203,6 +208,21 @@ def test_weights_of_another_arm_s_length_are_refused(tmp_path: Path) -> None:
         Inference.load(tmp_path, None, InferenceParameters())
 
 
+def test_what_the_library_does_not_explain_is_judged_and_said(
+    inference: Inference, block: xr.Dataset, results: xr.Dataset
+) -> None:
+    teeth = 1.0 + 0.5 * np.sign(np.sin(np.arange(block.sizes["pixel"]) / 12.0))
+
+    def change(rows: xr.Dataset) -> None:
+        rows["flux"][0, 0] *= teeth.astype(np.float32)
+
+    result = inference(changed(block, change))
+    assert result["quality_B"].values[0] & Quality.UNFAMILIAR
+    assert result["misfit_B"].values[0] > UNFAMILIAR_ABOVE["B"]
+    assert np.isfinite(result["pb_pct_B_16"].values[0]).all()
+    assert same(result.isel(exposure=[1]), results.isel(exposure=[1]))
+
+
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     network = Network(NetworkConfig((ARMS["B"].n_pixels, ARMS["R"].n_pixels)))
     header = checkpoint.Header(member=1, seed=1, pairs="none")
@@ -230,6 +250,11 @@ def test_the_survey_s_own_spectra(inference: Inference) -> None:
     for name in ARM_NAMES:
         assert ((result[f"noise_{name}"].values < 1.15) | np.isnan(result[f"noise_{name}"].values)).all()
         assert not (result[f"quality_{name}"].values & Quality.AMBIGUOUS_VELOCITY).any()
+        # Single stars and the nights of double lines are what the library knows.
+        misfit = result[f"misfit_{name}"].values
+        np.testing.assert_array_equal(np.isfinite(misfit), np.isfinite(result[f"rv_obs_{name}"].values))
+        assert np.nanmax(misfit) < 1.1
+        assert not (result[f"quality_{name}"].values & Quality.UNFAMILIAR).any()
     star = result["obsid"].values == 681001015  # the file of 58408
     assert np.abs(result["rv_obs_B"].values[star] + 53).max() < 3
     assert np.abs(result["rv_obs_R"].values[star] + 49).max() < 3
