@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog.export import Columns, ExportError, export
-from twinlines.pipeline.schema import CATALOG_PENALTIES, HEADS, HEALPIX_ORDER, JOINT, MAXIMUM_BAD_PIXELS, PERCENTILES
+from twinlines.pipeline.schema import (
+    CATALOG_PENALTIES,
+    HEADS,
+    HEALPIX_ORDER,
+    JOINT,
+    MAXIMUM_BAD_PIXELS,
+    PERCENTILES,
+    Quality,
+)
 
 MAXIMUM_COLOUR = 2.5
 """A candidate whose (G_BP - G_RP)_0 is known is bluer than this, mag (Zhang et al. 2022, section 4.5)."""
@@ -95,6 +103,7 @@ class SB2:
         percentile: int | None = None,
         threshold: float | None = None,
         arms: Literal["both", "any"] = "both",
+        unfamiliar: bool = False,
     ) -> xr.Dataset:
         """Exposures of SB2 candidates.
 
@@ -111,13 +120,18 @@ class SB2:
             and 0.5 by the paper's.
         arms
             Of the paper's rule: whether both arms must agree, or any is enough.
+        unfamiliar
+            Of the joint rule: whether exposures count of which an arm is unlike any star, or two, of the library (the
+            bit ``UNFAMILIAR``), so that the verdict on them is a guess.
 
         Returns
         -------
         xr.Dataset
             The rows of the catalog that are candidates, loaded.
         """
-        chosen = self.is_candidate(rule=rule, penalty=penalty, percentile=percentile, threshold=threshold, arms=arms)
+        chosen = self.is_candidate(
+            rule=rule, penalty=penalty, percentile=percentile, threshold=threshold, arms=arms, unfamiliar=unfamiliar
+        )
         return self._rows(np.flatnonzero(chosen))
 
     def is_candidate(
@@ -128,6 +142,7 @@ class SB2:
         percentile: int | None = None,
         threshold: float | None = None,
         arms: Literal["both", "any"] = "both",
+        unfamiliar: bool = False,
     ) -> NDArray[np.bool_]:
         """Whether each exposure is a candidate by the rule of :meth:`candidates`, shape (exposure,).
 
@@ -160,7 +175,15 @@ class SB2:
         chosen = np.any(agreed, axis=0) if arms == "any" else np.all(agreed, axis=0)
         colour = self._catalog["bprp0"].values
         chosen &= ~(colour >= MAXIMUM_COLOUR)  # NaN, an unknown colour, passes
+        if rule == "joint" and not unfamiliar:
+            chosen &= ~self.is_unfamiliar()
         return np.asarray(chosen, np.bool_)
+
+    def is_unfamiliar(self) -> NDArray[np.bool_]:
+        """Whether an arm of each exposure is unlike any star, or two, of the library, shape (exposure,)."""
+        self._require(*(f"quality_{arm}" for arm in ARM_NAMES))
+        bits = [self._catalog[f"quality_{arm}"].values for arm in ARM_NAMES]
+        return np.any([(mine & Quality.UNFAMILIAR) > 0 for mine in bits], axis=0)
 
     def _require_judged(self, head: str, penalty: int, probability: NDArray[np.floating[Any]]) -> None:
         """Refuse a verdict that the ensemble did not give: nothing is a candidate by values that are not there."""

@@ -79,6 +79,9 @@ def candidates(
     percentile: PercentileOption = None,
     threshold: ThresholdOption = None,
     any_arm: Annotated[bool, typer.Option("--any-arm", help="Of the paper's rule: one arm is enough.")] = False,
+    unfamiliar: Annotated[
+        bool, typer.Option("--unfamiliar", help="Also exposures that are unlike any star, or two, of the library.")
+    ] = False,
     limit: LimitOption = None,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
@@ -86,14 +89,16 @@ def candidates(
     """List exposures of SB2 candidates: by both arms together, or by the rule of Zhang et al. (2022)."""
     from twinlines.pipeline.catalog import catalog
 
-    rows = catalog.open(survey, release=release).sb2.candidates(
+    every = catalog.open(survey, release=release).sb2.candidates(
         rule=rule.value,
         penalty=penalty,
         percentile=percentile,
         threshold=threshold,
         arms="any" if any_arm else "both",
+        unfamiliar=True,
     )
-    _answer(rows, limit, penalty, as_json)
+    odd = every.sb2.is_unfamiliar() & (rule is RuleOption.JOINT and not unfamiliar)
+    _answer(every.isel(exposure=~odd), limit, penalty, as_json, left_out=int(odd.sum()))
 
 
 @catalog_app.command(epilog="Example: twinlines catalog cone --survey survey --ra 292.0587 --dec 43.9253 --radius 3")
@@ -175,11 +180,11 @@ def diff(
     console.show(report.to_json(), as_json, lambda screen: show_diff(report, screen))
 
 
-def _answer(rows: xr.Dataset, limit: int | None, penalty: int, as_json: bool) -> None:
+def _answer(rows: xr.Dataset, limit: int | None, penalty: int, as_json: bool, left_out: int = 0) -> None:
     rows.sb2.probability("B", penalty=penalty)  # refuses a penalty that there is none of, also where JSON has them all
     # They are put together only if they are asked for.
     summary = rows_to_json(rows.isel(exposure=slice(limit))) if as_json else []
-    console.show(summary, as_json, lambda screen: show_rows(rows, limit or _LISTED, penalty, screen))
+    console.show(summary, as_json, lambda screen: show_rows(rows, limit or _LISTED, penalty, screen, left_out))
 
 
 def rows_to_json(rows: xr.Dataset) -> list[dict[str, Any]]:
@@ -192,8 +197,8 @@ def rows_to_json(rows: xr.Dataset) -> list[dict[str, Any]]:
     return [{name: values[row] for name, values in columns.items()} for row in range(rows.sizes["exposure"])]
 
 
-def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console) -> None:
-    """Print those columns of the first ``limit`` rows that tell a reader most."""
+def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console, left_out: int = 0) -> None:
+    """Print those columns of the first ``limit`` rows that tell a reader most, and how many odd ones were left out."""
     from twinlines.pipeline.spectra.quality import explain
 
     shown = rows.isel(exposure=slice(limit))
@@ -208,6 +213,8 @@ def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console) -> Non
     hidden = rows.sizes["exposure"] - limit
     if hidden > 0:
         where.print(f"... and {hidden} more; --limit shows more, 'twinlines catalog export' writes all")
+    if left_out:
+        where.print(f"{left_out} more are like nothing that the library knows; --unfamiliar lists them, too")
     source = f"; catalog {rows.attrs['name']}" if "name" in rows.attrs else ""
     where.print(f"{rows.sizes['exposure']} exposures; probabilities at penalty {penalty}{source}")
 

@@ -98,8 +98,13 @@ def test_candidates_are_judged_by_both_arms_together(cat: xr.Dataset) -> None:
     expected = (p50 > JOINT_THRESHOLD) & ~(colour >= 2.5)
     for arm in "BR":
         expected &= cat[f"npixbad_{arm}"].values < 100
-    assert 0 < expected.sum() < np.isfinite(p50).sum()
+    unfamiliar = (cat["quality_B"].values | cat["quality_R"].values) & Quality.UNFAMILIAR > 0
+    assert 0 < (expected & unfamiliar).sum() < expected.sum() < np.isfinite(p50).sum()
     assert np.isnan(p50).any()
+    every = cat.sb2.candidates(unfamiliar=True)
+    assert every["lmjm"].values.tolist() == cat["lmjm"].values[expected].tolist()
+    assert every.sb2.is_unfamiliar().tolist() == unfamiliar[expected].tolist()
+    expected &= ~unfamiliar
     assert cat.sb2.candidates()["lmjm"].values.tolist() == cat["lmjm"].values[expected].tolist()
     assert cat.sb2.candidates(threshold=0.9).sizes["exposure"] < expected.sum()
 
