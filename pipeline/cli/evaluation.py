@@ -23,6 +23,7 @@ from twinlines.pipeline.cli.options import (
 
 if TYPE_CHECKING:
     from twinlines.models.evaluation import Precision, Rate, Rates
+    from twinlines.pipeline.evaluation.limit import LimitRow
     from twinlines.pipeline.evaluation.report import EvaluationReport, FrameCurves, PopulationRow, TableRow
 
 evaluation_app = typer.Typer()
@@ -37,6 +38,8 @@ _FRAME_COLUMNS = (
     *(f"single, {velocity:g} km/s off rest" for velocity in _DISPLACED_SHOWN),
     *(f"twins, {velocity:g} km/s apart about rest" for velocity in _CENTRED_SHOWN),
 )
+
+_LIMIT_COLUMNS = ("information limit", "population", "binaries", "at FPR", "TPR", "labels known", "chi2 decreases by")
 
 
 class SplitOption(StrEnum):
@@ -65,6 +68,9 @@ def evaluate(
     rule_pairs: Annotated[
         int, typer.Option("--rule-pairs", min=0, help="Most pairs that the catalog's rule is tried on; 0: none.")
     ] = 2000,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Binaries of which the information limit is measured; 0: none.")
+    ] = 0,
     sb2_fraction: Annotated[
         float, typer.Option("--sb2-fraction", min=0.0, max=1.0, help="Fraction of SB2s for which precision is given.")
     ] = 0.02,
@@ -87,6 +93,7 @@ def evaluate(
         split=split.value,
         twins=twins,
         rule_pairs=rule_pairs,
+        limit=limit,
         sb2_fraction=sb2_fraction,
         seed=seed,
         library=library,
@@ -143,6 +150,9 @@ def show_evaluation(report: EvaluationReport, where: Console) -> None:
         where.print(console.table(("candidates: p0 > 0.5 in both arms", "TPR", "FPR", precision), rows))
         singles = report.rule[0].rates.fpr.trials
         where.print(f"{singles} single stars, {report.rule_draws} draws of each by every member")
+    if report.limit:
+        where.print(console.table(_LIMIT_COLUMNS, [_limit_row(row, report.limit.fpr) for row in report.limit.rows]))
+        where.print("a likelihood-ratio test between the best single star and the best binary, the library exact")
     console.say(where, report.notes)
 
 
@@ -162,6 +172,12 @@ def _frame_row(row: FrameCurves) -> tuple[object, ...]:
     displaced = (row.displaced[DISPLACED.index(velocity)] for velocity in _DISPLACED_SHOWN)
     centred = (row.centred[CENTRED.index(velocity)] for velocity in _CENTRED_SHOWN)
     return row.star, row.arm, row.penalty, *(f"{probability:.3f}" for probability in (*displaced, *centred))
+
+
+def _limit_row(row: LimitRow, fpr: float) -> tuple[object, ...]:
+    found = f"{row.fraction:.3f} ({row.low:.3f}-{row.high:.3f})"
+    threshold = f"{row.threshold:.1f} +- {row.threshold_error:.1f}"
+    return row.arms, row.population, row.binaries, f"{fpr:.6f}", found, f"{row.known:.3f}", threshold
 
 
 def _both(rates: Rates) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from twinlines.models.ensemble import Ensemble
 from twinlines.models.evaluation import FIXED_FPR, called, count_rates, precision, rate, reliability, tpr_at
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.evaluation.answers import Answers
+from twinlines.pipeline.evaluation.limit import Limit, Sample, measure
 from twinlines.pipeline.evaluation.questions import Question, Questions, compute, working_folder
 from twinlines.pipeline.evaluation.report import (
     PAPER,
@@ -89,21 +90,24 @@ class Options:
     """vsini of the twins, km/s."""
     rule_pairs: int = 2000
     """Most pairs that the catalog's rule is tried on, the first of the split; 0 leaves it out."""
+    limit: int = 0
+    """Most binaries of which the information limit is measured, the first of the split; 0 leaves it out."""
     sb2_fraction: float = 0.02
     """Fraction of SB2s for which precisions are computed."""
     seed: int = 0
     """Seed of the noise of draws and twins."""
     library: Path | None = None
-    """Spectral library of the twins; None is the one that ships."""
+    """Spectral library of the twins and the limit; None is the one that ships."""
 
     def __post_init__(self) -> None:
         if self.split not in ("test", "all"):
             raise EvaluationError(f"the split is {self.split!r}; give test or all")
         if not 0.0 <= self.sb2_fraction <= 1.0:
             raise EvaluationError(f"the SB2 fraction is {self.sb2_fraction:g}; give a number from 0 to 1")
-        if self.twins < 0 or self.rule_pairs < 0:
+        if min(self.twins, self.rule_pairs, self.limit) < 0:
             raise EvaluationError(
-                f"{self.twins} twins and {self.rule_pairs} pairs for the rule were asked for; give 0 or more"
+                f"{self.twins} twins, {self.rule_pairs} pairs for the rule and {self.limit} binaries for the limit "
+                "were asked for; give 0 or more"
             )
 
 
@@ -146,8 +150,8 @@ def evaluate(
         Folder in which answers of tasks are kept, and looked for first: interrupted, an evaluation goes on. It stays;
         whoever has made use of the report removes it. None keeps nothing.
     progress
-        Called with (stage, done, total); the stages are "digest", "judge", "rule", "twins" and
-        "frames".
+        Called with (stage, done, total); the stages are "digest", "judge", "rule", "twins", "frames",
+        "limit" and "limit's noise".
 
     Raises
     ------
@@ -177,6 +181,7 @@ def evaluate(
         logits = _logits(questions, str(pairs), truth)
         rule = _rule(questions, str(pairs), truth, options) if options.rule_pairs else ()
         curves, frames, left_out = _twins(questions, library, options) if options.twins else ((), (), {})
+        limit = _limit(questions, str(pairs), truth, library, options) if options.limit else None
     return EvaluationReport(
         pairs=str(pairs),
         split=options.split,
@@ -195,6 +200,7 @@ def evaluate(
         marginals=_marginals(logits, truth),
         twins=curves,
         frames=frames,
+        limit=limit,
         twin_spectra=options.twins,
         twins_left_out=left_out,
     )
@@ -311,6 +317,11 @@ def _twins(
         for penalty, parts in displaced[task].items()
     ]
     return tuple(curves), tuple(frames), {star: reason for star, reason in reasons.items() if reason is not None}
+
+
+def _limit(questions: Questions, pairs: str, truth: _Truth, library: Path | None, options: Options) -> Limit:
+    sample = Sample(truth.rows, truth.label, truth.population, truth.parameters)
+    return measure(questions, pairs, sample, options.limit, MARGINALS, library=library, seed=options.seed)
 
 
 def _nested(values: NDArray[np.float32]) -> tuple[tuple[tuple[float, ...], ...], ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twinlines.models.evaluation import Bin, Precision, Rate, Rates
+from twinlines.pipeline.evaluation.limit import Limit
 from twinlines.pipeline.evaluation.twins import CENTRED, DISPLACED, PERCENTILES, RATIOS, SEPARATIONS
 from twinlines.pipeline.storage import atomic
 
@@ -215,6 +216,8 @@ class EvaluationReport:
     """By star, vsini, arm and penalty; empty where they were left out."""
     frames: tuple[FrameCurves, ...]
     """By star, arm and penalty; empty where twins were left out."""
+    limit: Limit | None
+    """What a likelihood-ratio test would find; None where it was left out."""
     twin_spectra: int
     """Noisy spectra at each point of the twins' curves."""
     twins_left_out: Mapping[str, str]
