@@ -25,6 +25,7 @@ from twinlines.pipeline.cli.options import (
 if TYPE_CHECKING:
     from twinlines.models.evaluation import Precision, Rate, Rates
     from twinlines.pipeline.evaluation.beside import Summary
+    from twinlines.pipeline.evaluation.limit import LimitRow
     from twinlines.pipeline.evaluation.report import EvaluationReport
     from twinlines.pipeline.evaluation.rows import FrameCurves, OperatingRow, PopulationRow, TableRow
 
@@ -47,6 +48,9 @@ _FRAME_COLUMNS = (
     *(f"single, {velocity:g} km/s off rest" for velocity in _DISPLACED_SHOWN),
     *(f"twins, {velocity:g} km/s apart about rest" for velocity in _CENTRED_SHOWN),
 )
+
+
+_LIMIT_COLUMNS = ("information limit", "population", "binaries", "at FPR", "TPR", "labels known", "chi2 decreases by")
 
 
 class SplitOption(StrEnum):
@@ -83,6 +87,9 @@ def evaluate(
             show_default="that of 'twinlines catalog candidates'",
         ),
     ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Binaries of which the information limit is measured; 0: none.")
+    ] = 0,
     sb2_fraction: Annotated[
         float, typer.Option("--sb2-fraction", min=0.0, max=1.0, help="Fraction of SB2s for which precision is given.")
     ] = 0.02,
@@ -116,6 +123,7 @@ def evaluate(
         twins=twins,
         rule_pairs=rule_pairs,
         joint_threshold=JOINT_THRESHOLD if joint_threshold is None else joint_threshold,
+        limit=limit,
         sb2_fraction=sb2_fraction,
         seed=seed,
         library=library,
@@ -180,6 +188,9 @@ def show_evaluation(report: EvaluationReport, where: Console) -> None:
         where.print(console.table(("candidates", "penalty", "TPR", "FPR", precision), rows))
         singles = report.rule[0].rates.fpr.trials
         where.print(f"{singles} single stars, {report.rule_draws} draws of each by every member")
+    if report.limit:
+        where.print(console.table(_LIMIT_COLUMNS, [_limit_row(row, report.limit.fpr) for row in report.limit.rows]))
+        where.print("a likelihood-ratio test between the best single star and the best binary, the library exact")
     console.say(where, report.notes)
 
 
@@ -235,6 +246,12 @@ def _frame_row(row: FrameCurves) -> tuple[object, ...]:
     displaced = (row.displaced[DISPLACED.index(velocity)] for velocity in _DISPLACED_SHOWN)
     centred = (row.centred[CENTRED.index(velocity)] for velocity in _CENTRED_SHOWN)
     return row.star, row.head, row.penalty, *(f"{probability:.3f}" for probability in (*displaced, *centred))
+
+
+def _limit_row(row: LimitRow, fpr: float) -> tuple[object, ...]:
+    limit = f"{row.fraction:.3f} ({row.low:.3f}-{row.high:.3f})"
+    threshold = f"{row.threshold:.1f} +- {row.threshold_error:.1f}"
+    return row.arms, row.population, row.binaries, f"{fpr:.6f}", limit, f"{row.known:.3f}", threshold
 
 
 def _both(rates: Rates) -> tuple[str, str]:

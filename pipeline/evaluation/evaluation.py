@@ -20,11 +20,12 @@ from twinlines.cluster import inventory
 from twinlines.cluster.workers import keeping
 from twinlines.models import checkpoint
 from twinlines.models.ensemble import Ensemble
-from twinlines.models.vocabulary import HEADS
+from twinlines.models.vocabulary import HEADS, JOINT
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog.questions import JOINT_THRESHOLD, RULES
 from twinlines.pipeline.evaluation import measures
 from twinlines.pipeline.evaluation.answers import Answer, Answers
+from twinlines.pipeline.evaluation.limit import Limit, Sample, measure
 from twinlines.pipeline.evaluation.measures import MARGINALS, PER_ARM, STRATA, Draws, Logits, Truth
 from twinlines.pipeline.evaluation.questions import Question, Questions, compute, working_folder
 from twinlines.pipeline.evaluation.report import DRAWN, EvaluationReport
@@ -74,12 +75,14 @@ class Options:
     """Most pairs that the catalog's rules are tried on, the first of the split; 0 leaves them out."""
     joint_threshold: float = JOINT_THRESHOLD
     """Probability of both arms together, J, that its rules want passed."""
+    limit: int = 0
+    """Most binaries of which the information limit is measured, the first of the split; 0 leaves it out."""
     sb2_fraction: float = 0.02
     """Fraction of SB2s for which precisions are computed."""
     seed: int = 0
     """Seed of the noise of draws and twins."""
     library: Path | None = None
-    """Spectral library of the twins; None is the one that ships."""
+    """Spectral library of the twins and the limit; None is the one that ships."""
 
     def __post_init__(self) -> None:
         if self.split not in ("test", "all"):
@@ -88,9 +91,10 @@ class Options:
             raise EvaluationError(f"the SB2 fraction is {self.sb2_fraction:g}; give a number from 0 to 1")
         if not 0.0 < self.joint_threshold < 1.0:
             raise EvaluationError(f"the threshold of J is {self.joint_threshold:g}; give a number between 0 and 1")
-        if self.twins < 0 or self.rule_pairs < 0:
+        if min(self.twins, self.rule_pairs, self.limit) < 0:
             raise EvaluationError(
-                f"{self.twins} twins and {self.rule_pairs} pairs for the rules were asked for; give 0 or more"
+                f"{self.twins} twins, {self.rule_pairs} pairs for the rules and {self.limit} binaries for the limit "
+                "were asked for; give 0 or more"
             )
 
     @property
@@ -126,7 +130,7 @@ def evaluate(
         whoever has made use of the report removes it. None keeps nothing.
     progress
         Called with (stage, done, total); the stages are "digest" (of pairs without a recipe), "judge", "rule",
-        "twins" and "frames".
+        "twins", "frames", "limit" and "limit's noise".
 
     Raises
     ------
@@ -159,6 +163,7 @@ def evaluate(
         logits = Logits(penalties, {head: np.moveaxis(values, 2, 0) for head, values in judged.items()})
         draws = _draws(questions, pairs, truth, penalties, options) if options.rule_pairs else None
         curves, frames, left_out = _twins(questions, library, penalties, options) if options.twins else ((), (), {})
+        limit = _limit(questions, str(pairs), truth, library, options) if options.limit else None
     return EvaluationReport(
         pairs=str(pairs),
         frame=_frame(recipe),
@@ -180,6 +185,7 @@ def evaluate(
         marginals=measures.marginals(logits, truth),
         twins=curves,
         frames=frames,
+        limit=limit,
         twin_spectra=options.twins,
         twins_left_out=left_out,
     )
@@ -295,6 +301,12 @@ def _twins(
         for place, penalty in enumerate(penalties)
     ]
     return tuple(curves), tuple(frames), {star: reason for star, reason in reasons.items() if reason is not None}
+
+
+def _limit(questions: Questions, pairs: str, truth: Truth, library: Path | None, options: Options) -> Limit:
+    parameters = {name: truth.of(name, JOINT) for name in STRATA}
+    sample = Sample(truth.rows, truth.label, truth.population, parameters)
+    return measure(questions, pairs, sample, options.limit, STRATA, library=library, seed=options.seed)
 
 
 def _nested(values: NDArray[np.float32]) -> tuple[tuple[tuple[float, ...], ...], ...]:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from twinlines.pipeline.evaluation.limit import Limit
 from twinlines.pipeline.evaluation.rows import (
     FrameCurves,
     Marginal,
@@ -81,6 +82,8 @@ class EvaluationReport:
     """By star, vsini, head and penalty; empty where they were left out."""
     frames: tuple[FrameCurves, ...]
     """By star, head and penalty; empty where twins were left out."""
+    limit: Limit | None
+    """What a likelihood-ratio test would find; None where it was left out."""
     twin_spectra: int
     """Noisy spectra at each point of the twins' curves."""
     twins_left_out: Mapping[str, str]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
-from scipy.special import j1
+from scipy.special import j1, jv
 from torch import Tensor
 
 from twinlines.pipeline.arms import STEP_KMS, pixel_shift
@@ -41,6 +41,18 @@ def rotation_transfer(
     safe = np.where(small, 1.0, u)
     ellipse = np.where(small, 0.5 - u**2 / 16.0, j1(safe) / safe)
     parabola = np.where(small, 1.0 / 3.0 - u**2 / 30.0, (np.sin(safe) - safe * np.cos(safe)) / safe**3)
+    e = limb_darkening
+    return np.asarray((2.0 * (1.0 - e) * ellipse + 2.0 * e * parabola) / (1.0 - e / 3.0))
+
+
+def rotation_slope(argument: NDArray[np.floating[Any]], limb_darkening: float = LIMB_DARKENING) -> NDArray[np.float64]:
+    """Derivative of :func:`rotation_transfer` by its argument: its terms' are -J2(u) / u and sin u / u^2 - 3 p / u."""
+    u = np.asarray(argument, dtype=np.float64)
+    small = np.abs(u) < 1e-2
+    safe = np.where(small, 1.0, u)
+    ellipse = np.where(small, -u / 8.0, -jv(2, safe) / safe)
+    parabola = (np.sin(safe) - safe * np.cos(safe)) / safe**3
+    parabola = np.where(small, -u / 15.0, np.sin(safe) / safe**2 - 3.0 * parabola / safe)
     e = limb_darkening
     return np.asarray((2.0 * (1.0 - e) * ellipse + 2.0 * e * parabola) / (1.0 - e / 3.0))
 

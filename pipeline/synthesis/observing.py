@@ -64,6 +64,16 @@ def on_grid(arm: Arm, native: NDArray[np.float32], frame: NDArray[np.float64]) -
     return torch.lerp(left.gather(1, index), left.gather(1, index + 1), fraction)
 
 
+def coarseness(arm: Arm) -> NDArray[np.float64]:
+    """Steps of the detector's pixels over those of the grid, (arm.n_pixels,).
+
+    Noise of the detector, interpolated to the grid, has that much more power at the scale of lines than noise of the
+    same standard deviation that is independent on every pixel of the grid.
+    """
+    native = _native(arm)
+    return np.asarray(np.interp(arm.wavelength, native[:-1], np.diff(native)) / np.gradient(arm.wavelength))
+
+
 def measure(arm: Arm, normalised: Tensor, sigma: Tensor) -> NDArray[np.float64]:
     """Velocities of spectra on an arm's grid as the survey measures them, km/s; NaN where it finds none.
 
