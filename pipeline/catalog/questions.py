@@ -183,7 +183,7 @@ class SB2:
         """Whether an arm of each exposure is unlike any star, or two, of the library, shape (exposure,)."""
         self._require(*(f"quality_{arm}" for arm in ARM_NAMES))
         bits = [self._catalog[f"quality_{arm}"].values for arm in ARM_NAMES]
-        return np.any([(mine & Quality.UNFAMILIAR) > 0 for mine in bits], axis=0)
+        return np.asarray(np.any([(mine & Quality.UNFAMILIAR) > 0 for mine in bits], axis=0), np.bool_)
 
     def _require_judged(self, head: str, penalty: int, probability: NDArray[np.floating[Any]]) -> None:
         """Refuse a verdict that the ensemble did not give: nothing is a candidate by values that are not there."""

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.library.library import Library
-from twinlines.pipeline.schema import PAIRS
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.synthesis import observing
 from twinlines.pipeline.synthesis.beyond_table1 import FIELD
@@ -72,10 +71,14 @@ def read_binaries(pairs: str | Path, rows: NDArray[np.int64]) -> Binaries:
         If the store cannot be read.
     """
     stars = [f"{name}{star}" for star in "12" for name in (*PARAMETERS, "radius")]
-    # A store has one S/N of both arms, or one of each.
-    ratios = {name: f"snr_{name}" if f"snr_{name}" in PAIRS.variables else "snr" for name in ARM_NAMES}
-    names = {*stars, *ratios.values(), "dilution", "draw", "population", "frame_B", "frame_R"}
-    columns = {name: values[rows] for name, values in stores.read_columns(pairs, sorted(names)).items()}
+    names = [
+        *stars,
+        "dilution",
+        "draw",
+        "population",
+        *(f"{name}_{arm}" for name in ("snr", "frame") for arm in ARM_NAMES),
+    ]
+    columns = {name: values[rows] for name, values in stores.read_columns(pairs, names).items()}
 
     def of(star: str) -> Tensor:
         return torch.from_numpy(np.stack([columns[f"{name}{star}"] for name in PARAMETERS], axis=1).astype(np.float64))
@@ -88,7 +91,7 @@ def read_binaries(pairs: str | Path, rows: NDArray[np.int64]) -> Binaries:
         first=of("1"),
         second=of("2"),
         area=torch.from_numpy(area.astype(np.float32)),
-        snr={name: torch.from_numpy(columns[column].astype(np.float32)) for name, column in ratios.items()},
+        snr={arm: torch.from_numpy(columns[f"snr_{arm}"].astype(np.float32)) for arm in ARM_NAMES},
         on_detector=torch.from_numpy((population == FIELD) | measured),
     )
 

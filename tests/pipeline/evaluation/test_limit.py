@@ -1,4 +1,4 @@
-"""The information limit: distances that must be nothing or grow as they should, noise as theory has it, and its report."""
+"""The information limit: distances that must vanish or grow as they should, noise as theory has it, and its report."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.evaluation import limit as information
 from twinlines.pipeline.evaluation.answers import Answer, Answers
-from twinlines.pipeline.evaluation.evaluation import MARGINALS, EvaluationError, Options, evaluate
 from twinlines.pipeline.evaluation.limit import FPR, FREEDOM, Sample, detected
+from twinlines.pipeline.evaluation.measures import STRATA, EvaluationError, Options, evaluate
 from twinlines.pipeline.evaluation.noncentrality import (
     ARM_SETS,
     Binaries,
@@ -95,9 +95,9 @@ def test_stored_binaries_are_nearer_to_fitted_stars_than_to_their_primaries(
     assert np.all(found.fitted[:, 2] > (found.fitted[:, 0] + found.fitted[:, 1]) * 0.99 - 0.05)
     again = noncentrality(lights, binaries.take(torch.tensor([4, 2])))
     np.testing.assert_allclose(again.fitted, found.fitted[[4, 2]], rtol=0.02, atol=0.02)
-    columns = stores.read_columns(store, ["population", "snr", "velocity2", "label"])
+    columns = stores.read_columns(store, ["population", "snr_R", "velocity2", "label"])
     np.testing.assert_array_equal(binaries.on_detector, columns["population"][10:20] == 3)
-    np.testing.assert_array_equal(binaries.snr["R"], columns["snr"][10:20])
+    np.testing.assert_array_equal(binaries.snr["R"], columns["snr_R"][10:20])
     np.testing.assert_allclose(binaries.second[:, 5], columns["velocity2"][10:20])
     assert len(set(read_binaries(store, np.arange(48)).serial.tolist())) == 48
 
@@ -172,12 +172,12 @@ def test_evaluate_measures_it_and_goes_on_where_it_was(
         assert row.binaries == (12 if row.population == "all" else 6)
         assert row.stars == (4 if row.population == "all" else 2)
         assert 4.0 < row.threshold < 40.0
-    assert [(one.arms, one.parameter) for one in found.marginals] == [(n, p) for n in ARM_SETS for p in MARGINALS]
-    bins = next(one.bins for one in found.marginals if (one.arms, one.parameter) == ("J", "mass_ratio"))
+    assert [(one.arms, one.parameter) for one in found.marginals] == [(n, p) for n in ARM_SETS for p in STRATA]
+    bins = next(one.bins for one in found.marginals if (one.arms, one.parameter) == ("J", "separation"))
     assert sum(one.rate.count for one in bins) == pytest.approx(12 * found.rows[2].fraction)
     content = json.loads(json.dumps(report.to_json(), allow_nan=False))["limit"]
     assert content["rows"][0]["threshold"] == found.rows[0].threshold
-    assert len(content["marginals"]) == 3 * len(MARGINALS)
+    assert len(content["marginals"]) == 3 * len(STRATA)
     asked: list[str] = []
 
     def counted(self: Answers, key: str, answer: Answer, **about: Any) -> None:
