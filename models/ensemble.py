@@ -144,7 +144,9 @@ class Ensemble:
         fluxes, sigmas, serials = self._arrays(flux, sigma, keys)
         # NaN is not above or at zero.
         usable = {
-            arm: np.asarray(np.isfinite(fluxes[arm]) & (sigmas[arm] >= 0.0) & (sigmas[arm] < np.inf)).all(axis=1)
+            arm: np.asarray(
+                (np.isfinite(fluxes[arm]) & (sigmas[arm] >= 0.0) & (sigmas[arm] < np.inf)).all(axis=1), bool
+            )
             for arm in fluxes
         }
         tile = self._tile(n_draws)
