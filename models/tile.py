@@ -32,7 +32,8 @@ from twinlines.models.vocabulary import ARMS, SURVEY_STREAMS
 
 _MOST_EXPOSURES = 8
 # Activations of a tile, bytes. A call has a cost of its own, so that many spectra at once are better; but what a layer
-# leaves should be in the cache that a core shares with others when the next one reads it.
+# leaves should be in the cache that a core shares with others when the next one reads it, and the last tile of a block
+# is judged whole, however few stand in it (docs/ensemble.md).
 _ACTIVATION_BYTES = 9 << 19
 # Draws in one tile on a GPU: enough to fill it; a stride-1 network's activations are then some gigabytes.
 _DEVICE_ROWS = 1280

@@ -71,13 +71,8 @@ def read_binaries(pairs: str | Path, rows: NDArray[np.int64]) -> Binaries:
         If the store cannot be read.
     """
     stars = [f"{name}{star}" for star in "12" for name in (*PARAMETERS, "radius")]
-    names = [
-        *stars,
-        "dilution",
-        "draw",
-        "population",
-        *(f"{name}_{arm}" for name in ("snr", "frame") for arm in ARM_NAMES),
-    ]
+    of_arms = [f"{name}_{arm}" for name in ("snr", "frame") for arm in ARM_NAMES]
+    names = [*stars, *of_arms, "dilution", "draw", "population"]
     columns = {name: values[rows] for name, values in stores.read_columns(pairs, names).items()}
 
     def of(star: str) -> Tensor:

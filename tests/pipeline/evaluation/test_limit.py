@@ -18,8 +18,9 @@ from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.evaluation import limit as information
 from twinlines.pipeline.evaluation.answers import Answer, Answers
+from twinlines.pipeline.evaluation.evaluation import EvaluationError, Options, evaluate
 from twinlines.pipeline.evaluation.limit import FPR, FREEDOM, Sample, detected
-from twinlines.pipeline.evaluation.measures import STRATA, EvaluationError, Options, evaluate
+from twinlines.pipeline.evaluation.measures import STRATA
 from twinlines.pipeline.evaluation.noncentrality import (
     ARM_SETS,
     Binaries,
