@@ -143,15 +143,8 @@ class Ensemble:
             raise EnsembleError(f"{n_draws} draws are too few; ask for one or more")
         fluxes, sigmas, serials = self._arrays(flux, sigma, keys)
         # NaN is not above or at zero.
-<<<<<<< HEAD
-        usable: dict[str, NDArray[np.bool_]] = {
-            arm: np.asarray((np.isfinite(fluxes[arm]) & (sigmas[arm] >= 0.0) & (sigmas[arm] < np.inf)).all(axis=1))
-            for arm in fluxes
-        }
-=======
         fit = {arm: np.isfinite(fluxes[arm]) & (sigmas[arm] >= 0.0) & (sigmas[arm] < np.inf) for arm in fluxes}
         usable = {arm: np.asarray(pixels.all(axis=1), bool) for arm, pixels in fit.items()}
->>>>>>> mod
         tile = self._tile(n_draws)
         shape = (len(serials), n_draws, len(self.members), len(self.penalties))
         heads = [head for head in HEADS if head in fluxes or len(fluxes) == len(ARMS)]
