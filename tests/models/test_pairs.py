@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tests.models.conftest import make_pairs
 from twinlines.models.batches import batches
 from twinlines.models.pairs import PairArrays, PairsError, Part, load_pairs
-from twinlines.models.vocabulary import ARMS, TEST, TRAIN, VALIDATION
+from twinlines.models.vocabulary import ARMS, HEADS, TEST, TRAIN, VALIDATION
 
 CPU = torch.device("cpu")
 
@@ -179,7 +179,9 @@ def test_batches_are_cut_across_parts_without_loss(counts: list[int], size: int)
             assert batch.flux[arm].dtype == torch.float32
             np.testing.assert_array_equal(batch.flux[arm], whole.flux[arm][rows].astype(np.float32))
             np.testing.assert_array_equal(batch.snr[arm], whole.snr[arm][rows])
-        assert len(list(batch.tensors())) == 5
+        for head in HEADS:
+            np.testing.assert_array_equal(batch.weight[head], whole.weight[head][rows])
+        assert len(list(batch.tensors())) == 8
         start += len(batch.label)
 
 

@@ -43,16 +43,26 @@ def test_the_loss_is_equation_7() -> None:
     assert float(training.penalised_cross_entropy(logits, labels, 16)) == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_a_spectrum_without_weight_does_not_count() -> None:
+    logits, labels = torch.tensor([3.0, -3.0, 1.0]), torch.tensor([1.0, 1.0, 0.0])
+    without = training.penalised_cross_entropy(logits, labels, 8, torch.tensor([1.0, 0.0, 1.0]))
+    assert float(without) == pytest.approx(
+        float(training.penalised_cross_entropy(logits[[0, 2]], labels[[0, 2]], 8)) * 2 / 3, rel=1e-6
+    )
+
+
 def test_the_loss_of_a_member_is_the_mean_over_heads_and_penalties() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = {head: torch.randn(10, 2, generator=generator) for head in HEADS}
     labels = (torch.arange(10) % 2).float()
+    weights = {head: torch.rand(10, generator=generator) for head in HEADS}
     each = [
-        float(training.penalised_cross_entropy(logits[head][:, place], labels, penalty)) * 2 / (1 + penalty)
+        float(training.penalised_cross_entropy(logits[head][:, place], labels, penalty, weights[head]))
+        * (2 / (1 + penalty))
         for head in HEADS
         for place, penalty in enumerate((4, 32))
     ]
-    assert float(training.penalised_loss(logits, labels, (4, 32))) == pytest.approx(np.mean(each), rel=1e-6)
+    assert float(training.penalised_loss(logits, labels, weights, (4, 32))) == pytest.approx(np.mean(each), rel=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed"])
@@ -85,7 +95,8 @@ def test_the_best_weights_are_kept(pairs: PairArrays, config: TrainingConfig, tm
     network, _ = checkpoint.load(tmp_path / "member_1.safetensors")
     logits, label = logits_of(network, pairs.parts(VALIDATION))
     flat = {head: values.flatten(0, 1) for head, values in logits.items()}
-    loss = training.penalised_loss(flat, label.flatten(), (1, 8))
+    every = {head: torch.ones(label.numel()) for head in HEADS}
+    loss = training.penalised_loss(flat, label.flatten(), every, (1, 8))
     assert float(loss) == pytest.approx(metrics["validation_loss"], rel=1e-3)  # weights are stored rounded
 
 
@@ -154,7 +165,8 @@ def test_the_learning_rate_and_the_end_follow_the_validation_loss(
     def told(*_: object) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         # A logit z gives both labels' mean loss softplus(z) / 2 + softplus(-z) / 2; search the z of the wanted loss.
         logit = _logit_of_loss(next(losses))
-        return {head: torch.full((1, 2, 1), logit) for head in HEADS}, torch.tensor([[0.0, 1.0]])
+        rows = pairs.count(VALIDATION)
+        return {head: torch.full((rows, 2, 1), logit) for head in HEADS}, torch.tensor([[0.0, 1.0]] * rows)
 
     monkeypatch.setattr(training, "logits_of", told)
     epochs: list[Epoch] = []
