@@ -23,8 +23,9 @@ CATALOG_PENALTIES = (8, 16, 32)
 
 _COLOURS = {"B": "blue", "R": "red"}
 
-POPULATIONS = ("table1", "cool_giant", "blend", "field")
-"""Meaning of the codes 0, 1, 2, 3 of the pairs' variable ``population``."""
+POPULATIONS = ("table1", "cool_giant", "blend", "field", "observed")
+"""Meaning of the codes 0, 1, 2, 3, 4 of the pairs' variable ``population``. The variable's own description stops before
+the last, so that sets made before there was one still open."""
 
 DISTURBANCES = (
     "activity",

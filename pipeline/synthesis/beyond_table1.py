@@ -1,9 +1,9 @@
 """What real surveys hold and Table 1 of Zhang et al. (2022) lacks; each is off by default and recorded in the store.
 
 Three are populations of their own (cool giants, blends on one line of sight, field stars as a survey observes them),
-and stand here. The others change the spectra of any pair: lines in emission (:mod:`.emission`), light of others
-(:mod:`.foreign_light`), and what an instrument does (:mod:`.instrument`). This module knows no spectrum, and must never
-know how pairs are stored.
+and stand here; a fourth is real stars (:mod:`.observed`). The others change the spectra of any pair: lines in emission
+(:mod:`.emission`), light of others (:mod:`.foreign_light`), and what an instrument does (:mod:`.instrument`). This
+module knows no spectrum, and must never know how pairs are stored.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from twinlines.pipeline.synthesis.emission import Accretion, Activity, Nebula, S
 from twinlines.pipeline.synthesis.extra import ExtrasError, chosen, require_fraction
 from twinlines.pipeline.synthesis.foreign_light import Dilution, Unresolved
 from twinlines.pipeline.synthesis.instrument import Defects, Resolution, Stretch
+from twinlines.pipeline.synthesis.observed import Observed, ObservedSource
 from twinlines.pipeline.synthesis.population import Companion, Priors, Source
 from twinlines.pipeline.synthesis.priors import NAMED, LogUniform, Normal, Prior, Uniform, describe
 
-TABLE1, COOL_GIANT, BLEND, FIELD = range(4)
+TABLE1, COOL_GIANT, BLEND, FIELD, OBSERVED = range(5)
 """Numbers of the populations: places in :data:`twinlines.pipeline.schema.POPULATIONS`."""
 
 DISTURBANCES = {
@@ -135,28 +136,45 @@ class Extras:
     """A wavelength scale that errs."""
     sky: Sky = dataclasses.field(default_factory=Sky)
     """Lines of the sky."""
+    observed: Observed = dataclasses.field(default_factory=Observed)
+    """Real stars."""
 
     def __post_init__(self) -> None:
-        total = self.cool_giants.fraction + self.blends.fraction + self.field.fraction
+        total = sum(fraction for _, fraction in self._shares)
         if total >= 1.0:
             raise ExtrasError(
-                f"cool_giants, blends and field together are {total:g} of the pairs; leave some to Table 1, below 1"
+                f"cool_giants, blends, field and observed together are {total:g} of the pairs; leave some to Table 1, "
+                "below 1"
             )
 
-    def describe(self) -> dict[str, Any]:
-        """Form in a configuration file, as JSON."""
-        return {
-            extra.name: {
-                item.name: value if isinstance(value, int | float) else describe(value)
-                for item in fields(getattr(self, extra.name))
-                for value in [getattr(getattr(self, extra.name), item.name)]
-            }
-            for extra in fields(self)
-        }
+    @property
+    def _shares(self) -> tuple[tuple[int, float], ...]:
+        """Number and fraction of each population but Table 1's; a new one comes last, so that others keep theirs."""
+        return (
+            (COOL_GIANT, self.cool_giants.fraction),
+            (BLEND, self.blends.fraction),
+            (FIELD, self.field.fraction),
+            (OBSERVED, self.observed.fraction),
+        )
 
-    def sources(self, seed: int, priors: Priors, condition: tuple[str, ...]) -> dict[int, Source]:
+    def describe(self) -> dict[str, Any]:
+        """Form in a configuration file, as JSON, but for paths: what lies there has a digest.
+
+        What observed stars are like is left out where there are none, so that recipes without them stay what they were.
+        """
+        made: dict[str, Any] = {}
+        for extra in fields(self):
+            settings = getattr(self, extra.name)
+            if extra.name != "observed" or settings.fraction:
+                values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+                made[extra.name] = {
+                    name: _described(value) for name, value in values.items() if name not in ("folder", "stars")
+                }
+        return made
+
+    def sources(self, seed: int, priors: Priors, condition: tuple[str, ...]) -> dict[int, Source | ObservedSource]:
         """The populations that take part, by number; their free parameters are ``priors`` but for their own."""
-        sources = {TABLE1: Source(seed, TABLE1, priors, condition=condition)}
+        sources: dict[int, Source | ObservedSource] = {TABLE1: Source(seed, TABLE1, priors, condition=condition)}
         if self.cool_giants.fraction:
             own = {name: getattr(self.cool_giants, name) for name in ("mass1", "eep1", "vsini1")}
             alone = Companion.NONE
@@ -169,6 +187,10 @@ class Extras:
             names = "vsini1", "vsini2", "separation", "mass_ratio", "snr", "red_snr"
             own = {name: getattr(self.field, name) for name in names}
             sources[FIELD] = Source(seed, FIELD, replace(priors, **own), condition=condition)
+        if self.observed.fraction:
+            own = {name: getattr(self.observed, name) for name in ("separation", "snr", "red_snr")}
+            own |= dict.fromkeys(("vsini1", "vsini2"), self.observed.vsini)
+            sources[OBSERVED] = ObservedSource(seed, OBSERVED, replace(priors, **own), self.observed)
         return sources
 
     def assign(self, pairs: int) -> NDArray[np.int8]:
@@ -179,8 +201,8 @@ class Extras:
         place = (np.arange(1, pairs + 1) * ((np.sqrt(5.0) - 1.0) / 2.0)) % 1.0
         population = np.full(pairs, TABLE1, dtype=np.int8)
         begin = 0.0
-        for code, extra in ((COOL_GIANT, self.cool_giants), (BLEND, self.blends), (FIELD, self.field)):
-            end = begin + extra.fraction
+        for code, fraction in self._shares:
+            end = begin + fraction
             population[(begin <= place) & (place < end)] = code
             begin = end
         return population
@@ -205,3 +227,10 @@ class Extras:
             if star.fraction:
                 height += star.lines(serial, seed).height[:, 0]
         return height.astype(np.float32)
+
+
+def _described(value: Any) -> Any:
+    """A setting in JSON: a number, a list of words, or a prior."""
+    if isinstance(value, tuple):
+        return list(value)
+    return value if isinstance(value, int | float) else describe(value)

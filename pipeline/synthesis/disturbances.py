@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlines.pipeline.arms import RED, Arm
-from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.synthesis import emission, foreign_light, instrument
 from twinlines.pipeline.synthesis.beyond_table1 import Extras
 from twinlines.pipeline.synthesis.emission import Lines
 from twinlines.pipeline.synthesis.foreign_light import Further
+from twinlines.pipeline.synthesis.realstars import LightSource
 
 Array = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class Disturbances:
 
     @classmethod
     def draw(
-        cls, arm: Arm, library: Library, extras: Extras, primary: Array, serial: NDArray[np.int64], seed: int
+        cls, arm: Arm, library: LightSource, extras: Extras, primary: Array, serial: NDArray[np.int64], seed: int
     ) -> Disturbances:
         """Draw the disturbances of pairs.
 
@@ -56,7 +56,7 @@ class Disturbances:
         arm, library, extras
             The arm, where further stars come from, and what disturbs.
         primary
-            (pair, 4) labels of the primaries.
+            (pair, 4 or 1) labels of the primaries.
         serial, seed
             As in :func:`twinlines.pipeline.synthesis.extra.uniform`.
         """

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlines.models.vocabulary import SynthesisStream
-from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.synthesis.extra import ExtrasError, require_fraction, uniform
 from twinlines.pipeline.synthesis.priors import NAMED, Prior, Uniform
+from twinlines.pipeline.synthesis.realstars import LightSource
 
 _TRIES = 8  # nodes that are tried for a further star before there is none
 _STRIDE = 8  # every so many pixels tell the level of the continuum
@@ -53,7 +53,8 @@ class Further(NamedTuple):
     """A further star of each pair."""
 
     labels: Array
-    """(pair, 4) Teff (K), log g, [Fe/H], [alpha/Fe]; where there is none, the primary's."""
+    """(pair, 4) Teff (K), log g, [Fe/H], [alpha/Fe], or (pair, 1) a real star's place; where there is none, the
+    primary's."""
     vsini: Array
     """(pair,) projected rotational velocity, km/s."""
     ratio: Array
@@ -64,7 +65,8 @@ class Further(NamedTuple):
 class Unresolved:
     """A further star at the primary's velocity, in both spectra of a pair, whose labels stay what they are.
 
-    It has temperature and gravity of a node of the library, any of them, and the primary's composition.
+    It has temperature and gravity of a node of the library, any of them, and the primary's composition. Beside a real
+    star it is another, or the same.
     """
 
     fraction: float = 0.0
@@ -77,7 +79,7 @@ class Unresolved:
     def __post_init__(self) -> None:
         require_fraction("unresolved", self.fraction)
 
-    def stars(self, library: Library, primary: Array, serial: NDArray[np.int64], seed: int) -> Further:
+    def stars(self, library: LightSource, primary: Array, serial: NDArray[np.int64], seed: int) -> Further:
         """The further star of each pair.
 
         Parameters
@@ -85,7 +87,7 @@ class Unresolved:
         library
             Where its spectrum comes from.
         primary
-            (pair, 4) labels of the primaries.
+            (pair, 4 or 1) labels of the primaries.
         serial, seed
             As in :func:`twinlines.pipeline.synthesis.extra.uniform`.
         """
@@ -111,8 +113,8 @@ class Unresolved:
 
 
 @lru_cache(maxsize=2)
-def _nodes(library: Library) -> Array:
-    """Temperatures (K) and gravities that the library has, each combination once, (node, 2)."""
+def _nodes(library: LightSource) -> Array:
+    """Temperatures (K) and gravities that the library has, each once, (node, 2); or real stars, (star, 1)."""
     return np.unique(library.nodes()[:, :2], axis=0)
 
 

@@ -11,17 +11,20 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from twinlines.models import noise
 from twinlines.models.vocabulary import SYNTHESIS_STREAMS
-from twinlines.pipeline.arms import NATIVE_PIXELS, Arm, doppler_factor, native_wavelength
+from twinlines.pipeline.arms import NATIVE_PIXELS, STEP_DEX, Arm, doppler_factor, native_wavelength
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra import velocity
 from twinlines.pipeline.spectra.velocity import Templates
 
 FIRST_WAVELENGTH = {"B": 4901.0, "R": 6273.5}
 """Wavelength of the first pixel of the detector, Angstrom: the middle of what real exposures have."""
+
+_MIRROR = 160  # library pixels of each end that are not used: 800 km/s of shift and rotation reach into them
 
 
 @lru_cache(maxsize=1)
@@ -72,6 +75,51 @@ def coarseness(arm: Arm) -> NDArray[np.float64]:
     """
     native = _native(arm)
     return np.asarray(np.interp(arm.wavelength, native[:-1], np.diff(native)) / np.gradient(arm.wavelength))
+
+
+def expose(flux: Tensor, snr: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+    """Flux with photon-like noise, and its standard deviation: sqrt(flux median(flux)) / snr.
+
+    Parameters
+    ----------
+    flux
+        (spectrum, pixel) positive flux without noise.
+    snr
+        (spectrum,) median over pixels of flux over sigma.
+    normal
+        (spectrum, pixel) standard normal numbers.
+    """
+    level = flux.median(dim=1, keepdim=True).values
+    sigma = torch.sqrt(flux * level) / snr[:, None]
+    return torch.addcmul(flux, sigma, normal), sigma
+
+
+def native_light(arm: Arm, light: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Light on an arm's library grid, interpolated to the detector's pixels by cubic splines.
+
+    The detector reaches beyond the library's ends, where shifts and rotation leave nothing that means anything: there
+    the light is mirrored.
+
+    Parameters
+    ----------
+    arm
+        The arm.
+    light
+        (spectrum, arm.library_pixels) as observed.
+
+    Returns
+    -------
+    NDArray, shape (spectrum, 4136)
+    """
+    place = (np.log10(_native(arm)) - arm.library_loglam[0]) / STEP_DEX
+    first, last = float(_MIRROR), float(arm.library_pixels - 1 - _MIRROR)
+    place = np.where(place < first, 2.0 * first - place, np.where(place > last, 2.0 * last - place, place))
+    return np.asarray(CubicSpline(np.arange(arm.library_pixels), light, axis=1)(place))
+
+
+def native_loglam(arm: Arm) -> NDArray[np.float64]:
+    """log10 of the wavelengths of the detector's pixels, Angstrom, (4136,)."""
+    return np.log10(_native(arm))
 
 
 def measure(arm: Arm, normalised: Tensor, sigma: Tensor) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,10 @@ class Source:
         drawn = draw(first, count, self.seed, self.priors, stream=stream, attempt=attempt)
         return drawn if count == len(numbers) else drawn.take(numbers - first)
 
+    def light(self, library: Library) -> Library:
+        """What the light of the stars comes from: the library."""
+        return library
+
     def realise(self, numbers: NDArray[np.int64], tracks: Tracks, library: Library) -> Population:
         """Draw, and find the states of the stars of each draw.
 
@@ -180,6 +184,15 @@ class Draws:
         return Draws(**{item.name: getattr(self, item.name)[rows] for item in fields(self)})
 
 
+def uniform_words(start: int, count: int, seed: int, *, stream: int, attempt: int = 0) -> Array:
+    """Uniform numbers in [0, 1) of the draws number ``start`` to ``start + count``, (count, 12); see :func:`draw`."""
+    counters = _WORDS_PER_DRAW // 4
+    key = np.array([seed, _STREAM - stream], dtype=np.uint64)
+    bits = np.random.Philox(key=key, counter=np.array([counters * start, attempt, 0, 0], dtype=np.uint64))
+    words = bits.random_raw(_WORDS_PER_DRAW * count).reshape(count, _WORDS_PER_DRAW)
+    return np.asarray((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
 def draw(start: int, count: int, seed: int, priors: Priors = TABLE1, *, stream: int = 0, attempt: int = 0) -> Draws:
     """Make the draws number ``start`` to ``start + count`` of a seed.
 
@@ -197,11 +210,7 @@ def draw(start: int, count: int, seed: int, priors: Priors = TABLE1, *, stream: 
     stream, attempt
         Which of the seed's streams, and which of its repetitions.
     """
-    counters = _WORDS_PER_DRAW // 4
-    key = np.array([seed, _STREAM - stream], dtype=np.uint64)
-    bits = np.random.Philox(key=key, counter=np.array([counters * start, attempt, 0, 0], dtype=np.uint64))
-    words = bits.random_raw(_WORDS_PER_DRAW * count).reshape(count, _WORDS_PER_DRAW)
-    uniform = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    uniform = uniform_words(start, count, seed, stream=stream, attempt=attempt)
     columns = [column for column in range(_WORDS_PER_DRAW) if column != _LOT]
     values = {
         name: getattr(priors, name).quantile(uniform[:, column])
@@ -256,6 +265,18 @@ class Population:
     redraws: NDArray[np.int8]
     """How often conditioned parameters were drawn again."""
 
+    @property
+    def double(self) -> NDArray[np.bool_]:
+        """Whether there is a second star, (draw,)."""
+        return np.isfinite(self.secondary.teff)
+
+    def radii(self, arm: str) -> tuple[Array, Array]:
+        """Radii of both stars, solar radii, whose squares weigh their light in an arm, (draw,) each.
+
+        A star that is further away than the primary counts as smaller. Here, every arm has the same.
+        """
+        return self.primary.radius, self.secondary.radius * np.sqrt(self.dilution)
+
     def labels(self, star: int) -> Array:
         """Library labels (Teff, logg, [Fe/H], [alpha/Fe]) of star 1 or 2, shape (draw, 4)."""
         if star == 1:
@@ -264,18 +285,18 @@ class Population:
             columns = self.secondary.teff, self.secondary.logg, self.feh2, self.alpha2
         return np.stack(columns, axis=1)
 
-    def kept_pairs(self) -> Population:
+    def kept_pairs(self) -> Self:
         """The draws that became pairs."""
         return self.take(self.fate == KEPT)
 
-    def take(self, rows: Rows) -> Population:
+    def take(self, rows: Rows) -> Self:
         """The draws at ``rows``."""
-        return Population(**{name: _take(value, rows) for name, value in self._columns().items()})
+        return replace(self, **{name: _take(value, rows) for name, value in self._columns().items()})
 
-    def put(self, rows: NDArray[np.int64], other: Population) -> Population:
+    def put(self, rows: NDArray[np.int64], other: Population) -> Self:
         """These draws, with those at ``rows`` replaced by those of ``other``."""
         mine, theirs = self._columns(), other._columns()
-        return Population(**{name: _put(mine[name], rows, theirs[name]) for name in mine})
+        return replace(self, **{name: _put(mine[name], rows, theirs[name]) for name in mine})
 
     def _columns(self) -> dict[str, Any]:
         return {item.name: getattr(self, item.name) for item in fields(self)}

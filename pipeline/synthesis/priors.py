@@ -200,12 +200,14 @@ NAMED: Mapping[str, Prior] = {
     "survey_vsini": Tabulated(
         (0.0, 10.0, 20.0, 40.0, 80.0, 150.0, 300.0, 500.0), (0.0, 0.45, 0.7, 0.82, 0.9, 0.96, 0.99, 1.0)
     ),
+    # On top of what a real star has already: half of them stay as they are, to a metre a second.
+    "additional_vsini": Tabulated((0.0, 1e-3, 10.0, 40.0, 80.0, 150.0), (0.0, 0.5, 0.65, 0.85, 0.95, 1.0)),
     "giant_vsini": Gamma(2.0, 3.0),
     "red_giant_branch": Uniform(490.0, 605.0),
     "high_mass_ratio": Uniform(0.7, 1.0),
 }
-"""Priors that have a name: projected rotation of field stars and of giants (km/s), EEPs of the red giant branch, mass
-ratios above 0.7."""
+"""Priors that have a name: projected rotation of field stars, beyond a real star's own, and of giants (km/s), EEPs of
+the red giant branch, mass ratios above 0.7."""
 
 
 def parse(written: object, where: str) -> Prior:

@@ -1,12 +1,12 @@
-"""States become spectra: the library's light, rotated and shifted, the sum of two stars, noise, continuum.
+"""States become spectra: the light of two stars together, disturbed, brought to rest, with noise, over its continuum.
 
 Everything happens on the library's log-wavelength grid (:mod:`twinlines.pipeline.spectra.broadening`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from functools import lru_cache, reduce
+from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -16,16 +16,17 @@ from torch import Tensor
 
 from twinlines.models import noise
 from twinlines.models.vocabulary import SYNTHESIS_STREAMS
-from twinlines.pipeline.arms import ARM_NAMES, ARMS, STEP_KMS, Arm, pixel_shift
-from twinlines.pipeline.library.library import Library
-from twinlines.pipeline.spectra.broadening import broaden_and_shift
+from twinlines.pipeline.arms import ARM_NAMES, ARMS, Arm
 from twinlines.pipeline.spectra.continuum import normalise
 from twinlines.pipeline.spectra.tiles import TILE
 from twinlines.pipeline.synthesis import observing
-from twinlines.pipeline.synthesis.beyond_table1 import FIELD, Extras
+from twinlines.pipeline.synthesis.beyond_table1 import FIELD, OBSERVED, Extras
 from twinlines.pipeline.synthesis.disturbances import Disturbances
 from twinlines.pipeline.synthesis.instrument import spoil
+from twinlines.pipeline.synthesis.light import Stars as Stars
+from twinlines.pipeline.synthesis.light import component as component
 from twinlines.pipeline.synthesis.population import Population
+from twinlines.pipeline.synthesis.realstars import LightSource
 
 NUMERICS = 4
 """Numerical version: raised with every change that changes a synthesised value."""
@@ -35,96 +36,6 @@ FLUX_STEP = 2.0**-12
 the store."""
 
 _BATCH = TILE // 2  # pairs synthesised together: their spectra are one tile of the continuum's, and fit the cache
-_MARGIN = 256  # library pixels on either side of the grid: 500 km/s of shift, 500 km/s of rotation, and the guard
-_GUARD = 40  # pixels beyond the reach of shift and rotation: eight standard deviations of the instrument's profile
-
-
-@dataclass(frozen=True)
-class Stars:
-    """The parameters that make one component's spectrum; arrays of shape (star,)."""
-
-    labels: NDArray[np.float64]
-    """Teff (K), log g, [Fe/H], [alpha/Fe]; shape (star, 4)."""
-    radius: NDArray[np.float64]
-    """Radii, solar radii."""
-    vsini: NDArray[np.float64]
-    """Projected rotational velocities, km/s."""
-    velocity: NDArray[np.float64]
-    """Radial velocities, km/s."""
-
-    def take(self, rows: NDArray[np.bool_]) -> Stars:
-        """The stars at ``rows``."""
-        return Stars(self.labels[rows], self.radius[rows], self.vsini[rows], self.velocity[rows])
-
-    def seen_from(self, frame: NDArray[np.float64]) -> Stars:
-        """The stars from frames that move at ``frame`` km/s, shape (star,): with velocities less by that."""
-        return replace(self, velocity=self.velocity - frame)
-
-    def join(self, other: Stars) -> Stars:
-        """These stars, then those of ``other``."""
-        return Stars(*(np.concatenate([getattr(self, item.name), getattr(other, item.name)]) for item in fields(self)))
-
-
-def component(
-    arm: Arm, library: Library, stars: Stars, *, whole: bool = False, broadening: NDArray[np.float64] | None = None
-) -> Tensor:
-    """Light of single stars as it would be observed without noise: surface flux times R^2, rotated and shifted.
-
-    Parameters
-    ----------
-    arm, library, stars
-        Which arm of which stars.
-    whole
-        Return the whole library grid, whose ends mean nothing (see :func:`.broaden_and_shift`), not the arm's.
-    broadening
-        (star,) standard deviation of a Gaussian that broadens lines beyond R = 7500, km/s; below 0 sharpens them.
-
-    Returns
-    -------
-    Tensor, shape (star, arm.n_pixels or arm.library_pixels)
-        In erg s-1 cm-2 A-1 at the star's surface times solar radii squared.
-
-    Raises
-    ------
-    OutsideLibraryError
-        If a star is outside the library's domain.
-    ValueError
-        If a star is so fast that what it shows on the grid lies beyond the library's.
-    """
-    margin = _margin(arm, stars)
-    seen = slice(arm.library_margin - margin, arm.library_margin + arm.n_pixels + margin)
-    wanted = slice(margin, margin + arm.n_pixels)
-    if whole:
-        seen = wanted = slice(0, arm.library_pixels)
-    mean, components = _packed_flux(library, arm, seen.start, seen.stop)
-    # The mean comes last: it is large, and would cost the sum of small terms its last digits.
-    flux = torch.mm(torch.from_numpy(library.interpolate(stars.labels)), components).add_(mean).exp_()
-    vsini, velocity = torch.from_numpy(stars.vsini), torch.from_numpy(stars.velocity)
-    area = torch.from_numpy(stars.radius.astype(np.float32) ** 2)
-    more = 0.0 if broadening is None else torch.from_numpy(broadening)
-    return broaden_and_shift(flux, vsini, velocity, broadening=more, pixels=wanted).mul_(area[:, None])
-
-
-@lru_cache(maxsize=8)
-def _packed_flux(library: Library, arm: Arm, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    """Mean and components of ln flux on some of an arm's library pixels; copied once, for the products to run fast."""
-    mean, components = library.mean[arm.name][start:stop], library.components[arm.name][:, start:stop]
-    return torch.from_numpy(mean.copy()), torch.from_numpy(components.copy())
-
-
-def _margin(arm: Arm, stars: Stars) -> int:
-    """Library pixels needed on either side of the grid: one number for all stars of Table 1, so that shapes are too."""
-    reach = np.max(np.abs(pixel_shift(stars.velocity)) + stars.vsini / STEP_KMS, initial=0.0) + _GUARD
-    widest = min(arm.library_margin, arm.library_pixels - arm.n_pixels - arm.library_margin)
-    for margin in (_MARGIN, widest):
-        if reach <= margin:
-            return margin
-    fastest = int(np.argmax(np.abs(stars.velocity) + stars.vsini))
-    speed = f"velocity {stars.velocity[fastest]:g} km/s and vsini {stars.vsini[fastest]:g} km/s"
-    raise ValueError(
-        f"a star of {speed} shows on the grid of arm {arm.name} what lies beyond the library; together they may reach "
-        f"{(widest - _GUARD) * STEP_KMS:.0f} km/s: narrow the priors"
-    )
 
 
 def add_noise(flux: Tensor, snr: Tensor, keys: NDArray[np.int64], arm: Arm, seed: int) -> tuple[Tensor, Tensor]:
@@ -148,13 +59,7 @@ def add_noise(flux: Tensor, snr: Tensor, keys: NDArray[np.int64], arm: Arm, seed
         The noisy flux, and the standard deviation of its noise.
     """
     normal = noise.normal(keys, SYNTHESIS_STREAMS[arm.name], seed, n_draws=1, n_pixels=flux.shape[1])[:, 0]
-    return _expose(flux, snr, torch.from_numpy(normal))
-
-
-def _expose(flux: Tensor, snr: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-    level = flux.median(dim=1, keepdim=True).values
-    sigma = torch.sqrt(flux * level) / snr[:, None]
-    return torch.addcmul(flux, sigma, normal), sigma
+    return observing.expose(flux, snr, torch.from_numpy(normal))
 
 
 class PairSpectra(NamedTuple):
@@ -190,15 +95,15 @@ class Scene:
 
     @property
     def measured(self) -> bool:
-        """Whether spectra are brought to rest by measured velocities: field stars are in either frame."""
-        return self.frame == "measured" or self.population == FIELD
+        """Whether spectra are brought to rest by measured velocities: field and real stars are in either frame."""
+        return self.frame == "measured" or self.population in (FIELD, OBSERVED)
 
     def serial(self, population: Population) -> NDArray[np.int64]:
         """A number for each draw that no draw of another population has, shape (draw,)."""
         return population.draws.number + (np.int64(self.population) << np.int64(48))
 
 
-def pair_spectra(arm: Arm, library: Library, population: Population, scene: Scene = Scene()) -> PairSpectra:
+def pair_spectra(arm: Arm, source: LightSource, population: Population, scene: Scene = Scene()) -> PairSpectra:
     """Noisy, continuum-normalised spectra of the primaries alone and of both stars together.
 
     Equation 4 of Zhang et al. (2022): F_binary = F_1 R_1^2 + F_2 R_2^2, each degraded to the drawn S/N, then the same
@@ -210,18 +115,18 @@ def pair_spectra(arm: Arm, library: Library, population: Population, scene: Scen
     keys = np.stack([np.repeat(scene.serial(population), 2), np.tile(np.arange(2), rows)], axis=1)
     snr = torch.from_numpy(np.repeat(population.draws.snr_of(arm.name), 2).astype(np.float32))
     primaries = population.labels(1)
-    drawn = Disturbances.draw(arm, library, scene.extras, primaries, scene.serial(population), scene.seed)
-    light = _light(arm, library, population, drawn)
+    drawn = Disturbances.draw(arm, source, scene.extras, primaries, scene.serial(population), scene.seed)
+    light = _light(arm, source, population, drawn)
     frame = np.full(2 * rows, np.nan)
     if scene.measured:
         native = observing.detector_noise(arm, keys, scene.seed)
-        noisy, sigma = _expose(light.spectra, snr, observing.on_grid(arm, native, np.zeros(2 * rows)))
+        noisy, sigma = observing.expose(light.spectra, snr, observing.on_grid(arm, native, np.zeros(2 * rows)))
         normalised, continuum = _normalise(arm, noisy)
         frame = observing.measure(arm, normalised, sigma / continuum)
         # Without a velocity a survey has no spectrum at rest; here it stays where it was drawn, close to rest.
         moving = np.nan_to_num(frame)
-        at_rest = _light(arm, library, population, drawn, moving.reshape(rows, 2))
-        noisy, sigma = _expose(at_rest.spectra, snr, observing.on_grid(arm, native, moving))
+        at_rest = _light(arm, source, population, drawn, moving.reshape(rows, 2))
+        noisy, sigma = observing.expose(at_rest.spectra, snr, observing.on_grid(arm, native, moving))
     else:
         noisy, sigma = add_noise(light.spectra, snr, keys, arm, scene.seed)
     changed = spoil(arm, scene.extras.defects, noisy.numpy(), sigma.numpy(), keys, scene.seed)
@@ -245,12 +150,12 @@ class _Light(NamedTuple):
 
 
 def _light(
-    arm: Arm, library: Library, population: Population, drawn: Disturbances, frame: NDArray[np.float64] | None = None
+    arm: Arm, source: LightSource, population: Population, drawn: Disturbances, frame: NDArray[np.float64] | None = None
 ) -> _Light:
     """Light of both kinds of spectra; each kind seen from a frame of its own, (pair, 2) km/s, if there is one."""
     rows = len(population.draws.number)
-    primary, secondary = stars_of(population)
-    two = np.isfinite(population.secondary.teff)
+    primary, secondary = stars_of(population, arm.name)
+    two = population.double
     frames = np.zeros((rows, 1)) if frame is None else frame
     views = [primary.seen_from(one) for one in frames.T]
     stars = [*views, secondary.seen_from(frames[:, -1]).take(two)]
@@ -262,10 +167,10 @@ def _light(
         broadening = np.concatenate([*of_views, drawn.broadening[two], *(of_views if drawn.further else [])])
     together = reduce(Stars.join, stars)
     if frame is None:
-        light = component(arm, library, together, broadening=broadening)
+        light = component(arm, source, together, broadening=broadening)
     else:
         # The whole grid, however far the frame: the transform's length, and so the last bits, must not depend on it.
-        light = component(arm, library, together, whole=True, broadening=broadening)[:, arm.on_library].contiguous()
+        light = component(arm, source, together, whole=True, broadening=broadening)[:, arm.on_library].contiguous()
     parts = torch.split(light, [len(one.radius) for one in stars])
     first, second, further = parts[: len(views)], parts[len(views)], parts[len(views) + 1 :]
     if not two.all():
@@ -288,19 +193,17 @@ def _normalise(arm: Arm, noisy: Tensor) -> tuple[Tensor, Tensor]:
     return normalise(torch.from_numpy(arm.wavelength), noisy.double().clamp_min(0.0))
 
 
-def stars_of(population: Population) -> tuple[Stars, Stars]:
+def stars_of(population: Population, arm: str = "B") -> tuple[Stars, Stars]:
     """Components of each pair: the primary moves at v1, the secondary at v1 + separation.
 
-    Radii are such that their squares weigh the light: a star that is further away than the primary counts as smaller.
+    Radii are such that their squares weigh the light in an arm; the arm matters to real stars alone.
     """
-    draws = population.draws
-    primary = Stars(population.labels(1), population.primary.radius, draws.vsini1, draws.velocity1)
-    velocity2 = draws.velocity1 + draws.separation
-    radius2 = population.secondary.radius * np.sqrt(population.dilution)
-    return primary, Stars(population.labels(2), radius2, draws.vsini2, velocity2)
+    draws, (radius1, radius2) = population.draws, population.radii(arm)
+    primary = Stars(population.labels(1), radius1, draws.vsini1, draws.velocity1)
+    return primary, Stars(population.labels(2), radius2, draws.vsini2, draws.velocity1 + draws.separation)
 
 
-def pairs(library: Library, population: Population, scene: Scene = Scene()) -> dict[str, NDArray[np.generic]]:
+def pairs(source: LightSource, population: Population, scene: Scene = Scene()) -> dict[str, NDArray[np.generic]]:
     """Synthesise kept draws of one population, both arms of a pair from one theta.
 
     Returns
@@ -324,14 +227,14 @@ def pairs(library: Library, population: Population, scene: Scene = Scene()) -> d
         "mass_ratio": population.mass2 / draws.mass1,
         "luminosity_ratio": luminosity_ratio,
         "dilution": population.dilution,
-        "separation": np.where(np.isfinite(population.secondary.teff), draws.separation, np.nan),
+        "separation": np.where(population.double, draws.separation, np.nan),
         **{f"snr_{name}": draws.snr_of(name) for name in ARM_NAMES},
         "emission": scene.extras.emission(scene.serial(population), scene.seed),
         "disturbed": scene.extras.disturbed(scene.serial(population), scene.seed),
         **_star_columns(population),
     }
     for name in ARM_NAMES:
-        made = _synthesise(ARMS[name], library, population, scene)
+        made = _synthesise(ARMS[name], source, population, scene)
         if not np.isfinite(made.flux).all():
             lost = int(draws.number[~np.isfinite(made.flux).all(axis=(1, 2))][0])
             raise ValueError(f"draw {lost} has no continuum in arm {name}; narrow the priors so that it is not drawn")
@@ -339,7 +242,7 @@ def pairs(library: Library, population: Population, scene: Scene = Scene()) -> d
     return columns
 
 
-def _synthesise(arm: Arm, library: Library, population: Population, scene: Scene) -> PairSpectra:
+def _synthesise(arm: Arm, source: LightSource, population: Population, scene: Scene) -> PairSpectra:
     """:func:`pair_spectra` of any number of pairs, batch by batch; a pair's spectra do not depend on the others."""
     rows = len(population.draws.number)
     whole = PairSpectra(
@@ -352,7 +255,7 @@ def _synthesise(arm: Arm, library: Library, population: Population, scene: Scene
         part = slice(start, min(start + _BATCH, rows))
         # Every batch is full, the last by repetition: kernels choose their order of summation by the shape.
         full = np.minimum(np.arange(start, start + _BATCH), rows - 1)
-        made = pair_spectra(arm, library, population.take(full), scene)
+        made = pair_spectra(arm, source, population.take(full), scene)
         new = slice(0, part.stop - start)
         whole.flux[part], whole.flux_ratio[part] = made.flux[new], made.flux_ratio[new]
         whole.n_defects[part], whole.frame[part] = made.n_defects[new], made.frame[new]
@@ -361,16 +264,20 @@ def _synthesise(arm: Arm, library: Library, population: Population, scene: Scene
 
 def _star_columns(population: Population) -> dict[str, NDArray[np.generic]]:
     draws = population.draws
-    first = population.primary, draws.mass1, draws.eep1
-    second = population.secondary, population.mass2, population.eep2
+    always = np.ones(len(draws.number), dtype=bool)
+    first = population.primary, always, draws.feh, draws.alpha, draws.mass1, draws.eep1
+    second = (
+        *(population.secondary, population.double),
+        *(population.feh2, population.alpha2, population.mass2, population.eep2),
+    )
     columns: dict[str, NDArray[np.generic]] = {}
-    for suffix, star, (state, mass, eep) in zip("12", stars_of(population), (first, second), strict=True):
-        exists = np.isfinite(state.teff)
+    for suffix, star, known in zip("12", stars_of(population), (first, second), strict=True):
+        state, exists, feh, alpha, mass, eep = known
         columns |= {
             f"teff{suffix}": state.teff,
             f"logg{suffix}": state.logg,
-            f"feh{suffix}": star.labels[:, 2],
-            f"alpha{suffix}": star.labels[:, 3],
+            f"feh{suffix}": feh,
+            f"alpha{suffix}": alpha,
             f"log_age{suffix}": np.log10(state.age),
             f"radius{suffix}": state.radius,
             f"luminosity{suffix}": state.luminosity,

@@ -51,7 +51,16 @@ def read(path: str | Path) -> dict[str, Any]:
     frame = settings.one_of(FRAMES)
     sections: dict[str, Reader] = {"condition": _names, "frame": frame, "priors": _priors, "extras": _extras}
     standard = {"condition": (), "frame": FRAMES[0], "priors": TABLE1, "extras": Extras()}
-    return standard | settings.read_table(settings.read_toml(path, ConfigError), sections, f"{path}:", ConfigError)
+    made = standard | settings.read_table(settings.read_toml(path, ConfigError), sections, f"{path}:", ConfigError)
+    return made | {"extras": _beside(path, made["extras"])}
+
+
+def _beside(path: Path, extras: Extras) -> Extras:
+    """The extras with absolute paths: those in a file are relative to it, and workers have other current folders."""
+    observed = extras.observed
+    places = {"folder": observed.folder, "stars": observed.stars}
+    absolute = {name: (path.parent / place).resolve() for name, place in places.items() if place is not None}
+    return replace(extras, observed=replace(observed, **absolute)) if absolute else extras
 
 
 def _names(written: Any, _: str) -> tuple[str, ...]:
@@ -70,7 +79,23 @@ def _extras(written: Any, where: str) -> Extras:
     return _changed(standard, readers, written, where)
 
 
-_OF_AN_EXTRA: Mapping[str, Reader] = {"bool": settings.switch, "float": settings.number, "Prior": priors.parse}
+def _path(written: Any, where: str) -> Path:
+    return Path(settings.text(written, where))
+
+
+def _words(written: Any, _: str) -> tuple[str, ...]:
+    if not isinstance(written, list) or not all(isinstance(word, str) for word in written):
+        raise Unfit("give a list of classes or names, such as ['M dwarf']")
+    return tuple(written)
+
+
+_OF_AN_EXTRA: Mapping[str, Reader] = {
+    "bool": settings.switch,
+    "float": settings.number,
+    "Prior": priors.parse,
+    "Path": _path,
+    "tuple[str, ...]": _words,
+}
 
 
 def _extra(standard: Any) -> Reader:

@@ -22,6 +22,7 @@ from twinlines.pipeline.schema import DRAWS, PAIRS, POPULATIONS
 from twinlines.pipeline.stars.tracks import Tracks
 from twinlines.pipeline.synthesis import spectra
 from twinlines.pipeline.synthesis.beyond_table1 import Extras
+from twinlines.pipeline.synthesis.observed import ObservedSource
 from twinlines.pipeline.synthesis.population import KEPT, PARAMETERS, TABLE1, Population, Priors, Source, count_fates
 
 PERIOD, TEST_PAIRS, VALIDATION_PAIRS = 190, 20, 17
@@ -74,7 +75,8 @@ class TrainingSet:
 
     def provenance(self) -> dict[str, Any]:
         """Everything that decides the pairs' values, for people and for the digest."""
-        measured = self.frame == "measured" or self.extras.field.fraction
+        observed = self.extras.observed
+        measured = self.frame == "measured" or self.extras.field.fraction or observed.fraction
         return {
             "n_pairs": self.n_pairs,
             "seed": self.seed,
@@ -86,6 +88,8 @@ class TrainingSet:
             "library": Library.load(self.library).digest,
             # Velocities are measured against the library that ships, as a survey's are.
             **({"templates": Library.load().digest} if self.library and measured else {}),
+            # The stars, wherever they lie.
+            **({"observed": observed.load().digest} if observed.fraction else {}),
             "numerics": spectra.NUMERICS,
             "store_version": PAIRS.version,
         }
@@ -95,7 +99,7 @@ class TrainingSet:
         """SHA-256 of the provenance, hexadecimal."""
         return hashlib.sha256(json.dumps(self.provenance(), sort_keys=True).encode()).hexdigest()
 
-    def sources(self) -> dict[int, Source]:
+    def sources(self) -> dict[int, Source | ObservedSource]:
         """The populations that take part, by number."""
         return self.extras.sources(self.seed, self.priors, self.condition)
 
@@ -187,7 +191,9 @@ def draw_fates(training_set: TrainingSet, draws: int) -> dict[str, dict[str, int
     return counts
 
 
-def _first_kept(source: Source, wanted: int, tracks: Tracks, library: Library, tell: Callable[[int], None]) -> Fates:
+def _first_kept(
+    source: Source | ObservedSource, wanted: int, tracks: Tracks, library: Library, tell: Callable[[int], None]
+) -> Fates:
     """Fates of a population's draws, as many as are needed for ``wanted`` kept ones."""
     parts: list[Fates] = []
     pairs_kept = made = 0

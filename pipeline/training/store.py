@@ -337,7 +337,8 @@ def columns_of(shard: Shard, training_set: TrainingSet) -> dict[str, NDArray[Any
         if not rows.size:
             continue
         drawn = source.realise(shard.number[rows], tracks, library)
-        made = spectra.pairs(library, drawn, Scene(training_set.seed, code, training_set.extras, training_set.frame))
+        scene = Scene(training_set.seed, code, training_set.extras, training_set.frame)
+        made = spectra.pairs(source.light(library), drawn, scene)
         if rows.size == len(shard.number):
             columns |= made  # no copy: spectra of a shard are most of what a worker has in memory
             continue
