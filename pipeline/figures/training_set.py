@@ -200,7 +200,7 @@ def _caption(pair: xr.Dataset, name: ArmName) -> str:
     population, ratio = POPULATIONS[int(pair["population"])], float(pair[f"flux_ratio_{name}"])
     first = f"{population}: {value['teff1']:.0f} K, {value['logg1']:.1f}, [Fe/H] {value['feh1']:.1f}"
     speed = f"vsini {value['vsini1']:.0f}"
-    if not np.isfinite(value["teff2"]):
+    if not np.isfinite(ratio):
         return f"{first}\n{speed}, S/N {value[f'snr_{name}']:.0f}"
     second = f"+ {value['teff2']:.0f} K, flux ratio {ratio:.2f}, Δv {value['separation']:.0f}"
     return f"{first}\n{second}\n{speed}, {value['vsini2']:.0f}, S/N {value[f'snr_{name}']:.0f}"

@@ -50,17 +50,22 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     frame = settings.one_of(FRAMES)
     sections: dict[str, Reader] = {"condition": _names, "frame": frame, "priors": _priors, "extras": _extras}
-    standard = {"condition": (), "frame": FRAMES[0], "priors": TABLE1, "extras": Extras()}
-    made = standard | settings.read_table(settings.read_toml(path, ConfigError), sections, f"{path}:", ConfigError)
+    standard: dict[str, Any] = {"condition": (), "frame": FRAMES[0], "priors": TABLE1, "extras": Extras()}
+    made: dict[str, Any] = standard | settings.read_table(
+        settings.read_toml(path, ConfigError), sections, f"{path}:", ConfigError
+    )
     return made | {"extras": _beside(path, made["extras"])}
 
 
 def _beside(path: Path, extras: Extras) -> Extras:
     """The extras with absolute paths: those in a file are relative to it, and workers have other current folders."""
+
+    def absolute(place: Path | None) -> Path | None:
+        return place and (path.parent / place).resolve()
+
     observed = extras.observed
-    places = {"folder": observed.folder, "stars": observed.stars}
-    absolute = {name: (path.parent / place).resolve() for name, place in places.items() if place is not None}
-    return replace(extras, observed=replace(observed, **absolute)) if absolute else extras
+    there = replace(observed, folder=absolute(observed.folder), stars=absolute(observed.stars))
+    return replace(extras, observed=there)
 
 
 def _names(written: Any, _: str) -> tuple[str, ...]:
