@@ -1,4 +1,4 @@
-"""The information limit: distances that must be nothing or grow as they should, noise as theory has it, and its report."""
+"""The information limit: distances that are nothing or grow as they should, noise as theory has it, and its report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.evaluation import limit as information
 from twinlines.pipeline.evaluation.answers import Answer, Answers
-from twinlines.pipeline.evaluation.evaluation import MARGINALS, EvaluationError, Options, evaluate
+from twinlines.pipeline.evaluation.evaluation import MARGINALS, Options, evaluate
 from twinlines.pipeline.evaluation.limit import FPR, FREEDOM, Sample, detected
 from twinlines.pipeline.evaluation.noncentrality import (
     ARM_SETS,
@@ -28,6 +28,7 @@ from twinlines.pipeline.evaluation.noncentrality import (
     noncentrality,
     read_binaries,
 )
+from twinlines.pipeline.evaluation.tasks import EvaluationError
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.synthesis import observing
