@@ -1,7 +1,8 @@
 """The population of observed stars: real spectra as single stars, and as both stars of binaries.
 
 What differs from other populations is here: how pairs are drawn, and how two spectra without a distance are weighed.
-Rotation, velocities, noise, frames and disturbances are those of all pairs (:mod:`.spectra`).
+Rotation, velocities, noise, frames and disturbances are those of all pairs
+(:mod:`twinlines.pipeline.synthesis.spectra`).
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Observed:
         ------
         ExtrasError
             If there is no folder.
-        twinlines.pipeline.synthesis.starlight.RealStarError
+        twinlines.pipeline.synthesis.real_light.RealStarError
             If a star cannot be used.
         """
         if self.folder is None:

@@ -1,6 +1,6 @@
 """The light of a star as a function of its parameters that can be differentiated: what fits of spectra are made of.
 
-The same light as :func:`twinlines.pipeline.synthesis.spectra.component` makes, with its derivatives by every parameter.
+The same light as :func:`twinlines.pipeline.synthesis.light.component` makes, with its derivatives by every parameter.
 Labels enter through the weights of the library's nodes, rotation and velocity through factors in Fourier space, so
 that each derivative is one more row of the same matrix product, or of the same transform. It must never know a
 spectrum that was observed, nor its noise.

@@ -106,7 +106,8 @@ def test_workers_that_train_load_nothing_that_draws() -> None:
 def test_the_settings_of_an_ensemble_and_of_a_member_have_the_same_defaults() -> None:
     configs = Training().configs()
     assert len(configs) == defaults.MEMBERS
-    assert configs[0] == TrainingConfig(NetworkConfig((BLUE.n_pixels, RED.n_pixels), defaults.PENALTIES))
+    network = NetworkConfig((BLUE.n_pixels, RED.n_pixels), defaults.PENALTIES)
+    assert configs[0] == TrainingConfig(network, least_visibility=defaults.LEAST_VISIBILITY)
     assert [config.member for config in configs] == [1, 2, 3, 4, 5]
     assert all(replace(config, member=1) == configs[0] for config in configs)
 

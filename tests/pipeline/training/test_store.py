@@ -316,10 +316,10 @@ def test_members_are_trained_as_tasks_and_make_an_ensemble(client: Client, quiet
     told: list[tuple[str, int, int]] = []
     one = Training(members=1, epochs=1)
     metrics = training.train(client, quiet, tmp_path / "w", one, progress=lambda *step: told.append(step))
-    assert sorted(metrics) == ["B_p16_m1", "R_p16_m1"]
-    assert told == [("train", 0, 2), ("train", 1, 2), ("train", 2, 2)]
+    assert sorted(metrics) == ["member_1"]
+    assert told == [("train", 0, 1), ("train", 1, 1)]
     ensemble = Ensemble.load(tmp_path / "w")
-    assert ensemble.penalties("R") == (16,)
+    assert ensemble.penalties == (8, 16, 32)
     before = checkpoint.digest(tmp_path / "w")
     assert training.train(client, quiet, tmp_path / "w", one) == metrics
     assert checkpoint.digest(tmp_path / "w") == before
