@@ -1,3 +1,6 @@
+from twinlines.pipeline.synthesis.fitting import Observation as Observation
+from twinlines.pipeline.synthesis.fitting import StarFit as StarFit
+from twinlines.pipeline.synthesis.fitting import fit_star as fit_star
 from twinlines.pipeline.synthesis.spectra import PairSpectra as PairSpectra
 from twinlines.pipeline.synthesis.spectra import Scene as Scene
 from twinlines.pipeline.synthesis.spectra import Stars as Stars
