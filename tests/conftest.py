@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,12 @@ from twinlines.cluster.profiles import Local
 from twinlines.models import checkpoint
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.pipeline.arms import BLUE, RED
+
+
+def pytest_configure() -> None:
+    """Undo what a start in the background, or by nohup, does: signals that end a program are ignored then."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
