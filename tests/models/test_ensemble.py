@@ -189,10 +189,7 @@ def test_pixels_without_error_are_pixels_without_noise(make_ensemble: Callable[.
 
 def test_mixed_precision_moves_medians_little() -> None:
     """The ensemble that ships, the same noise; ``benchmarks/ensemble.py`` does it at full size."""
-    try:
-        found = mixed_against_float32(24, n_draws=4)
-    except CheckpointError as error:  # until there are weights of this architecture
-        pytest.skip(str(error))
+    found = mixed_against_float32(24, n_draws=4)
     assert 0.1 < found["medians_above_half"] < 0.9
     assert 0 < found["p99_of_change"] < 0.02
     assert found["crossed_half_by_more_than_0.02"] == 0
