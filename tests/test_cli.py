@@ -164,6 +164,7 @@ def test_weights_of_another_architecture_end_a_run_before_it_starts(tmp_path: Pa
     assert ran.returncode == 1
     assert "transformer-999" in ran.stderr
     assert "two-arm-lenet-1" in ran.stderr
+    assert "worker" not in ran.stderr  # said before there is any
     assert "Traceback" not in ran.stderr
     none = twinlines("run", "--survey", survey, "--weights", tmp_path / "none", "--workers", "1")
     assert none.returncode == 1

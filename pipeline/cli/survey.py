@@ -90,9 +90,13 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Compute what is not yet done and publish the catalog. Killed, it goes on where it was."""
+    from twinlines.models import checkpoint
     from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
     from twinlines.pipeline.survey.compute import run as run_survey
 
+    if weights is not None:
+        for member in checkpoint.members(weights):
+            checkpoint.load(member)  # so that wrong weights are one clear error before any worker starts
     with connected(where) as client, console.progress() as progress:
         report = run_survey(
             client,
