@@ -98,11 +98,15 @@ class Augmentation:
         deviation = (self._displace(flux) if self.displaced + self.jittered > 0 else flux) - 1.0
         variance = torch.zeros_like(light)
         for fraction, step in ((self.restrengthened, self.band_pixels), (self.relined, self.line_pixels)):
-            if fraction > 0:
-                amplitude = self.strength * torch.rand_like(light) * (torch.rand_like(light) < fraction)
-                knots = torch.randn((pairs, kinds, max(2, pixels // step)), device=flux.device, dtype=flux.dtype)
-                field = functional.interpolate(amplitude * knots, size=pixels, mode="linear", align_corners=True)
-                deviation = torch.addcmul(deviation, deviation, field.clamp_(-0.8, 0.8))
+            some = torch.rand((pairs, kinds), device=flux.device) < fraction
+            if some.any():
+                lines = deviation[some]
+                amplitude = self.strength * torch.rand((len(lines), 1), device=flux.device, dtype=flux.dtype)
+                knots = torch.randn((len(lines), max(2, pixels // step)), device=flux.device, dtype=flux.dtype)
+                field = functional.interpolate(
+                    (amplitude * knots)[None], size=pixels, mode="linear", align_corners=True
+                )
+                deviation[some] = torch.addcmul(lines, lines, field[0].clamp_(-0.8, 0.8))
         if self.diluted > 0:
             # The sum of both lights is what has the S/N, so that what dilution takes from the noise is given back.
             shared = light * (1.0 + 0.1 * torch.randn_like(light))
@@ -119,20 +123,20 @@ class Augmentation:
             wiggle = (scale * weights) @ terms
             deviation = torch.addcmul(deviation, deviation + 1.0, wiggle)
         if self.rippled > 0:
-            amplitude = self.most_ripple * torch.rand_like(light) * (torch.rand_like(light) < self.rippled)
-            deviation = torch.addcmul(deviation, deviation + 1.0, amplitude * self._ripple(light, pixels))
+            some = torch.rand((pairs, kinds), device=flux.device) < self.rippled
+            deviation[some] += (deviation[some] + 1.0) * self._ripple(int(some.sum()), pixels, flux)
         variance = variance + (self.extra_noise * torch.rand_like(light)) ** 2
         if self.extra_noise > 0 or self.diluted > 0:
             deviation = torch.addcmul(deviation, variance.sqrt() / snr, torch.randn_like(flux))
         return deviation.add_(1.0)
 
-    def _ripple(self, like: Tensor, pixels: int) -> Tensor:
-        """Waves and steps of about unit amplitude, (pair, kind, pixel)."""
+    def _ripple(self, spectra: int, pixels: int, like: Tensor) -> Tensor:
+        """Ripples of so many spectra, in units of the continuum, (spectrum, pixel)."""
+        amplitude, period, phase, start, lot = torch.rand((5, spectra, 1), device=like.device, dtype=like.dtype)
         pixel = torch.arange(pixels, device=like.device, dtype=like.dtype)
-        period = self.ripple_pixels * 8.0 ** torch.rand_like(like)
-        wave = torch.sin(2.0 * torch.pi * (pixel / period + torch.rand_like(like)))
-        step = torch.tanh((pixel - pixels * torch.rand_like(like)) / 30.0)
-        return wave + (torch.rand_like(like) < 0.5) * step
+        wave = torch.sin(2.0 * torch.pi * (pixel / (self.ripple_pixels * 8.0**period) + phase))
+        step = torch.tanh((pixel - pixels * start) / 30.0)
+        return self.most_ripple * amplitude * (wave + (lot < 0.5) * step)
 
     def _displace(self, flux: Tensor) -> Tensor:
         """A copy of which some spectra are moved by whole pixels; their ends are continued by the last value."""

@@ -107,12 +107,17 @@ def rates(logits: Tensor, label: Tensor, threshold: float = 0.5) -> tuple[float,
     return float(positive[truth].double().mean()), float(positive[~truth].double().mean())
 
 
+def threshold_at(singles: NDArray[np.floating[Any]], fpr: float) -> float:
+    """The lowest threshold that lets through no more of single stars' scores, ascending, than a fraction ``fpr``."""
+    # The least number above the product: 0.3 of ten single stars is three of them, whatever their binary digits.
+    allowed = int(np.nextafter(fpr * len(singles), np.inf))
+    return float(singles[max(len(singles) - 1 - allowed, 0)])
+
+
 def tpr_at(logits: Tensor, label: Tensor, fpr: float) -> float:
     """True positive rate at the lowest threshold of a false positive rate up to ``fpr``; both tensors (pair, 2)."""
     truth = label > 0.5
-    singles, _ = logits[~truth].sort(descending=True)
-    threshold = singles[min(int(fpr * len(singles)), len(singles) - 1)]
-    return float((logits[truth] > threshold).double().mean())
+    return float((logits[truth] > threshold_at(np.sort(logits[~truth].numpy()), fpr)).double().mean())
 
 
 def named_rates(split: str, logits: Mapping[str, Tensor], label: Tensor, penalty: int) -> dict[str, float]:

@@ -28,7 +28,7 @@ from twinlines.models.inference_member import InferenceMember
 from twinlines.models.network import Network, NetworkConfig
 from twinlines.models.noise import normal
 from twinlines.models.precision import PrecisionName
-from twinlines.models.vocabulary import ARMS, SURVEY_STREAMS
+from twinlines.models.vocabulary import ARMS, JOINT, SURVEY_STREAMS
 
 _MOST_EXPOSURES = 8
 # Activations of a tile, bytes. A call has a cost of its own, so that many spectra at once are better; but what a layer
@@ -151,7 +151,7 @@ class DeviceTile:
             self._out = self._compute()
         else:
             self._graph.replay()
-        heads = [head for head in self._out if head in flux or (head not in ARMS and len(flux) == len(ARMS))]
+        heads = [head for head in self._out if head in flux or (head == JOINT and len(flux) == len(ARMS))]
         return {head: self._out[head][:, : len(keys)].cpu().numpy() for head in heads}
 
     def _compute(self) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from twinlines.models.evaluation import (
     precision,
     rate,
     reliability,
+    threshold_at,
     tpr_at,
 )
 from twinlines.models.vocabulary import ARMS, HEADS, JOINT
@@ -225,9 +226,7 @@ class _Ranked:
 
     def at(self, fpr: float) -> OperatingPoint:
         """The point of the lowest threshold whose false positive rate is at most ``fpr``."""
-        # The least number above the product: 0.3 of ten single stars is three of them, whatever their binary digits.
-        allowed = int(np.nextafter(fpr * len(self.singles), np.inf))
-        threshold = float(self.singles[max(len(self.singles) - 1 - allowed, 0)])
+        threshold = threshold_at(self.singles, fpr)
         above = [len(scores) - int(np.searchsorted(scores, threshold, side="right")) for scores in self._both]
         tpr, reached = (rate(count, len(scores)) for count, scores in zip(above, self._both, strict=True))
         return OperatingPoint(fpr, threshold, Rates(tpr, reached))

@@ -238,7 +238,7 @@ class Inference:
         missing[f"quality_{name}"] = np.where(np.isnan(spectra.snr), Quality.NO_ARM, Quality.LOW_SNR).astype(np.uint16)
         nothing = np.full((rows, pixels), np.nan, dtype=np.float32)
         used = np.flatnonzero(specflag)
-        seen = self._seen(name, spectra.take(used)) if used.size else _Seen({}, nothing[used], nothing[used])
+        seen = self._measured(name, spectra.take(used)) if used.size else _Seen({}, nothing[used], nothing[used])
         return _Seen(
             {
                 f"snr_{name}": spectra.snr,
@@ -250,7 +250,7 @@ class Inference:
             _placed(seen.sigma, used, nothing),
         )
 
-    def _seen(self, name: ArmName, spectra: ArmSpectra) -> _Seen:
+    def _measured(self, name: ArmName, spectra: ArmSpectra) -> _Seen:
         """Velocities and quality of spectra whose S/N is high enough, and the spectra at rest."""
         observed = spectra.observe(name)
         measured = velocity.measure(
