@@ -136,7 +136,8 @@ class Augmentation:
         pixel = torch.arange(pixels, device=like.device, dtype=like.dtype)
         wave = torch.sin(2.0 * torch.pi * (pixel / (self.ripple_pixels * 8.0**period) + phase))
         step = torch.tanh((pixel - pixels * start) / 30.0)
-        return self.most_ripple * amplitude * (wave + (lot < 0.5) * step)
+        ripples: Tensor = self.most_ripple * amplitude * (wave + (lot < 0.5) * step)
+        return ripples
 
     def _displace(self, flux: Tensor) -> Tensor:
         """A copy of which some spectra are moved by whole pixels; their ends are continued by the last value."""
