@@ -31,3 +31,6 @@ SCHEDULE = SCHEDULES[0]
 
 EPOCH_PAIRS = 0
 """Training pairs shown in an epoch; 0: all."""
+
+BATCH_PAIRS = 128
+"""Pairs in a batch, which holds both spectra of each."""

@@ -3,8 +3,8 @@
 What training needs and judging does not is gone: batch normalisations are folded into the weights before them, and the
 arithmetic is float32 or bfloat16. Convolutions are two-dimensional over images of height 1 with channels last: a window
 is then contiguous, and they run at the speed of a matrix product without a copy of the windows. Of the first one, the
-pixels of a stride are taken for channels, so that it has as much to sum at once as the others. On a CPU the dense layer
-that ends a trunk is a convolution, too, whose window is the whole image: in float32 twice as fast as the product of
+pixels of a stride are taken for channels, so that it has as much to sum at once as the others. On a CPU the first dense
+layer of a trunk is a convolution, too, whose window is the whole image: in float32 twice as fast as the product of
 matrices that it is. A trunk is computed once for all heads and penalties. Knows neither noise nor draws.
 """
 
@@ -66,7 +66,7 @@ class InferenceTrunk:
         self.slope = config.slope
         channels, length = config.filters[-1], lengths[-1]
         self.activation = dtype.itemsize * max(a * b for a, b in zip(lengths, config.filters, strict=True))
-        self.operations = 2 * config.features * channels * length
+        self.operations = 0
 
         def ready(images: Tensor) -> Tensor:
             return images.to(device, dtype).contiguous(memory_format=torch.channels_last)
@@ -82,13 +82,15 @@ class InferenceTrunk:
                 blocks = _needed(config, length) - 1 + kernel.shape[2]
                 self.layout = Pixels(config.clip, dtype, kernel.shape[1], blocks)
             self.convolutions.append((ready(kernel.unsqueeze(2)), bias.to(device, dtype), stride))
-        (weight, bias), *_ = _folded_dense(trunk.dense)
+        (weight, bias), *others = _folded_dense(trunk.dense)
+        self.operations += 2 * sum(matrix.numel() for matrix, _ in [(weight, bias), *others])
         self._whole = torch.device(device).type == "cpu"
         if self._whole:
             weight = ready(weight.view(-1, channels, 1, length))
         else:
             weight = weight.view(-1, channels, length).transpose(1, 2).flatten(1).to(device, dtype).contiguous()
         self.dense = weight, bias.to(device, dtype)
+        self.others = [(matrix.to(device, dtype).contiguous(), shift.to(device, dtype)) for matrix, shift in others]
 
     def __call__(self, spectra: Tensor) -> Tensor:
         """Features (batch, unit) of spectra laid out as :attr:`layout` says."""
@@ -101,10 +103,13 @@ class InferenceTrunk:
             x = functional.conv2d(x, kernel, bias, (1, stride))
             x = functional.leaky_relu_(x.contiguous(memory_format=torch.channels_last), self.slope)
         if self._whole:
-            dense = functional.conv2d(x, *self.dense).flatten(1)
+            x = functional.conv2d(x, *self.dense).flatten(1)
         else:
-            dense = functional.linear(x.permute(0, 2, 3, 1).flatten(1), *self.dense)
-        return functional.leaky_relu_(dense, self.slope)
+            x = functional.linear(x.permute(0, 2, 3, 1).flatten(1), *self.dense)
+        x = functional.leaky_relu_(x, self.slope)
+        for weight, bias in self.others:
+            x = functional.leaky_relu_(functional.linear(x, weight, bias), self.slope)
+        return x
 
 
 class InferenceMember:

@@ -89,11 +89,16 @@ def features(trunk: Trunk, flux: Tensor, generator: np.random.Generator) -> Tens
             )
             x = x if index < last or mask is not None else x.view(batch, period, -1)[:, : sizes.valid]
             _remember(norm, mean, variance, sizes.n)
-    (dense,), (norm,) = trunk.dense.layers, trunk.dense.norms
-    assert isinstance(dense, nn.Linear)
-    # The trunk flattens channels first; here they come last.
-    weight = dense.weight.view(dense.out_features, -1, valid[-1]).transpose(1, 2).flatten(1)
-    return functional.leaky_relu(norm(functional.linear(x.reshape(batch, -1), weight)), config.slope)
+    x = x.reshape(batch, -1)
+    for index, (dense, norm) in enumerate(zip(trunk.dense.layers, trunk.dense.norms, strict=True)):
+        assert isinstance(dense, nn.Linear)
+        weight = dense.weight
+        if index == 0:  # the trunk flattens channels first; here they come last
+            weight = weight.view(dense.out_features, -1, valid[-1]).transpose(1, 2).flatten(1)
+        elif keep < 1.0:
+            x = x * _kept(x.shape, keep, generator) / keep
+        x = functional.leaky_relu(norm(functional.linear(x, weight)), config.slope)
+    return x
 
 
 class _Sizes(NamedTuple):

@@ -36,6 +36,9 @@ class NetworkConfig:
     """Kernel length of each convolution, pixels of its input."""
     strides: tuple[int, ...] = (4, 4, 4)
     """Stride of each convolution, pixels of its input."""
+    dense: tuple[int, ...] = ()
+    """Units of each dense layer of a trunk before the last. With one, what is looked for may depend on the star that is
+    seen, arm by arm (``docs/training.md`` has what that buys)."""
     features: int = 128
     """Units of the dense layer that ends a trunk: what heads see of an arm."""
     head: tuple[int, ...] = (64,)
@@ -125,7 +128,7 @@ class Trunk(nn.Module):
             self.convolutions.append(nn.Conv1d(channels, filters, kernel, stride, bias=False))
             self.norms.append(nn.BatchNorm1d(filters))
             channels = filters
-        self.dense = Dense(channels * self.lengths[-1], (config.features,), config)
+        self.dense = Dense(channels * self.lengths[-1], (*config.dense, config.features), config)
         self.activation = nn.LeakyReLU(config.slope)
 
     def forward(self, flux: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class TrainingConfig:
     """Serial number of the member, from 1; it decides initialisation, order and noise."""
     seed: int = 0
     """Seed of the ensemble."""
-    batch_pairs: int = 128
+    batch_pairs: int = defaults.BATCH_PAIRS
     """Pairs in a batch, which holds both spectra of each."""
     max_epochs: int = defaults.EPOCHS
     """Epochs after which the run ends in any case."""

@@ -99,6 +99,9 @@ class TrainingOptions:
     epoch_pairs: Annotated[
         int, typer.Option("--epoch-pairs", min=0, help="Pairs shown in an epoch, then its state is kept; 0: all.")
     ] = defaults.EPOCH_PAIRS
+    batch_pairs: Annotated[
+        int, typer.Option("--batch-pairs", min=1, help="Pairs of a batch; a small one learns more from as many pairs.")
+    ] = defaults.BATCH_PAIRS
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="Learning rate at the start.")] = (
         defaults.LEARNING_RATE
     )
@@ -133,6 +136,7 @@ class TrainingOptions:
             members=self.members,
             epochs=self.epochs,
             epoch_pairs=self.epoch_pairs,
+            batch_pairs=self.batch_pairs,
             learning_rate=self.learning_rate,
             seed=self.seed,
             schedule=self.schedule.value,

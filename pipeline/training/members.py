@@ -44,6 +44,8 @@ class Training:
     """Most epochs of a member."""
     epoch_pairs: int = defaults.EPOCH_PAIRS
     """Training pairs shown in an epoch; 0: all."""
+    batch_pairs: int = defaults.BATCH_PAIRS
+    """Pairs in a batch, which holds both spectra of each."""
     learning_rate: float = defaults.LEARNING_RATE
     """Adam's learning rate at the start."""
     seed: int = 0
@@ -76,6 +78,7 @@ class Training:
                 self.seed,
                 max_epochs=self.epochs,
                 epoch_pairs=self.epoch_pairs,
+                batch_pairs=self.batch_pairs,
                 learning_rate=self.learning_rate,
                 schedule=self.schedule,
                 least_visibility=self.least_visibility,

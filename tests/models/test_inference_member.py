@@ -18,7 +18,7 @@ DEEP = NetworkConfig(
 )
 SHALLOW = NetworkConfig(PIXELS, (16,), filters=(4,), kernels=(9,), strides=(1,), features=5, head=(4, 3), joint=())
 ODD = NetworkConfig(PIXELS, filters=(3, 5), kernels=(7, 4), strides=(2, 3), features=6, head=(5,), joint=(5,))
-EVEN = NetworkConfig(PIXELS, filters=(5,), kernels=(8,), strides=(4,), features=6, head=(5,), joint=(5,))
+EVEN = NetworkConfig(PIXELS, filters=(5,), kernels=(8,), strides=(4,), dense=(7, 9), features=6, head=(5,), joint=(5,))
 GAPS = NetworkConfig(PIXELS, filters=(5, 3), kernels=(3, 2), strides=(4, 3), features=6, head=(5,), joint=(5,))
 
 
@@ -111,12 +111,13 @@ def test_spectra_shorter_than_their_blocks_end_in_continuum(make_network: Callab
 
 
 def test_operations_are_those_of_the_layers(make_network: Callable[..., Network]) -> None:
-    for config in (DEEP, SHALLOW):
+    for config in (DEEP, SHALLOW, EVEN):
         products = 0
         for arm in ARMS:
             sizes = zip(config.lengths(arm), config.kernels, pairwise((1, *config.filters)), strict=True)
             products += sum(length * kernel * before * after for length, kernel, (before, after) in sizes)
-            products += config.filters[-1] * config.lengths(arm)[-1] * config.features
+            flat = config.filters[-1] * config.lengths(arm)[-1]
+            products += sum(a * b for a, b in pairwise((flat, *config.dense, config.features)))
         heads = ((config.features, config.head), (config.features, config.head), (2 * config.features, config.joint))
         for seen, hidden in heads:
             products += sum(a * b for a, b in pairwise((seen, *hidden, len(config.penalties))))

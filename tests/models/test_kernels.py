@@ -13,11 +13,12 @@ from twinlines.models.vocabulary import ARMS
 
 HEADS = {"head": (6,), "joint": (7, 5)}
 CONFIGS = {
-    "strided": NetworkConfig((331, 349), (8, 16), (4, 6), (16, 16), (4, 4), 16, **HEADS),  # type: ignore[arg-type]
-    "three convolutions": NetworkConfig((353, 310), (16,), (4, 6, 8), (8, 6, 3), (4, 2, 1), 12, **HEADS),  # type: ignore[arg-type]
-    "stride 1": NetworkConfig((130, 99), (16,), (3, 4), (5, 5), (1, 1), 8, **HEADS),  # type: ignore[arg-type]
-    "one convolution": NetworkConfig((131, 130), (16,), (3,), (6,), (3,), 8, **HEADS),  # type: ignore[arg-type]
-    "no seam": NetworkConfig((128, 256), (16,), (4, 6), (4, 4), (4, 4), 8, **HEADS),  # type: ignore[arg-type]
+    "strided": NetworkConfig((331, 349), (8, 16), (4, 6), (16, 16), (4, 4), (), 16, **HEADS),  # type: ignore[arg-type]
+    "three convolutions": NetworkConfig((353, 310), (16,), (4, 6, 8), (8, 6, 3), (4, 2, 1), (), 12, **HEADS),  # type: ignore[arg-type]
+    "stride 1": NetworkConfig((130, 99), (16,), (3, 4), (5, 5), (1, 1), (), 8, **HEADS),  # type: ignore[arg-type]
+    "one convolution": NetworkConfig((131, 130), (16,), (3,), (6,), (3,), (), 8, **HEADS),  # type: ignore[arg-type]
+    "no seam": NetworkConfig((128, 256), (16,), (4, 6), (4, 4), (4, 4), (), 8, **HEADS),  # type: ignore[arg-type]
+    "deep": NetworkConfig((128, 256), (16,), (4, 6), (4, 4), (4, 4), (9, 7), 8, **HEADS),  # type: ignore[arg-type]
 }
 
 
@@ -79,18 +80,20 @@ def test_logits_gradients_and_statistics_are_the_networks(
     generator = np.random.default_rng(0)
     features = {arm: kernels.features(network.trunk(arm), flux[arm], generator) for arm in ARMS}
     ours = network.verdicts(features)
-    assert len(masks) == (len(ARMS) if dropout else 0)
+    layers = 1 + len(config.dense)
+    assert len(masks) == (layers * len(ARMS) if dropout else 0)
     if dropout:
-        for arm, mask in zip(ARMS, masks, strict=True):
-            literal.trunk(arm).dense.dropout = _Masks([mask.double()], 1.0 - dropout)  # type: ignore[assignment]
+        for place, arm in enumerate(ARMS):
+            mine = [mask.double() for mask in masks[place * layers : (place + 1) * layers]]
+            literal.trunk(arm).dense.dropout = _Masks(mine, 1.0 - dropout)  # type: ignore[assignment]
     theirs = literal({arm: each.double() for arm, each in flux.items()})
     assert ours.keys() == theirs.keys()
     for head, logits in theirs.items():
         torch.testing.assert_close(ours[head].double(), logits, rtol=1e-5, atol=2e-5)
-    mine, expected = _learned(network, ours), _learned(literal, theirs)
-    assert mine.keys() == expected.keys()
+    learned, expected = _learned(network, ours), _learned(literal, theirs)
+    assert learned.keys() == expected.keys()
     for key, value in expected.items():
-        error = float((mine[key].double() - value).abs().max())
+        error = float((learned[key].double() - value).abs().max())
         assert error <= 1e-4 * float(value.abs().max()) + 1e-7, key
     for arm in ARMS:
         batches = network.trunk(arm).norms[0].num_batches_tracked

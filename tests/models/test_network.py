@@ -48,6 +48,7 @@ def test_an_arm_is_judged_alone_and_both_only_together(make_network: Callable[..
 @given(
     pixels=st.tuples(st.integers(60, 200), st.integers(60, 200)),
     sizes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 3)), min_size=1, max_size=3),
+    dense=st.lists(st.integers(1, 5), max_size=2),
     features=st.integers(1, 5),
     head=st.lists(st.integers(1, 5), max_size=2),
     joint=st.lists(st.integers(1, 5), max_size=2),
@@ -56,15 +57,15 @@ def test_an_arm_is_judged_alone_and_both_only_together(make_network: Callable[..
 def test_lengths_are_those_of_the_layers(
     pixels: tuple[int, int],
     sizes: list[tuple[int, int, int]],
+    dense: list[int],
     features: int,
     head: list[int],
     joint: list[int],
     penalties: list[int],
 ) -> None:
     filters, kernels, strides = (tuple(column) for column in zip(*sizes, strict=True))
-    config = NetworkConfig(
-        pixels, tuple(penalties), filters, kernels, strides, features, tuple(head), tuple(joint), dropout=0.1
-    )
+    units = tuple(dense), features, tuple(head), tuple(joint)
+    config = NetworkConfig(pixels, tuple(penalties), filters, kernels, strides, *units, dropout=0.1)
     network = Network(config).eval()
     with torch.no_grad():
         for arm in ARMS:
