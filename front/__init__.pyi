@@ -5,6 +5,8 @@ from twinlines._loading import load_ensemble as load_ensemble
 from twinlines._loading import load_library as load_library
 from twinlines._loading import load_tracks as load_tracks
 from twinlines._version import __version__ as __version__
+from twinlines.pipeline.binaries.fit import fit_pair as fit_pair
+from twinlines.pipeline.binaries.store import open_fits as open_fits
 from twinlines.pipeline.catalog.catalog import open as open_catalog
 from twinlines.pipeline.lamost.dataset import read_lamost as read_lamost
 from twinlines.pipeline.mock.release import make_release as mock_release
@@ -17,6 +19,7 @@ __all__ = [
     "__version__",
     "ccf",
     "explain",
+    "fit_pair",
     "judge",
     "judge_arrays",
     "load_ensemble",
@@ -24,6 +27,7 @@ __all__ = [
     "load_tracks",
     "mock_release",
     "open_catalog",
+    "open_fits",
     "plot",
     "read_lamost",
     "synthesize",

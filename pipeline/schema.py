@@ -1,6 +1,7 @@
 """The data model: every stored Dataset's dimensions, names, dtypes and units, and their validation.
 
-This is the only place that knows a stored name, unit or dtype. Everything is Zarr format 3 and is opened as an xarray
+This is the only place that knows a stored name, unit or dtype, but for what follows the verdict, which
+:mod:`twinlines.pipeline.binaries.schema` describes. Everything is Zarr format 3 and is opened as an xarray
 Dataset; :mod:`twinlines.pipeline.storage.stores` creates, writes and opens what is described here.
 """
 
@@ -21,7 +22,7 @@ from twinlines.pipeline.datasets import Variable as Variable
 CATALOG_PENALTIES = (8, 16, 32)
 """Penalties (Lambda) whose probabilities the catalog keeps (Zhang et al. 2022, Table 4)."""
 
-_COLOURS = {"B": "blue", "R": "red"}
+COLOURS = {"B": "blue", "R": "red"}
 
 POPULATIONS = ("table1", "cool_giant", "blend", "field", "observed")
 """Meaning of the codes 0, 1, 2, 3, 4 of the pairs' variable ``population``. The variable's own description stops before
@@ -82,7 +83,7 @@ FATAL = Quality.NO_ARM | Quality.LOW_SNR | Quality.NO_CONTINUUM | Quality.NO_VEL
 """Bits that leave an arm without probabilities."""
 
 
-_METADATA = {
+METADATA = {
     "obsid": Variable(("exposure",), "int64", "", "LAMOST observation identifier, one per FITS file"),
     "lmjm": Variable(("exposure",), "int32", "min", "Local modified Julian minute of the start of the exposure"),
     "bjdmid": Variable(("exposure",), "float64", "d", "Barycentric Julian date (TDB) of the middle of the exposure"),
@@ -102,7 +103,7 @@ EXPOSURES = Schema(
     version=1,
     row="exposure",
     variables={
-        **_METADATA,
+        **METADATA,
         "snr": Variable(("exposure", "arm"), "float32", "", "Signal-to-noise ratio of the arm, from its header"),
         "exptime": Variable(("exposure", "arm"), "float32", "s", "Exposure time of the arm"),
         "source_file": Variable(("exposure",), "str", "", "FITS file, relative to the folder that was ingested"),
@@ -138,7 +139,7 @@ def _per_arm(name: str, dims: tuple[str, ...], dtype: str, long_name: str, units
         f"{name}_{arm}": Variable(
             tuple(f"pixel_{arm}" if dim == "pixel" else dim for dim in dims), dtype, units, f"{long_name}, {colour} arm"
         )
-        for arm, colour in _COLOURS.items()
+        for arm, colour in COLOURS.items()
     }
 
 
@@ -220,10 +221,10 @@ def _arm_results(arm: str, colour: str) -> dict[str, Variable]:
 def _table4() -> dict[str, Variable]:
     """The 34 columns of the paper's Table 4, in its order."""
     of_arms: dict[str, Variable] = {}
-    for arm, colour in _COLOURS.items():
+    for arm, colour in COLOURS.items():
         of_arms |= _arm_results(arm, colour)
     columns = {
-        **_METADATA,
+        **METADATA,
         "snr_B": Variable(("exposure",), "float32", "", "Signal-to-noise ratio of the blue arm"),
         "snr_R": Variable(("exposure",), "float32", "", "Signal-to-noise ratio of the red arm"),
         **{name: variable for name, variable in of_arms.items() if name.startswith(("rv_", "ccfmax"))},
@@ -238,13 +239,13 @@ TABLE4 = _table4()
 
 _NOISE = {
     f"noise_{arm}": Variable(("exposure",), "float32", "", f"Measured over stated noise, median, {colour} arm")
-    for arm, colour in _COLOURS.items()
+    for arm, colour in COLOURS.items()
 }
 _MISFIT = {
     f"misfit_{arm}": Variable(
         ("exposure",), "float32", "", f"Misfit with one or two stars of the library, {colour} arm"
     )
-    for arm, colour in _COLOURS.items()
+    for arm, colour in COLOURS.items()
 }
 _QUALITY = {
     f"quality_{arm}": Variable(("exposure",), "uint16", "", f"Quality bits of the {arm} arm; see schema.Quality")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -62,6 +62,32 @@ def export(catalog: xr.Dataset, path: Path, *, columns: Columns = "table4", over
     """
     if columns not in ("table4", "all"):
         raise ExportError(f"columns is {columns!r}; give 'table4' (the paper's 34) or 'all'")
+    chosen = dict(TABLE4)
+    if columns == "all":
+        chosen |= {name: variable for name, variable in CATALOG.variables.items() if name in catalog.variables}
+        chosen |= {name: _BOOLEAN for name, quality in _UNFAMILIAR.items() if quality in catalog.variables}
+    return write(catalog, path, chosen, overwrite=overwrite)
+
+
+def write(rows: xr.Dataset, path: Path, variables: Mapping[str, Variable], *, overwrite: bool = False) -> int:
+    """Write some variables of exposures as a FITS table, in their order, and return the number of rows.
+
+    Parameters
+    ----------
+    rows
+        Exposures; their attributes of a catalog go into the header.
+    path
+        File to write.
+    variables
+        What to write, by name.
+    overwrite
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    ExportError
+        As :func:`export`.
+    """
     if not path.name.endswith((".fits", ".fits.gz")):
         raise ExportError(f"{path} is not named .fits or .fits.gz, and FITS is the format of the export")
     if path.exists() and not overwrite:
@@ -69,24 +95,21 @@ def export(catalog: xr.Dataset, path: Path, *, columns: Columns = "table4", over
     path = path.resolve()  # a link stays, and what it leads to is replaced
     if not path.parent.is_dir():
         raise ExportError(f"there is no folder {path.parent} to write {path.name} in; make it first")
-    rows = catalog.sizes["exposure"]
-    chosen = dict(TABLE4)
-    if columns == "all":
-        chosen |= {name: variable for name, variable in CATALOG.variables.items() if name in catalog.variables}
-        chosen |= {name: _BOOLEAN for name, quality in _UNFAMILIAR.items() if quality in catalog.variables}
-    widths = {name: _width(catalog, name) for name, variable in chosen.items() if variable.dtype == "str"}
+    count = rows.sizes["exposure"]
+    chosen = dict(variables)
+    widths = {name: _width(rows, name) for name, variable in chosen.items() if variable.dtype == "str"}
     with _partial(path) as partial:
         with fitsio.FITS(partial, "rw") as fits:
-            for start in range(0, max(rows, 1), _BLOCK_ROWS):
-                block = catalog.isel(exposure=slice(start, start + _BLOCK_ROWS)).load()
+            for start in range(0, max(count, 1), _BLOCK_ROWS):
+                block = rows.isel(exposure=slice(start, start + _BLOCK_ROWS)).load()
                 records = _records(block, chosen, widths)
                 if start == 0:
                     units = [variable.units for variable in chosen.values()]
-                    fits.write(records, extname="TWINLINES", units=units, header=_header(catalog))
+                    fits.write(records, extname="TWINLINES", units=units, header=_header(rows))
                 else:
                     fits[1].append(records)
         _check_whole(path, Path(partial))
-    return rows
+    return count
 
 
 def _width(catalog: xr.Dataset, name: str) -> int:

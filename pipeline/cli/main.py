@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from twinlines.pipeline.cli import console, stopping, streams
+from twinlines.pipeline.cli.binaries import binaries_app
 from twinlines.pipeline.cli.catalog import catalog_app
 from twinlines.pipeline.cli.cluster import cluster_app
 from twinlines.pipeline.cli.evaluation import evaluation_app
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.add_typer(mock_app)
 app.add_typer(survey_app)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(binaries_app, name="binaries")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(library_app, name="library")
 app.add_typer(tracks_app, name="tracks")

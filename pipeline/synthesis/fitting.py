@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from twinlines.pipeline.arms import ArmName
-from twinlines.pipeline.synthesis.leastsquares import Limits, Minimum, Terms, minimise
+from twinlines.pipeline.synthesis.leastsquares import Limits, Terms, minimise_from
 from twinlines.pipeline.synthesis.starlight import Light, Starlight
 
 CONTINUUM_ORDER = 5
 """Order of the polynomial that multiplies the light in an arm; over an arm of 300 A it follows what
 :mod:`twinlines.pipeline.spectra.continuum` leaves."""
 
-_REACH = torch.tensor([1000.0, 1.0, 0.5, 0.4, 100.0, 60.0], dtype=torch.float64)  # longest steps of a star's parameters
+STAR_REACH = torch.tensor([1000.0, 1.0, 0.5, 0.4, 100.0, 60.0], dtype=torch.float64)
+"""Longest steps of a star's parameters."""
 
 
 @dataclass(frozen=True)
@@ -157,30 +158,21 @@ def fit_star(
     """
     if not observed:
         raise ValueError("there is no arm to fit")
-    spectra, count, size = starts.shape
     some = lights[next(iter(observed))]
-    limits = Limits(some.lower, some.upper, _REACH)
+    limits = Limits(some.lower, some.upper, STAR_REACH)
     observed = {name: spectra_of_arm.clean() for name, spectra_of_arm in observed.items()}
-
-    def search(begin: Tensor, owner: Tensor, steps: int) -> Minimum:
-        def evaluate(parameters: Tensor, rows: Tensor) -> Terms:
-            return star_terms(lights, observed, parameters, owner[rows])
-
-        return minimise(evaluate, begin, limits, most_steps=steps, tolerance=tolerance, relative=relative)
-
-    trial = search(starts.reshape(-1, size), torch.arange(spectra).repeat_interleave(count), trial_steps)
-    order = trial.terms.chi2.view(spectra, count).argsort(dim=1)[:, : min(finalists, count)]
-    begin = trial.parameters.view(spectra, count, size).gather(1, order[:, :, None].expand(-1, -1, size))
-    final = search(begin.flatten(0, 1), torch.arange(spectra).repeat_interleave(order.shape[1]), most_steps)
-    chi2, best = final.terms.chi2.view(order.shape).min(dim=1)
-    rows = torch.arange(spectra) * order.shape[1] + best
-    return StarFit(
-        parameters=final.parameters[rows],
-        chi2=chi2,
-        covariance=_inverse(final.terms.curvature[rows]),
-        converged=final.converged[rows],
-        from_start=order[torch.arange(spectra), best],
+    best = minimise_from(
+        lambda parameters, rows: star_terms(lights, observed, parameters, rows),
+        starts,
+        limits,
+        trial_steps=trial_steps,
+        finalists=finalists,
+        most_steps=most_steps,
+        tolerance=tolerance,
+        relative=relative,
     )
+    covariance = inverse(best.terms.curvature)
+    return StarFit(best.parameters, best.terms.chi2, covariance, best.converged, best.from_start)
 
 
 def star_terms(
@@ -191,13 +183,22 @@ def star_terms(
     return reduce(Terms.plus, mine)
 
 
-def _inverse(curvature: Tensor) -> Tensor:
-    """Inverse of each matrix; infinite variance where a parameter changes nothing."""
+_LEAST_EIGENVALUE = 1e-7  # of a matrix with ones on its diagonal; less is rounding of single precision
+
+
+def inverse(curvature: Tensor) -> Tensor:
+    """Inverse of each matrix, (problem, parameter, parameter).
+
+    The variance is infinite where a parameter changes nothing, and very large, not small, where some of them can stand
+    in for one another.
+    """
     scale = curvature.diagonal(dim1=1, dim2=2).sqrt()
     known = scale > 0.0
     safe = torch.where(known, scale, 1.0)
     matrix = curvature / (safe[:, :, None] * safe[:, None, :])
     matrix.diagonal(dim1=1, dim2=2).copy_(torch.ones_like(scale))
-    inverse: Tensor = torch.linalg.pinv(matrix, hermitian=True) / (safe[:, :, None] * safe[:, None, :])
+    values, vectors = torch.linalg.eigh(matrix)
+    inverse: Tensor = (vectors / values.clamp_min(_LEAST_EIGENVALUE)[:, None, :]) @ vectors.mT
+    inverse /= safe[:, :, None] * safe[:, None, :]
     inverse.diagonal(dim1=1, dim2=2)[~known] = torch.inf
     return inverse

@@ -34,6 +34,10 @@ class Terms:
         """The terms of problems that share their parameters."""
         return Terms(self.chi2 + other.chi2, self.gradient + other.gradient, self.curvature + other.curvature)
 
+    def take(self, rows: Tensor) -> Terms:
+        """The terms of the problems ``rows``."""
+        return Terms(self.chi2[rows], self.gradient[rows], self.curvature[rows])
+
     def put(self, rows: Tensor, other: Terms) -> None:
         """Replace the terms at ``rows``."""
         self.chi2[rows], self.gradient[rows], self.curvature[rows] = other.chi2, other.gradient, other.curvature
@@ -127,6 +131,83 @@ def minimise(
         here[rows[better]] = there[better]
         terms.put(rows[better], Terms(tried.chi2[better], tried.gradient[better], tried.curvature[better]))
     return Minimum(here, terms, done, steps)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The lowest of the minima that several starts lead to; the first axis of every tensor is the problem's."""
+
+    parameters: Tensor
+    """(problem, parameter) float64."""
+    terms: Terms
+    """There."""
+    converged: Tensor
+    """(problem,) bool, as of :class:`Minimum`."""
+    from_start: Tensor
+    """Which of the starts led there, (problem,) int64."""
+    rival: Tensor
+    """Where the start led that came second, (problem, parameter) float64: the same place, or another minimum. NaN if
+    there was one start."""
+    rival_chi2: Tensor
+    """chi2 there, (problem,) float64; infinite if there was one start."""
+
+
+def minimise_from(
+    evaluate: Callable[[Tensor, Tensor], Terms],
+    starts: Tensor,
+    limits: Limits,
+    *,
+    trial_steps: int = 4,
+    finalists: int = 2,
+    most_steps: int = 40,
+    tolerance: float = 1e-3,
+    relative: float = 1e-5,
+) -> Best:
+    """Minimise chi2 of many problems, each from several starts.
+
+    Parameters
+    ----------
+    evaluate
+        As of :func:`minimise`; a problem may be asked for at several places at once.
+    starts
+        Parameters to begin with, (problem, start, parameter) float64; brought within the limits.
+    limits
+        Limits of parameters and steps.
+    trial_steps, finalists
+        Each start goes so many steps; the best so many of them go on to their minima.
+    most_steps, tolerance, relative
+        As of :func:`minimise`.
+
+    Returns
+    -------
+    Best
+        Its chi2 is at most that of the best start.
+    """
+    problems, count, size = starts.shape
+
+    def search(begin: Tensor, owner: Tensor, steps: int) -> Minimum:
+        def evaluate_of(parameters: Tensor, rows: Tensor) -> Terms:
+            return evaluate(parameters, owner[rows])
+
+        return minimise(evaluate_of, begin, limits, most_steps=steps, tolerance=tolerance, relative=relative)
+
+    trial = search(starts.reshape(-1, size), torch.arange(problems).repeat_interleave(count), trial_steps)
+    order = trial.terms.chi2.view(problems, count).argsort(dim=1)[:, : min(finalists, count)]
+    begin = trial.parameters.view(problems, count, size).gather(1, order[:, :, None].expand(-1, -1, size))
+    finals = order.shape[1]
+    final = search(begin.flatten(0, 1), torch.arange(problems).repeat_interleave(finals), most_steps)
+    ranked = final.terms.chi2.view(problems, finals).argsort(dim=1)
+    first = torch.arange(problems) * finals + ranked[:, 0]
+    alone = finals == 1
+    second = first if alone else torch.arange(problems) * finals + ranked[:, 1]
+    return Best(
+        parameters=final.parameters[first],
+        terms=final.terms.take(first),
+        converged=final.converged[first],
+        from_start=order[torch.arange(problems), ranked[:, 0]],
+        rival=torch.full_like(final.parameters[first], torch.nan) if alone else final.parameters[second],
+        rival_chi2=torch.full((problems,), torch.inf, dtype=torch.float64) if alone else final.terms.chi2[second],
+    )
 
 
 def _step(here: Tensor, terms: Terms, rows: Tensor, damping: Tensor, limits: Limits) -> tuple[Tensor, Tensor]:

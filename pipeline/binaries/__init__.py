@@ -1,0 +1,1 @@
+"""What follows the verdict: two velocities of each exposure, sources over their epochs, orbits."""

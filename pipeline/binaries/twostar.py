@@ -1,0 +1,290 @@
+"""The two-star fit: whose lines are where in an exposure, and how much better two stars explain it than one.
+
+Light of one star and of two stars of the spectral library is fitted to both arms at once, many exposures together. The
+two share their composition and the arms' difference of zero points; each has its labels, rotation and velocity, and the
+second an area relative to the first, from which the flux ratios in both arms follow. What no spectrum of R = 7500
+tells is not told: which of two like stars is the first, and faint light with deep lines from brighter light with
+shallow ones. It must never know a survey, a store or a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from twinlines.pipeline.arms import ArmName
+from twinlines.pipeline.synthesis.fitting import STAR_REACH, Observation, StarFit, inverse, project
+from twinlines.pipeline.synthesis.leastsquares import Limits, Terms, minimise_from
+from twinlines.pipeline.synthesis.starlight import PARAMETERS, VELOCITY, VSINI, Light, Starlight
+
+PAIR_PARAMETERS = (
+    "teff1",
+    "logg1",
+    "feh",
+    "alpha",
+    "vsini1",
+    "rv1",
+    "teff2",
+    "logg2",
+    "vsini2",
+    "rv2",
+    "ln_area",
+    "offset",
+)
+"""Parameters of two stars' light, in the order of every array of them; K, dex and km/s. ``ln_area`` is that of the
+second star's surface over the first's, ``offset`` the red arm's zero point of velocity less the blue arm's."""
+
+FIRST, SECOND = [0, 1, 2, 3, 4, 5], [6, 7, 2, 3, 8, 9]
+"""Places of each star's parameters, in the order of :data:`.starlight.PARAMETERS`, among those of a pair."""
+
+TEFF1, RV1, TEFF2, RV2, LN_AREA, OFFSET = 0, 5, 6, 9, 10, 11
+
+OFFSET_SIGMA = 5.0
+"""Standard deviation that arms' zero points are taken to differ by before they are measured, km/s: real exposures have
+up to 5."""
+
+LEAST_AREA, MOST_AREA = -9.0, 7.0
+"""Limits of ``ln_area``."""
+
+
+@dataclass(frozen=True)
+class PairLight:
+    """Light of pairs of stars in one arm."""
+
+    light: Light
+    """Of both together, and its derivatives by the parameters of a pair."""
+    ratio: Tensor
+    """The second star's mean flux over the first's, (pair,)."""
+    ratio_slopes: Tensor
+    """Derivatives of ln ``ratio`` by the parameters of a pair, (pair, parameter)."""
+
+
+def pair_light(star: Starlight, name: ArmName, parameters: Tensor) -> PairLight:
+    """Light of two stars in one arm.
+
+    Parameters
+    ----------
+    star
+        The light of single stars in the arm.
+    name
+        The arm: the offset is the red one's.
+    parameters : Tensor, shape (pair, parameter) float64
+        In the order of :data:`PAIR_PARAMETERS`.
+    """
+    pairs = len(parameters)
+    stars = torch.cat([parameters[:, FIRST], parameters[:, SECOND]])
+    if name == "R":
+        stars[:, VELOCITY] += parameters[:, OFFSET].repeat(2)
+    both = star.light(stars)
+    area = parameters[:, LN_AREA].exp().to(both.flux.dtype)[:, None]
+    first, second = both.flux[:pairs], area * both.flux[pairs:]
+    of_first, of_second = both.slopes[:pairs], area[:, :, None] * both.slopes[pairs:]
+    slopes = torch.zeros((pairs, len(PAIR_PARAMETERS), first.shape[1]), dtype=first.dtype)
+    slopes[:, FIRST] = of_first
+    slopes[:, SECOND] += of_second  # no place occurs twice in it
+    slopes[:, LN_AREA] = second
+    if name == "R":
+        slopes[:, OFFSET] = of_first[:, VELOCITY] + of_second[:, VELOCITY]
+    level_first, level_second = first.mean(dim=1), second.mean(dim=1)
+    ratio_slopes = torch.zeros((pairs, len(PAIR_PARAMETERS)), dtype=first.dtype)
+    ratio_slopes[:, FIRST] -= of_first.mean(dim=2) / level_first[:, None]
+    ratio_slopes[:, SECOND] += of_second.mean(dim=2) / level_second[:, None]
+    ratio_slopes[:, LN_AREA] = 1.0
+    return PairLight(Light(first + second, slopes), level_second / level_first, ratio_slopes)
+
+
+@dataclass(frozen=True)
+class PairFit:
+    """The best single star and the best pair of stars of each exposure; the first axis of every tensor is theirs."""
+
+    single: StarFit
+    """The best single star."""
+    parameters: Tensor
+    """Of the best pair, in the order of :data:`PAIR_PARAMETERS`; (exposure, parameter) float64. The first star is the
+    one that gives more light."""
+    covariance: Tensor
+    """Of those, (exposure, parameter, parameter) float64; infinite where the spectrum says nothing of one."""
+    chi2: Tensor
+    """Of the best pair, over all arms, (exposure,) float64."""
+    delta_chi2: Tensor
+    """chi2 of the best single star less that of the best pair, (exposure,) float64; never below zero."""
+    flux_ratio: Mapping[ArmName, Tensor]
+    """Mean flux of the second star over the first's, by arm, (exposure,) float64."""
+    flux_ratio_error: Mapping[ArmName, Tensor]
+    """Its standard error, by arm, (exposure,) float64."""
+    converged: Tensor
+    """Whether the pair's fit came to its end, (exposure,) bool."""
+    at_limit: Tensor
+    """Whether a parameter lies at a limit, (exposure, parameter) bool."""
+    rival: Tensor
+    """The pair that came second, if it is another, (exposure, parameter) float64, else NaN."""
+    rival_chi2: Tensor
+    """chi2 of that, (exposure,) float64, else infinite."""
+    pixels: Tensor
+    """Pixels that took part, (exposure,) int64."""
+
+
+def fit_pairs(
+    lights: Mapping[ArmName, Starlight],
+    observed: Mapping[ArmName, Observation],
+    single: StarFit,
+    starts: Tensor,
+    *,
+    trial_steps: int = 4,
+    finalists: int = 2,
+    most_steps: int = 30,
+    tolerance: float = 1e-2,
+    relative: float = 1e-5,
+) -> PairFit:
+    """Fit pairs of stars to exposures of which the best single star is known.
+
+    Parameters
+    ----------
+    lights
+        The light of stars, for each arm of ``observed``.
+    observed
+        Spectra of the same exposures, by arm.
+    single
+        From :func:`fit_single`.
+    starts
+        Pairs to begin with, (exposure, start, parameter) float64; brought within the limits.
+    trial_steps, finalists, most_steps, tolerance, relative
+        As of :func:`.leastsquares.minimise_from`.
+
+    Raises
+    ------
+    ValueError
+        If there is no arm to fit.
+    """
+    if not observed:
+        raise ValueError("there is no arm to fit")
+    limits = pair_limits(lights[next(iter(observed))])
+    best = minimise_from(
+        lambda parameters, rows: pair_terms(lights, observed, parameters, rows),
+        starts,
+        limits,
+        trial_steps=trial_steps,
+        finalists=finalists,
+        most_steps=most_steps,
+        tolerance=tolerance,
+        relative=relative,
+    )
+    light = {name: pair_light(lights[name], name, best.parameters) for name in observed}
+    turn = torch.stack([each.ratio.double() for each in light.values()]).log().mean(dim=0) > 0.0
+    parameters = torch.where(turn[:, None], exchanged(best.parameters), best.parameters)
+    covariance = inverse(best.terms.curvature)
+    ratio, error = {}, {}
+    for name, each in light.items():
+        slopes, value = each.ratio_slopes.double(), each.ratio.double()
+        ratio[name] = torch.where(turn, 1.0 / value, value)
+        error[name] = ratio[name] * torch.einsum("ni,nij,nj->n", slopes, covariance, slopes).sqrt()
+    return PairFit(
+        single=single,
+        parameters=parameters,
+        covariance=torch.where(turn[:, None, None], _exchanged_covariance(covariance), covariance),
+        chi2=best.terms.chi2,
+        delta_chi2=(single.chi2 - best.terms.chi2).clamp_min(0.0),
+        flux_ratio=ratio,
+        flux_ratio_error=error,
+        converged=best.converged,
+        at_limit=(parameters <= limits.lower) | (parameters >= limits.upper),
+        rival=best.rival,
+        rival_chi2=best.rival_chi2,
+        pixels=torch.stack([(spectra.weight > 0.0).sum(dim=1) for spectra in observed.values()]).sum(dim=0),
+    )
+
+
+def fit_single(lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, Observation], starts: Tensor) -> StarFit:
+    """Fit one star, whose velocity may differ between the arms as a pair's may.
+
+    Parameters
+    ----------
+    lights, observed
+        As of :func:`fit_pairs`.
+    starts
+        Stars to begin with, (exposure, start, parameter) float64, in the order of :data:`.starlight.PARAMETERS`.
+    """
+    limits = _with_offset(lights[next(iter(observed))])
+    begin = torch.cat([starts, torch.zeros_like(starts[:, :, :1])], dim=2)
+    best = minimise_from(
+        lambda parameters, rows: _single_terms(lights, observed, parameters, rows),
+        begin,
+        limits,
+        trial_steps=4,
+        finalists=2,
+        most_steps=30,
+        tolerance=1e-2,
+    )
+    return StarFit(best.parameters, best.terms.chi2, inverse(best.terms.curvature), best.converged, best.from_start)
+
+
+def _with_offset(star: Starlight) -> Limits:
+    far = torch.tensor([60.0], dtype=torch.float64)
+    return Limits(torch.cat([star.lower, -far]), torch.cat([star.upper, far]), torch.cat([STAR_REACH, far]))
+
+
+def _single_terms(
+    lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, Observation], parameters: Tensor, rows: Tensor
+) -> Terms:
+    parts = []
+    for name, spectra in observed.items():
+        stars = parameters[:, : len(PARAMETERS)].clone()
+        if name == "R":
+            stars[:, VELOCITY] += parameters[:, -1]
+        light = lights[name].light(stars)
+        of_offset = light.slopes[:, VELOCITY : VELOCITY + 1] * float(name == "R")
+        light = Light(light.flux, torch.cat([light.slopes, of_offset], dim=1))
+        parts.append(project(spectra.take(rows), light).terms)
+    return reduce(Terms.plus, parts).plus(_offset_prior(parameters, len(PARAMETERS)))
+
+
+def pair_terms(
+    lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, Observation], parameters: Tensor, rows: Tensor
+) -> Terms:
+    """Terms of pairs in the spectra ``rows`` of all arms together; parameters are (row, parameter)."""
+    parts = [
+        project(spectra.take(rows), pair_light(lights[name], name, parameters).light).terms
+        for name, spectra in observed.items()
+    ]
+    return reduce(Terms.plus, parts).plus(_offset_prior(parameters, OFFSET))
+
+
+def _offset_prior(parameters: Tensor, place: int) -> Terms:
+    count = parameters.shape[1]
+    value = parameters[:, place] / OFFSET_SIGMA
+    gradient = torch.zeros_like(parameters)
+    gradient[:, place] = -value / OFFSET_SIGMA
+    curvature = torch.zeros((len(parameters), count, count), dtype=torch.float64)
+    curvature[:, place, place] = 1.0 / OFFSET_SIGMA**2
+    return Terms(value.square(), gradient, curvature)
+
+
+def pair_limits(star: Starlight) -> Limits:
+    """Limits of a pair's parameters and steps."""
+
+    def of(values: Tensor, area: float, offset: float) -> Tensor:
+        more = torch.tensor([area, offset], dtype=torch.float64)
+        return torch.cat([values[FIRST], values[[0, 1, VSINI, VELOCITY]], more])
+
+    return Limits(of(star.lower, LEAST_AREA, -60.0), of(star.upper, MOST_AREA, 60.0), of(STAR_REACH, 1.5, 30.0))
+
+
+_EXCHANGE = [6, 7, 2, 3, 8, 9, 0, 1, 4, 5, LN_AREA, OFFSET]
+
+
+def exchanged(parameters: Tensor) -> Tensor:
+    """The same pairs with the second star called the first, (pair, parameter)."""
+    turned = parameters[:, _EXCHANGE]
+    turned[:, LN_AREA] *= -1.0
+    return turned
+
+
+def _exchanged_covariance(covariance: Tensor) -> Tensor:
+    turned = covariance[:, _EXCHANGE][:, :, _EXCHANGE]
+    turned[:, LN_AREA] *= -1.0
+    turned[:, :, LN_AREA] *= -1.0
+    return turned

@@ -1,0 +1,153 @@
+"""The commands ``twinlines binaries``: two velocities of each exposure of a binary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from twinlines.pipeline.cli import console
+from twinlines.pipeline.cli.options import (
+    ClusterOptions,
+    IgnorePlanOption,
+    JsonOption,
+    OverwriteOption,
+    SurveyOption,
+    connected,
+    grouped,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from twinlines.pipeline.binaries.survey import FitReport
+
+_LISTED = 50  # exposures that are printed, if nothing else is asked for
+_WHAT = {
+    "obsid": "d",
+    "lmjm": "d",
+    "rv1": ".1f",
+    "rv1_err": ".1f",
+    "rv2": ".1f",
+    "rv2_err": ".1f",
+    "flux_ratio_B": ".2f",
+    "flux_ratio_R": ".2f",
+    "teff1": ".0f",
+    "teff2": ".0f",
+    "delta_chi2": ".0f",
+}
+"""Columns that tell a reader most, and how their numbers are printed."""
+_FIRST = ("obsid", "lmjm", "rv1", "rv2", "flux_ratio_B", "delta_chi2", "fit")  # where there is no room for all
+
+binaries_app = typer.Typer(help="What follows the verdict: two velocities of each exposure.", no_args_is_help=True)
+
+AllOption = Annotated[bool, typer.Option("--all", help="Exposures that turn out to show one star, too.")]
+
+
+@binaries_app.command(epilog="Example: twinlines binaries fit --survey survey")
+@grouped
+def fit(
+    *,
+    survey: SurveyOption,
+    release: Annotated[str | None, typer.Option("--release", help="Newest release whose candidates are meant.")] = None,
+    obsid: Annotated[
+        list[int] | None, typer.Option("--obsid", help="Fit all exposures of this instead; may be repeated.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--everything", help="Fit all exposures instead.")] = False,
+    where: ClusterOptions,
+    ignore_plan: IgnorePlanOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit two stars to the candidates of the catalog. What is fitted already is not fitted again."""
+    from twinlines.pipeline.binaries.survey import fit as fit_survey
+
+    with connected(where) as client, console.progress() as progress:
+        report = fit_survey(
+            client,
+            survey,
+            release=release,
+            obsids=obsid,
+            everything=everything,
+            progress=progress,
+            ignore_plan=ignore_plan,
+        )
+    console.show(report.to_json(), as_json, lambda screen: show_fits(report, screen))
+    if not report.complete:
+        raise typer.Exit(1)
+
+
+@binaries_app.command("list", epilog="Example: twinlines binaries list --survey survey")
+def list_(
+    survey: SurveyOption,
+    every: AllOption = False,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, help="Most rows to print.", show_default=f"{_LISTED}; all with --json"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the exposures that were fitted and show two stars, with both velocities."""
+    from twinlines.pipeline.binaries.store import FitsError, open_fits, shows_two
+
+    fits = open_fits(survey).load()
+    rows = fits if every else fits.isel(exposure=shows_two(fits))
+    if not fits.sizes["exposure"]:
+        raise FitsError(f"no exposure of {survey} was fitted")
+    shown = rows.isel(exposure=slice(limit))
+    console.show(
+        rows_to_json(shown) if as_json else [], as_json, lambda screen: show_rows(rows, limit or _LISTED, screen)
+    )
+
+
+@binaries_app.command(epilog="Example: twinlines binaries export --survey survey binaries.fits")
+def export(
+    survey: SurveyOption,
+    out: Annotated[Path, typer.Argument(help="FITS table to write (.fits or .fits.gz).")],
+    every: AllOption = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a FITS table of the fits: the catalog's positions, S/N and verdict of both arms, then the fits' columns."""
+    from twinlines.pipeline.binaries.store import export as export_fits
+
+    rows = export_fits(survey, out, every=every, overwrite=overwrite)
+    console.show({"file": str(out), "rows": rows}, as_json, lambda where: where.print(f"{out}: {rows} rows"))
+
+
+def rows_to_json(rows: xr.Dataset) -> list[dict[str, Any]]:
+    """Rows of fits, with the names of their quality bits, as objects for JSON."""
+    from twinlines.pipeline.binaries.schema import FITS, FitQuality
+
+    columns = {name: rows[name].values.tolist() for name in FITS.variables}
+    columns["fit_quality"] = [[bit.name for bit in FitQuality(bits)] for bits in columns["fit_quality"]]
+    return [{name: values[row] for name, values in columns.items()} for row in range(rows.sizes["exposure"])]
+
+
+def show_fits(report: FitReport, where: Console) -> None:
+    """Print what a call did."""
+    console.say(
+        where,
+        [
+            f"exposures: {report.asked} asked for, {report.fitted} fitted now, {report.before} before",
+            f"{report.double} of them show two stars",
+            *(f"failed: {failure.piece}: {failure.error} ({failure.file})" for failure in report.failed),
+            f"fits: {report.store}" if report.store else "nothing was fitted",
+        ],
+    )
+
+
+def show_rows(rows: xr.Dataset, limit: int, where: Console) -> None:
+    """Print those columns of the first ``limit`` rows that tell a reader most."""
+    from twinlines.pipeline.binaries.schema import FitQuality
+
+    shown = rows.isel(exposure=slice(limit))
+    columns = {name: [format(value, style) for value in shown[name].values.tolist()] for name, style in _WHAT.items()}
+    bits = [FitQuality(value) for value in shown["fit_quality"].values.tolist()]
+    columns["fit"] = [", ".join(str(bit.name).lower() for bit in each) or "good" for each in bits]
+    where.print(console.table(list(columns), list(zip(*columns.values(), strict=True)), first=_FIRST))
+    hidden = rows.sizes["exposure"] - limit
+    if hidden > 0:
+        where.print(f"... and {hidden} more; --limit shows more, 'twinlines binaries export' writes all")
+    where.print(f"{rows.sizes['exposure']} exposures")
