@@ -48,18 +48,18 @@ NUMERICS = 1
 BATCH = 32
 """Exposures that are fitted together."""
 
-EXPECTED = 0.94
+EXPECTED = 0.775
 """chi2 over pixels of a spectrum that the library explains but for photon noise: the filter's noise is not independent
-from pixel to pixel (measured on mock spectra)."""
+from pixel to pixel (measured on mock spectra at S/N 10 to 100)."""
 
-DOUBLE = 80.0
+DOUBLE = 70.0
 """``delta_chi2``, over how much worse than noise the best pair fits, above which an exposure shows two stars."""
 
 SEPARATED = 3.0
 """Standard errors by which the velocities of an exposure that shows two stars differ at least: two spectra at one
 velocity may be one star that the library describes badly."""
 
-THIRD, THIRD_SHARE = 80.0, 0.2
+THIRD, THIRD_SHARE = 70.0, 0.2
 """The same as :data:`DOUBLE` of a third star, and what it takes of chi2, at least, over ``delta_chi2``."""
 
 RIVAL = 9.0

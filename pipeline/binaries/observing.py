@@ -66,7 +66,7 @@ def _observe(name: ArmName, observed: Observed, frame: NDArray[np.float64]) -> O
     rest = wavelength / factor[:, None]
     at = Places(rest, torch.from_numpy(ARMS[name].wavelength))
     flux, sigma, bad = at(observed.flux), at(observed.sigma), at(observed.bad.to(observed.flux.dtype))
-    usable &= flux.isfinite().all(dim=1) & sigma.isfinite().all(dim=1) & (sigma > 0.0).all(dim=1)
+    usable &= flux.isfinite().all(dim=1) & sigma.isfinite().all(dim=1)
     level = torch.where(usable[:, None], flux, 1.0).median(dim=1, keepdim=True).values
     usable &= level[:, 0] > 0.0
     flux, sigma = (torch.where(usable[:, None], values / level, 1.0) for values in (flux, sigma))
@@ -75,8 +75,9 @@ def _observe(name: ArmName, observed: Observed, frame: NDArray[np.float64]) -> O
     native = step.gather(1, at.left.clamp_max(step.shape[1] - 1))
     grid = torch.from_numpy(np.gradient(ARMS[name].wavelength))
     coarse = torch.where(usable[:, None], native / grid, 1.0).to(sigma.dtype)
-    variance = sigma.square() * coarse
-    good = (bad <= 0.0) & (flux > _CLIP) & usable[:, None]
+    known = sigma > 0.0  # a standard deviation of zero says nothing
+    variance = torch.where(known, sigma, 1.0).square() * coarse
+    good = (bad <= 0.0) & (flux > _CLIP) & known & usable[:, None]
     # What a filtered pixel was made of must all be good, but for the filter's far ends, which weigh next to nothing.
     near = functional.max_pool1d((~good).to(flux.dtype)[:, None], 5, stride=1, padding=2)[:, 0] > 0.0
     weight = torch.where(near, 0.0, torch.rsqrt(_smooth(variance) / STRIDE))

@@ -94,6 +94,8 @@ def pair_light(star: Starlight, name: ArmName, parameters: Tensor) -> PairLight:
     ratio_slopes[:, FIRST] -= of_first.mean(dim=2) / level_first[:, None]
     ratio_slopes[:, SECOND] += of_second.mean(dim=2) / level_second[:, None]
     ratio_slopes[:, LN_AREA] = 1.0
+    if name == "R":
+        ratio_slopes[:, OFFSET] = ratio_slopes[:, RV1] + ratio_slopes[:, RV2]
     return PairLight(Light(first + second, slopes), level_second / level_first, ratio_slopes)
 
 
