@@ -28,8 +28,8 @@ class FitQuality(IntFlag):
     UNRESOLVED = 1 << 5
     """The two velocities are nearer than the resolution and the rotation of both allow to tell apart."""
     NOT_DOUBLE = 1 << 6
-    """``delta_chi2`` is no larger than noise, and lines that the library has wrong, make it of a single star, or the
-    velocities are the same within their errors: the second star's columns mean nothing."""
+    """``delta_chi2_diluted`` is no larger than noise, and lines that the library has wrong, make it of a single star,
+    or the velocities are the same within their errors: the second star's columns mean nothing."""
     THIRD_STAR = 1 << 7
     """What two stars leave holds the lines of a third one."""
     ALIKE = 1 << 8
@@ -77,6 +77,9 @@ FITS = Schema(
         "teff_single": Variable(("exposure",), "float32", "K", "Effective temperature of the best single star"),
         "chi2": Variable(("exposure",), "float32", "", "chi2 of the best pair, over what noise alone makes it"),
         "delta_chi2": Variable(("exposure",), "float32", "", "chi2 of the best single star less that of the best pair"),
+        "delta_chi2_diluted": Variable(
+            ("exposure",), "float32", "", "chi2 of the best single star under featureless light less the best pair's"
+        ),
         "delta_chi2_third": Variable(("exposure",), "float32", "", "What a third star would take from chi2, about"),
         "fit_pixels": Variable(("exposure",), "int32", "", "Pixels that were fitted"),
         "fit_quality": Variable(("exposure",), "uint16", "", "Quality bits of the fit; see schema.FitQuality"),

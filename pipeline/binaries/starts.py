@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlines.pipeline.arms import STEP_KMS, ArmName
-from twinlines.pipeline.binaries.twostar import LN_AREA, PAIR_PARAMETERS, RV1, RV2, TEFF1, TEFF2
+from twinlines.pipeline.binaries.twostar import LN_AREA, OFFSET, PAIR_PARAMETERS, RV1, RV2, TEFF1, TEFF2, single_light
 from twinlines.pipeline.synthesis.fitting import Observation, StarFit, continuum_basis, project
 from twinlines.pipeline.synthesis.starlight import PARAMETERS, VELOCITY, VSINI, Light, Starlight
 
@@ -96,14 +96,11 @@ def single_starts(velocity: NDArray[np.float64], teff: NDArray[np.float64]) -> T
 def left_of_single(
     lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, Observation], single: StarFit
 ) -> dict[ArmName, Left]:
-    """What the best single star of each exposure leaves, by arm; the arms' offset is its last parameter."""
-    left = {}
-    for name, spectra in observed.items():
-        star = single.parameters[:, : len(PARAMETERS)].clone()
-        if name == "R":
-            star[:, VELOCITY] += single.parameters[:, -1]
-        left[name] = Left.of(spectra, lights[name].flux(star))
-    return left
+    """What the best single star of each exposure leaves, by arm."""
+    return {
+        name: Left.of(spectra, single_light(lights[name], name, single.parameters).flux)
+        for name, spectra in observed.items()
+    }
 
 
 def peaks(lights: Mapping[ArmName, Starlight], left: Mapping[ArmName, Left], taken: Tensor | None = None) -> Peaks:
@@ -154,7 +151,8 @@ def _templates(star: Starlight) -> Tensor:
     """Lines of the templates over a smooth continuum, less 1, (template, pixel)."""
     flux = star.flux(torch.from_numpy(TEMPLATES))
     basis = torch.linalg.qr(continuum_basis(flux.shape[1], _ORDER).T).Q
-    return flux / (flux @ basis @ basis.T) - 1.0
+    lines: Tensor = flux / (flux @ basis @ basis.T) - 1.0
+    return lines
 
 
 def pair_starts(single: StarFit, peaks: Peaks) -> Tensor:
@@ -170,7 +168,7 @@ def pair_starts(single: StarFit, peaks: Peaks) -> Tensor:
         row = torch.zeros((len(star), len(PAIR_PARAMETERS)), dtype=torch.float64)
         row[:, : len(PARAMETERS)] = star[:, : len(PARAMETERS)]
         row[:, TEFF2], row[:, TEFF2 + 1], row[:, RV2 - 1] = second[:, 0], second[:, 1], second[:, VSINI]
-        row[:, RV2], row[:, LN_AREA], row[:, -1] = velocity, area, star[:, -1]
+        row[:, RV2], row[:, LN_AREA], row[:, OFFSET] = velocity, area, star[:, len(PARAMETERS)]
         return row
 
     starts = []

@@ -43,6 +43,14 @@ FIRST, SECOND = [0, 1, 2, 3, 4, 5], [6, 7, 2, 3, 8, 9]
 
 TEFF1, RV1, TEFF2, RV2, LN_AREA, OFFSET = 0, 5, 6, 9, 10, 11
 
+SINGLE_PARAMETERS = (*PARAMETERS, "offset", "dilution_B", "dilution_R")
+"""Parameters of one star's light; the last two are featureless light over the star's mean, in each arm."""
+
+DILUTION = (-0.1, 5.0)
+"""Limits of featureless light; below zero is light that was taken away."""
+
+_FAR = 60.0  # km/s, limit of the arms' offset
+
 OFFSET_SIGMA = 5.0
 """Standard deviation that arms' zero points are taken to differ by before they are measured, km/s: real exposures have
 up to 5."""
@@ -105,6 +113,8 @@ class PairFit:
 
     single: StarFit
     """The best single star."""
+    diluted: StarFit
+    """The best single star under featureless light."""
     parameters: Tensor
     """Of the best pair, in the order of :data:`PAIR_PARAMETERS`; (exposure, parameter) float64. The first star is the
     one that gives more light."""
@@ -114,6 +124,8 @@ class PairFit:
     """Of the best pair, over all arms, (exposure,) float64."""
     delta_chi2: Tensor
     """chi2 of the best single star less that of the best pair, (exposure,) float64; never below zero."""
+    delta_chi2_diluted: Tensor
+    """The same of the best single star under featureless light."""
     flux_ratio: Mapping[ArmName, Tensor]
     """Mean flux of the second star over the first's, by arm, (exposure,) float64."""
     flux_ratio_error: Mapping[ArmName, Tensor]
@@ -184,12 +196,15 @@ def fit_pairs(
         slopes, value = each.ratio_slopes.double(), each.ratio.double()
         ratio[name] = torch.where(turn, 1.0 / value, value)
         error[name] = ratio[name] * torch.einsum("ni,nij,nj->n", slopes, covariance, slopes).sqrt()
+    diluted = fit_diluted(lights, observed, single)
     return PairFit(
         single=single,
+        diluted=diluted,
         parameters=parameters,
         covariance=torch.where(turn[:, None, None], _exchanged_covariance(covariance), covariance),
         chi2=best.terms.chi2,
         delta_chi2=(single.chi2 - best.terms.chi2).clamp_min(0.0),
+        delta_chi2_diluted=(torch.minimum(diluted.chi2, single.chi2) - best.terms.chi2).clamp_min(0.0),
         flux_ratio=ratio,
         flux_ratio_error=error,
         converged=best.converged,
@@ -209,14 +224,39 @@ def fit_single(lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, O
         As of :func:`fit_pairs`.
     starts
         Stars to begin with, (exposure, start, parameter) float64, in the order of :data:`.starlight.PARAMETERS`.
+
+    Returns
+    -------
+    StarFit
+        Its parameters are those of :data:`SINGLE_PARAMETERS`, of which those of featureless light are 0.
     """
-    limits = _with_offset(lights[next(iter(observed))])
-    begin = torch.cat([starts, torch.zeros_like(starts[:, :, :1])], dim=2)
+    more = starts.new_zeros((*starts.shape[:2], len(SINGLE_PARAMETERS) - starts.shape[2]))
+    return _fit_single(lights, observed, torch.cat([starts, more], dim=2), (0.0, 0.0), trial_steps=4)
+
+
+def fit_diluted(
+    lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, Observation], single: StarFit
+) -> StarFit:
+    """Fit one star under featureless light, as much in each arm as suits it best, from the best single star on.
+
+    What veils a star, and lines that are shallower than the library's, look like this.
+    """
+    return _fit_single(lights, observed, single.parameters[:, None], DILUTION, trial_steps=0)
+
+
+def _fit_single(
+    lights: Mapping[ArmName, Starlight],
+    observed: Mapping[ArmName, Observation],
+    starts: Tensor,
+    dilution: tuple[float, float],
+    *,
+    trial_steps: int,
+) -> StarFit:
     best = minimise_from(
         lambda parameters, rows: _single_terms(lights, observed, parameters, rows),
-        begin,
-        limits,
-        trial_steps=4,
+        starts,
+        _single_limits(lights[next(iter(observed))], dilution),
+        trial_steps=trial_steps,
         finalists=2,
         most_steps=30,
         tolerance=1e-2,
@@ -224,24 +264,40 @@ def fit_single(lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, O
     return StarFit(best.parameters, best.terms.chi2, inverse(best.terms.curvature), best.converged, best.from_start)
 
 
-def _with_offset(star: Starlight) -> Limits:
-    far = torch.tensor([60.0], dtype=torch.float64)
-    return Limits(torch.cat([star.lower, -far]), torch.cat([star.upper, far]), torch.cat([STAR_REACH, far]))
+def _single_limits(star: Starlight, dilution: tuple[float, float]) -> Limits:
+    def of(values: Tensor, *more: float) -> Tensor:
+        return torch.cat([values, torch.tensor(more, dtype=torch.float64)])
+
+    least, most = dilution
+    return Limits(of(star.lower, -_FAR, least, least), of(star.upper, _FAR, most, most), of(STAR_REACH, _FAR, 0.5, 0.5))
 
 
 def _single_terms(
     lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, Observation], parameters: Tensor, rows: Tensor
 ) -> Terms:
-    parts = []
-    for name, spectra in observed.items():
-        stars = parameters[:, : len(PARAMETERS)].clone()
-        if name == "R":
-            stars[:, VELOCITY] += parameters[:, -1]
-        light = lights[name].light(stars)
-        of_offset = light.slopes[:, VELOCITY : VELOCITY + 1] * float(name == "R")
-        light = Light(light.flux, torch.cat([light.slopes, of_offset], dim=1))
-        parts.append(project(spectra.take(rows), light).terms)
+    parts = [
+        project(spectra.take(rows), single_light(lights[name], name, parameters)).terms
+        for name, spectra in observed.items()
+    ]
     return reduce(Terms.plus, parts).plus(_offset_prior(parameters, len(PARAMETERS)))
+
+
+def single_light(star: Starlight, name: ArmName, parameters: Tensor) -> Light:
+    """Light of single stars, (star, parameter) in the order of :data:`SINGLE_PARAMETERS`, in one arm."""
+    count = len(PARAMETERS)
+    stars = parameters[:, :count].clone()
+    if name == "R":
+        stars[:, VELOCITY] += parameters[:, count]
+    light = star.light(stars)
+    place = SINGLE_PARAMETERS.index(f"dilution_{name}")
+    amount = parameters[:, place].to(light.flux.dtype)
+    level = light.flux.mean(dim=1, keepdim=True)
+    slopes = torch.zeros((len(stars), len(SINGLE_PARAMETERS), light.flux.shape[1]), dtype=light.flux.dtype)
+    slopes[:, :count] = light.slopes + (amount[:, None] * light.slopes.mean(dim=2))[:, :, None]
+    if name == "R":
+        slopes[:, count] = slopes[:, VELOCITY]
+    slopes[:, place] = level
+    return Light(light.flux + amount[:, None] * level, slopes)
 
 
 def pair_terms(
@@ -272,7 +328,7 @@ def pair_limits(star: Starlight) -> Limits:
         more = torch.tensor([area, offset], dtype=torch.float64)
         return torch.cat([values[FIRST], values[[0, 1, VSINI, VELOCITY]], more])
 
-    return Limits(of(star.lower, LEAST_AREA, -60.0), of(star.upper, MOST_AREA, 60.0), of(STAR_REACH, 1.5, 30.0))
+    return Limits(of(star.lower, LEAST_AREA, -_FAR), of(star.upper, MOST_AREA, _FAR), of(STAR_REACH, 1.5, 30.0))
 
 
 _EXCHANGE = [6, 7, 2, 3, 8, 9, 0, 1, 4, 5, LN_AREA, OFFSET]
