@@ -10,6 +10,7 @@ import pytest
 
 from tests.houses import MODULES, ROOMS
 from tests.places import ROOT
+from twinlines.pipeline.binaries.schema import FITS, FitQuality
 from twinlines.pipeline.schema import CATALOG, FATAL, TABLE4, TRACKS, Quality
 from twinlines.pipeline.stars.tracks import TrackReason
 
@@ -29,6 +30,15 @@ def test_the_catalog_s_page_lists_the_quality_bits() -> None:
     assert [(name, int(value), bool(fatal)) for name, value, fatal in rows] == [
         (bit.name, bit.value, bool(bit & FATAL)) for bit in Quality
     ]
+
+
+def test_the_binaries_page_lists_columns_and_bits() -> None:
+    text = (ROOT / "docs/binaries.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \| ([^|]+) \|$", text, re.M)
+    expected = [(name, x.dtype, x.units or "-", x.long_name) for name, x in FITS.variables.items()]
+    assert rows == expected
+    bits = re.findall(r"^\| `(\w+)` \| (\d+) \| [^|]+ \|$", text, re.M)
+    assert [(name, int(value)) for name, value in bits] == [(bit.name, bit.value) for bit in FitQuality]
 
 
 def test_the_tracks_page_lists_every_reason() -> None:

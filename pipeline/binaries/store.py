@@ -117,10 +117,26 @@ def publish(survey: Survey, run: FitRun, *, rewrite: bool) -> Path | None:
 def open_fits(survey: str | Path) -> xr.Dataset:
     """Open a survey's two-star fits lazily, in the order of obsid and lmjm.
 
+    Parameters
+    ----------
+    survey
+        Folder of the survey.
+
+    Returns
+    -------
+    xr.Dataset
+        Rows of :data:`twinlines.pipeline.binaries.schema.FITS`.
+
     Raises
     ------
     FitsError
         If the survey has none.
+
+    Examples
+    --------
+    >>> import twinlines as tw
+    >>> fits = tw.open_fits("S")  # doctest: +SKIP
+    >>> fits.rv2 - fits.rv1  # doctest: +SKIP
     """
     folder = Path(survey) / _FOLDER
     pointer = folder / _POINTER
