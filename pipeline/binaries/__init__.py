@@ -1,0 +1,1 @@
+"""Two-star fits, sources over their epochs, and orbits."""
