@@ -57,7 +57,7 @@ class Velocities:
         self._determinants = float(np.linalg.slogdet(epochs.covariance)[1].sum())
 
     def curve(self, points: Array) -> Array:
-        """h of orbits at the epochs, (orbit, 4) -> (orbit, epoch)."""
+        """The curve h of orbits at the epochs, (orbit, 4) -> (orbit, epoch)."""
         eccentricity, omega = self.prior.shape(points)
         mean = (TWO_PI * points[:, :1]) * self.time + (points[:, 3] - omega)[:, None]
         return velocity_curve(mean, eccentricity[:, None], omega[:, None])

@@ -1,6 +1,6 @@
 """The velocities of one source over its epochs, as orbits are fitted to them: two a time, with a covariance.
 
-A blend is an epoch, too: its one velocity is near the light's mean of two that are not far apart, which is a covariance.
+A blend is an epoch, too: its one velocity is near the mean of two that are not far apart, which is a covariance.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def double(
             )
     bad = np.flatnonzero(~(error > 0.0).all(axis=1))
     if len(bad):
-        raise ValueError(f"{source}: epoch {bad[0]}: the errors are {error[bad[0]].tolist()} km/s; they must be above 0")
+        raise ValueError(f"{source}: epoch {bad[0]}: the errors are {error[bad[0]].tolist()} km/s; make them positive")
     covariance = np.zeros((count, 2, 2))
     covariance[:, [0, 1], [0, 1]] = error**2
     covariance[:, 0, 1] = covariance[:, 1, 0] = share * error.prod(axis=1)

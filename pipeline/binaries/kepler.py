@@ -17,8 +17,8 @@ _TWO_PI = 2.0 * np.pi
 def eccentric_anomaly(mean_anomaly: Array, eccentricity: Array | float) -> Array:
     """Solve Kepler's equation E - e sin E = M.
 
-    The starting value is Mikkola's (1987, Celestial Mechanics 40, 329), good to 2e-3; two steps of Halley's method bring
-    it to the last bits. There is no loop that waits for the slowest, and no branch.
+    The starting value is Mikkola's (1987, Celestial Mechanics 40, 329), good to 2e-3; two steps of Halley's method
+    bring it to the last bits. There is no loop that waits for the slowest, and no branch.
 
     Parameters
     ----------
@@ -83,9 +83,7 @@ def velocity_curve(mean_anomaly: Array, eccentricity: Array, periastron: Array) 
 def mean_from_true(true_anomaly: Array, eccentricity: Array) -> Array:
     """The mean anomaly at which a star has a true anomaly, between -pi and pi."""
     half = 0.5 * true_anomaly
-    anomaly = 2.0 * np.arctan2(
-        np.sqrt(1.0 - eccentricity) * np.sin(half), np.sqrt(1.0 + eccentricity) * np.cos(half)
-    )
+    anomaly = 2.0 * np.arctan2(np.sqrt(1.0 - eccentricity) * np.sin(half), np.sqrt(1.0 + eccentricity) * np.cos(half))
     anomaly = anomaly - _TWO_PI * np.round(anomaly / _TWO_PI)
     return np.asarray(anomaly - eccentricity * np.sin(anomaly), dtype=np.float64)
 

@@ -1,4 +1,4 @@
-"""The modes of an orbit's posterior: from each likely frequency to the orbits nearby that explain the velocities best."""
+"""The modes of an orbit's posterior: from likely frequencies to the orbits nearby that explain the velocities best."""
 
 from __future__ import annotations
 
@@ -40,17 +40,22 @@ class Target:
         return self.ephemeris.pulls(self.prior, points, self.velocities.reference)
 
     def log_density(self, points: Array) -> Array:
-        """Log posterior of orbits (orbit, 4) but for a constant; -inf outside the prior, and where K1 + K2 < 0: that
-        orbit is the same as one with K1 + K2 > 0, half a turn on.
+        """Log posterior of orbits (orbit, 4) but for a constant.
+
+        It is -inf outside the prior, and where K1 + K2 < 0: such an orbit is one with K1 + K2 > 0, half a turn on.
         """
-        amplitudes = self.velocities.amplitudes(points)
-        log = amplitudes.log_evidence + self.prior.log_density(points) - 0.5 * (self.pulls(points) ** 2).sum(axis=1)
-        positive = amplitudes.mean[:, 0] + amplitudes.mean[:, 1] > 0.0
-        return np.where(positive & np.isfinite(log), log, -np.inf)
+        log = self.prior.log_density(points)
+        rows = np.flatnonzero(np.isfinite(log))
+        inside = points[rows]
+        amplitudes = self.velocities.amplitudes(inside)
+        log[rows] += amplitudes.log_evidence - 0.5 * (self.pulls(inside) ** 2).sum(axis=1)
+        log[rows[amplitudes.mean[:, 0] + amplitudes.mean[:, 1] <= 0.0]] = -np.inf
+        return log
 
     def terms(self, points: Array) -> Terms:
-        """Of a search in (frequency, x, y, longitude) with the linear parameters projected out (Golub & Pereyra 1973,
-        with Kaufman's approximation).
+        """Of a search in (frequency, x, y, longitude), the linear parameters projected out.
+
+        Golub & Pereyra (1973), with Kaufman's approximation.
         """
         mean = self.velocities.amplitudes(points).mean
         curve, slopes = self.velocities.curve(points), []

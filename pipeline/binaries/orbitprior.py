@@ -1,8 +1,8 @@
 """What is believed of orbits before any velocity: periods, eccentricities, semi-amplitudes; and known ephemerides.
 
-An orbit is a point (frequency, x, y, longitude): x and y are sqrt(e / e_max) times the cosine and the sine of omega, and
-longitude is omega + M at the reference time. In these coordinates nothing is singular at e = 0, and the prior of (x, y)
-is the same at all periods.
+An orbit is a point (frequency, x, y, longitude): x and y are sqrt(e / e_max) times the cosine and the sine of omega,
+and longitude is omega + M at the reference time. In these coordinates nothing is singular at e = 0, and the prior of
+(x, y) is the same at all periods.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class OrbitPrior:
         return np.where(inside, of_period + of_shape - np.log(TWO_PI), -np.inf)
 
     def draw(self, count: int, seed: int) -> Array:
-        """Orbits of the prior, (orbit, 4); the same for the same seed, kept for the next source, not to be written to."""
+        """Orbits of the prior, (orbit, 4); the same for a seed, kept for the next source, not to be written to."""
         return _draw(self, count, seed)
 
 
@@ -135,7 +135,7 @@ class Ephemeris:
             raise ValueError(f"eclipsed is {self.eclipsed}; say which star is behind, 1 or 2, or None")
 
     def pulls(self, prior: OrbitPrior, points: Array, reference: float) -> Array:
-        """How far orbits are from the ephemeris, in standard deviations: of the period, of the eclipse; (orbit, 1 or 2).
+        """Standard deviations that orbits are off: in the period, and in the eclipse if it is known; (orbit, 1 or 2).
 
         A star is behind where omega + nu is 90 degrees for it (the line of sight being in the orbit's plane, nearly).
         """

@@ -1,7 +1,7 @@
 """Which frequencies could be a binary's: both stars' velocities against a few harmonics, over a fine grid.
 
-A screening for :mod:`.modes`: quick and smeared out, so that a mode is not lost between two frequencies. What is likely,
-and how likely, is decided by the exact likelihood afterwards.
+A screening for :mod:`.modes`: quick and smeared out, so that a mode is not lost between two frequencies. What is
+likely, and how likely, is decided by the exact likelihood afterwards.
 """
 
 from __future__ import annotations
@@ -106,9 +106,8 @@ def periodogram(
     step = frequency[1] - frequency[0]
     smear = np.std(value) * TWO_PI * step / np.sqrt(12.0) * np.abs(time)
     firmness = 1.0 / (1.0 / firmness + smear**2)
-    parts = []
-    for block in np.split(frequency, range(_BLOCK, len(frequency), _BLOCK)):
-        parts.append(_of_block(block, time, value, offset, firmness, prior))
+    blocks = np.split(frequency, range(_BLOCK, len(frequency), _BLOCK))
+    parts = [_of_block(block, time, value, offset, firmness, prior) for block in blocks]
     log_evidence, phase = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     log_prior = -np.log(frequency)
     if ephemeris is not None:
