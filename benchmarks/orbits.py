@@ -126,7 +126,9 @@ def simulate_one(rng: np.random.Generator, number: int) -> Truth:
     )
     blends = None
     if not apart.all():
-        mean = (true[:, 0] + light * true[:, 1]) / (1.0 + light) + np.hypot(error1, 2.0) * rng.standard_normal(len(times))
+        mean = (true[:, 0] + light * true[:, 1]) / (1.0 + light) + np.hypot(error1, 2.0) * rng.standard_normal(
+            len(times)
+        )
         blends = blended(name, times[~apart], mean[~apart], error1[~apart], float(light))
     return Truth(
         *(period, eccentricity, omega, periastron, amplitude1, amplitude2, gamma),

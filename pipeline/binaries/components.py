@@ -146,6 +146,7 @@ def assign(sources: Sequence[Pairs], assigning: Assigning | None = None) -> Comp
         probability[row] = exactly(signs.take(np.array([row])), int(nights[row]), outlier[row])
     probability, outlier = probability.clip(0.0, 1.0), outlier.clip(0.0, 1.0)  # for what rounding left
     present = signs.points.present
+    outlier = np.where(present, outlier, 0.0)
     swap = (probability > 0.5) & present
     ordered = signs.points.turned(np.where(swap, -1.0, 1.0))
     turned = _first_star(signs, swap, fit_line(ordered, 1.0 - outlier).kappa)

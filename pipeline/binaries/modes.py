@@ -11,14 +11,16 @@ from torch import Tensor
 
 from twinlines.pipeline.binaries.amplitudes import Velocities
 from twinlines.pipeline.binaries.epochs import Epochs
-from twinlines.pipeline.binaries.orbitprior import TWO_PI, Ephemeris, OrbitPrior
+from twinlines.pipeline.binaries.orbitprior import ROUND, TWO_PI, Ephemeris, OrbitPrior
 from twinlines.pipeline.binaries.periodogram import Periodogram
 from twinlines.pipeline.synthesis.leastsquares import Limits, Terms, minimise
 
 Array = NDArray[np.float64]
 
-_SHAPES = ((0.05, 0.0), (0.6, 0.0), (0.6, 90.0), (0.6, 180.0), (0.6, 270.0))
-"""Radii sqrt(e / e_max) and omegas, degrees, that searches begin with."""
+_SHAPES = ((0.0, 0.0), (0.05, 0.0), (0.6, 0.0), (0.6, 90.0), (0.6, 180.0), (0.6, 270.0))
+"""Radii sqrt(e / e_max) and omegas, degrees, that searches begin with; the first stays where tides make orbits circular."""
+_FIRM = 8.0
+"""One over the variance of x and of y in the prior of other orbits, nearly."""
 _STEPS = np.array([1e-4, 1e-4, 1e-4])  # of x, y and longitude, for derivatives
 _SAME = 0.5  # standard deviations between minima that are one
 
@@ -52,10 +54,11 @@ class Target:
         log[rows[amplitudes.mean[:, 0] + amplitudes.mean[:, 1] <= 0.0]] = -np.inf
         return log
 
-    def terms(self, points: Array) -> Terms:
+    def terms(self, points: Array, firmness: Array) -> Terms:
         """Of a search in (frequency, x, y, longitude), the linear parameters projected out.
 
-        Golub & Pereyra (1973), with Kaufman's approximation.
+        Golub & Pereyra (1973), with Kaufman's approximation. A Gaussian stands for the prior of x and y; ``firmness`` is
+        one over its variance, (orbit,).
         """
         mean = self.velocities.amplitudes(points).mean
         curve, slopes = self.velocities.curve(points), []
@@ -83,11 +86,9 @@ class Target:
         mixed = np.einsum("bnp,bnl->bpl", slope, columns)
         curvature -= mixed @ self.velocities.amplitudes(points).covariance @ mixed.transpose(0, 2, 1)
         chi2 = np.einsum("bni,bni->b", residual, pulled) + self._shrinkage(points, first, second)
-        # A Gaussian of the prior's variance stands for the prior of the shape.
-        firm = 2.0 * (self.prior.alpha + self.prior.beta) / self.prior.alpha
-        chi2 += firm * (points[:, 1] ** 2 + points[:, 2] ** 2)
-        gradient[:, 1:3] -= firm * points[:, 1:3]
-        curvature[:, [1, 2], [1, 2]] += firm
+        chi2 += firmness * (points[:, 1] ** 2 + points[:, 2] ** 2)
+        gradient[:, 1:3] -= firmness[:, None] * points[:, 1:3]
+        curvature[:, [1, 2], [1, 2]] += firmness[:, None]
         chi2 += (pulls**2).sum(axis=1)
         gradient -= np.einsum("bkp,bk->bp", pull_slopes, pulls)
         curvature += np.einsum("bkp,bkq->bpq", pull_slopes, pull_slopes)
@@ -140,8 +141,10 @@ def find_modes(target: Target, screening: Periodogram, most: int, depth: float) 
         torch.from_numpy(near),
     )
 
-    def evaluate(parameters: Tensor, _: Tensor) -> Terms:
-        return target.terms(parameters.numpy())
+    firmness = np.tile(np.where(np.arange(len(shapes)) == 0, 2.0 * ROUND, _FIRM), len(peaks))
+
+    def evaluate(parameters: Tensor, rows: Tensor) -> Terms:
+        return target.terms(parameters.numpy(), firmness[rows.numpy()])
 
     minimum = minimise(evaluate, torch.from_numpy(starts.reshape(-1, 4)), limits, most_steps=15, tolerance=0.02)
     centre = minimum.parameters.numpy()

@@ -1,8 +1,8 @@
 """What is believed of orbits before any velocity: periods, eccentricities, semi-amplitudes; and known ephemerides.
 
 An orbit is a point (frequency, x, y, longitude): x and y are sqrt(e / e_max) times the cosine and the sine of omega,
-and longitude is omega + M at the reference time. In these coordinates nothing is singular at e = 0, and the prior of
-(x, y) is the same at all periods.
+and longitude is omega + M at the reference time. In these coordinates nothing is singular at e = 0, and all orbits of a
+period fill the same disc.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaln
+from scipy.special import betainc, betaincinv, betaln
 
 from twinlines.pipeline.binaries.kepler import mean_from_true
 
 Array = NDArray[np.float64]
 
 TWO_PI = 2.0 * np.pi
+ROUND = 200.0
+"""Orbits that tides have made circular have e / e_max from Beta(1, this): no more than 0.5 % in the mean."""
+
 _LEAST_ENVELOPE = 1e-3  # of eccentricity: as good as none
 _YEAR = 365.25  # days
 
@@ -33,16 +36,19 @@ class OrbitPrior:
     longest: float = 500.0
     """Largest period, days."""
     alpha: float = 0.867
-    """First parameter of the Beta distribution of e / e_max (Kipping 2013, MNRAS 434, L51)."""
+    """First parameter of the Beta distribution of e (Kipping 2013, MNRAS 434, L51), which ends at e_max."""
     beta: float = 3.03
     """Second parameter of it."""
-    circular: float = 2.0
-    """Period up to which orbits are circular, days; beyond, e_max = 1 - (P / circular)^(-2/3) (Moe & Di Stefano 2017,
+    contact: float = 2.0
+    """Period up to which all orbits are circular, days; beyond, e_max = 1 - (P / contact)^(-2/3) (Moe & Di Stefano 2017,
     ApJS 230, 15, equation 3)."""
-    amplitude: float = 20.0
+    circularised: float = 8.0
+    """Period at which tides have made half of the orbits circular, days (7 to 11 days in clusters and in the field:
+    Meibom & Mathieu 2005, ApJ 620, 970); the fraction is 1 / (1 + (P / circularised)^4)."""
+    amplitude: float = 16.0
     """Standard deviation of each star's semi-amplitude at a period of a year and e = 0, km/s; it goes with P^(-1/3)
-    (1 - e^2)^(-1/2), as equal masses do (Price-Whelan et al. 2020, ApJ 895, 2). With ``alike`` = 0.9, one standard
-    deviation of K1 + K2 is that of 2.1 solar masses seen edge-on."""
+    (1 - e^2)^(-1/2), as equal masses do (Price-Whelan et al. 2020, ApJ 895, 2). With ``alike`` = 0.9, K1 + K2 is as wide as
+    that of two solar masses in all, seen from random sides."""
     alike: float = 0.9
     """Correlation of the two semi-amplitudes, which both stars' masses share."""
 
@@ -51,7 +57,7 @@ class OrbitPrior:
             raise ValueError(
                 f"shortest = {self.shortest}, longest = {self.longest} days: periods need 0 < shortest < longest"
             )
-        for name in ("alpha", "beta", "circular", "amplitude"):
+        for name in ("alpha", "beta", "contact", "circularised", "amplitude"):
             if not 0.0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
         if not -1.0 < self.alike < 1.0:
@@ -63,8 +69,12 @@ class OrbitPrior:
 
     def envelope(self, period: Array) -> Array:
         """Largest eccentricity at a period in days."""
-        longest = 1.0 - np.maximum(period / self.circular, 1.0) ** (-2.0 / 3.0)
-        return np.asarray(np.maximum(longest, _LEAST_ENVELOPE), dtype=np.float64)
+        most = 1.0 - np.maximum(period / self.contact, 1.0) ** (-2.0 / 3.0)
+        return np.asarray(np.maximum(most, _LEAST_ENVELOPE), dtype=np.float64)
+
+    def circular(self, period: Array) -> Array:
+        """Fraction of orbits at a period in days that tides have made circular."""
+        return np.asarray(1.0 / (1.0 + (period / self.circularised) ** 4), dtype=np.float64)
 
     def shape(self, points: Array) -> tuple[Array, Array]:
         """Eccentricity and omega of points, (orbit, 4) -> (orbit,) each."""
@@ -88,9 +98,16 @@ class OrbitPrior:
         inside = (frequency >= 1.0 / self.longest) & (frequency <= 1.0 / self.shortest) & (share < 1.0)
         frequency, share = np.where(inside, frequency, 1.0), np.where(inside, np.maximum(share, 1e-12), 0.5)
         of_period = -np.log(frequency * np.log(self.longest / self.shortest))
-        of_shape = (self.alpha - 1.0) * np.log(share) + (self.beta - 1.0) * np.log1p(-share)
-        of_shape -= betaln(self.alpha, self.beta) + np.log(np.pi)  # dx dy = d(share) d(omega) / 2
-        return np.where(inside, of_period + of_shape - np.log(TWO_PI), -np.inf)
+        most = self.envelope(1.0 / frequency)
+        eccentricity = share * most
+        places, parts = _up_to(self.alpha, self.beta)
+        of_shape = (self.alpha - 1.0) * np.log(eccentricity) + (self.beta - 1.0) * np.log1p(-eccentricity)
+        of_shape += np.log(most) - betaln(self.alpha, self.beta) - np.log(np.interp(most, places, parts))
+        round_ones = self.circular(1.0 / frequency)
+        of_round = np.log(ROUND) + (ROUND - 1.0) * np.log1p(-share)
+        of_shape = np.logaddexp(np.log1p(-round_ones) + of_shape, np.log(round_ones) + of_round)
+        # dx dy = d(share) d(omega) / 2
+        return np.where(inside, of_period + of_shape - np.log(np.pi) - np.log(TWO_PI), -np.inf)
 
     def draw(self, count: int, seed: int) -> Array:
         """Orbits of the prior, (orbit, 4); the same for a seed, kept for the next source, not to be written to."""
@@ -98,10 +115,21 @@ class OrbitPrior:
 
 
 @lru_cache(maxsize=4)
+def _up_to(alpha: float, beta: float) -> tuple[Array, Array]:
+    """Eccentricities, and the Beta distribution's share below each."""
+    places = np.concatenate([[0.0], np.geomspace(0.5 * _LEAST_ENVELOPE, 1.0, 2000)])
+    return places, np.asarray(betainc(alpha, beta, places), dtype=np.float64)
+
+
+@lru_cache(maxsize=4)
 def _draw(prior: OrbitPrior, count: int, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     period = prior.shortest * (prior.longest / prior.shortest) ** rng.random(count)
-    radius = np.sqrt(rng.beta(prior.alpha, prior.beta, count))
+    most = prior.envelope(period)
+    part = rng.random(count) * betainc(prior.alpha, prior.beta, most)
+    share = betaincinv(prior.alpha, prior.beta, part) / most
+    share = np.where(rng.random(count) < prior.circular(period), rng.beta(1.0, ROUND, count), share)
+    radius = np.sqrt(np.minimum(share, 1.0 - 1e-9))
     omega, longitude = rng.uniform(-np.pi, np.pi, (2, count))
     points = np.stack([1.0 / period, radius * np.cos(omega), radius * np.sin(omega), longitude], axis=1)
     points.setflags(write=False)

@@ -15,6 +15,7 @@ from twinlines.pipeline.binaries.orbitprior import TWO_PI, Ephemeris, OrbitPrior
 from twinlines.pipeline.binaries.orbitsummary import Elements, Orbit, OrbitStatus, errors, velocity_limits
 from twinlines.pipeline.binaries.periodogram import periodogram
 from twinlines.pipeline.binaries.sampler import Sampling, Weighted, resampled, sample
+from twinlines.pipeline.binaries.ways import Ways, nights_of, ways_of
 from twinlines.pipeline.binaries.wilson import Halves, fit_line
 
 Array = NDArray[np.float64]
@@ -23,7 +24,6 @@ _PARAMETERS = 7
 _GAP = 0.5  # in units of one over the span: frequencies farther apart than this are two modes
 _SURE = 0.95
 _ROUGH = 64.0  # effective samples
-_UNCLEAR = 0.01  # probability above which an exchange is considered
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Fitting:
     """Tried in this order until the best orbit fits, km/s."""
     p_value: float = 1e-3
     """Of chi2; below, an orbit does not fit."""
-    ways: int = 8
+    ways: int = 12
     """Most ways of exchanging unclear epochs that are followed."""
     most_mass: float = 10.0
     """Largest m1 + m2 that limits allow for, solar masses."""
@@ -94,7 +94,7 @@ def fit_orbit(
     bad = np.flatnonzero(~((exchange >= 0.0) & (exchange <= 1.0)))
     if len(bad):
         raise ValueError(f"{epochs.source}: epoch {bad[0]}: exchange is {exchange[bad[0]]}; probabilities are 0 to 1")
-    nights = _nights(epochs.time, fitting.night)
+    nights = nights_of(epochs.time, fitting.night)
     double_nights = len(np.unique(nights[epochs.resolved]))
     count = int(epochs.resolved.sum())
     limits = velocity_limits(epochs, fitting.prior, fitting.most_mass)
@@ -107,9 +107,9 @@ def fit_orbit(
             *(epochs.source, status, count, double_nights, None, {}, None, 0, nan, nan),
             *(2 * len(epochs) - _PARAMETERS, 0.0, 0.0, nothing, limits),
         )
-    ways, chances = _ways(exchange, nights, fitting.ways)
+    ways = ways_of(epochs, exchange, nights, fitting.prior, fitting.ways)
     for jitter in fitting.jitters:
-        posterior = _posterior(epochs.with_jitter(jitter), fitting, ephemeris, ways, chances)
+        posterior = _posterior(epochs.with_jitter(jitter), fitting, ephemeris, ways)
         freedom = 2 * len(epochs) - _PARAMETERS
         if freedom <= 0 or chi2_distribution.sf(posterior.chi2, freedom) >= fitting.p_value:
             break
@@ -128,14 +128,14 @@ def fit_orbit(
         OrbitStatus.LONGER_THAN_SPAN: period > span,
         OrbitStatus.JITTER: jitter > 0.0,
         OrbitStatus.POOR_FIT: not fits,
-        OrbitStatus.EXCHANGED: len(ways) > 1,
+        OrbitStatus.EXCHANGED: len(ways.chance) > 1,
         OrbitStatus.EPHEMERIS: ephemeris is not None,
     }
     status = OrbitStatus(sum(bit for bit, flag in bits.items() if flag))
     return Orbit(
         *(epochs.source, status, count, double_nights, best, errors(samples.take(here), best), samples),
         *(len(np.unique(mode)), probability, posterior.chi2, freedom, jitter, posterior.effective),
-        *(ways[posterior.way], limits),
+        *(ways.exchanged[posterior.way], limits),
     )
 
 
@@ -152,31 +152,29 @@ class _Posterior:
     effective: float
 
 
-def _posterior(
-    epochs: Epochs, fitting: Fitting, ephemeris: Ephemeris | None, ways: NDArray[np.bool_], chances: Array
-) -> _Posterior:
+def _posterior(epochs: Epochs, fitting: Fitting, ephemeris: Ephemeris | None, ways: Ways) -> _Posterior:
     """Samples over all ways of exchanging, weighed by their evidence."""
-    targets = [Target(epochs.swapped(way), fitting.prior, ephemeris) for way in ways]
+    targets = [Target(epochs.swapped(way), fitting.prior, ephemeris) for way in ways.exchanged]
     drawn: list[Weighted] = []
-    for target, way in zip(targets, ways, strict=True):
+    for target, way in zip(targets, ways.exchanged, strict=True):
         ordered = epochs.swapped(way)
         screening = periodogram(ordered, fitting.prior, _mass_ratio(ordered), target.velocities.reference, ephemeris)
         drawn.append(sample(target, screening, fitting.sampling))
-    log = np.log(chances) + np.array([weighted.log_evidence for weighted in drawn])
+    log = np.log(ways.chance) + np.array([weighted.log_evidence for weighted in drawn])
     log = np.where(np.isfinite(log), log, -np.inf)
     share = np.exp(log - log.max()) if np.isfinite(log).any() else np.ones(len(log))
     counts = np.round(fitting.sampling.kept * share / share.sum()).astype(int)
     counts[counts.argmax()] += fitting.sampling.kept - counts.sum()
     rng = np.random.default_rng([fitting.sampling.seed, 2])
     points = [resampled(weighted, count, rng) for weighted, count in zip(drawn, counts, strict=True)]
-    number = np.repeat(np.arange(len(ways)), counts)
+    number = np.repeat(np.arange(len(targets)), counts)
     parts = [_elements(target, part, rng) for target, part in zip(targets, points, strict=True) if len(part)]
     names = Elements.__dataclass_fields__
     samples = Elements(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
     mode = _modes(1.0 / samples.period, max(float(np.ptp(epochs.time)), 1.0))
     best_mode = np.bincount(mode).argmax()
     densities = [
-        targets[way].log_density(points[way]) + np.log(chances[way]) for way in range(len(ways)) if counts[way]
+        targets[way].log_density(points[way]) + np.log(ways.chance[way]) for way in range(len(targets)) if counts[way]
     ]
     density = np.where(mode == best_mode, np.concatenate(densities), -np.inf)
     best = int(density.argmax())
@@ -245,29 +243,3 @@ def _modes(frequency: Array, span: float) -> NDArray[np.int64]:
     number = np.empty(len(frequency), dtype=np.int64)
     number[order] = np.cumsum(np.diff(frequency[order], prepend=frequency[order[0]]) > _GAP / span)
     return number
-
-
-def _nights(time: Array, night: float) -> NDArray[np.int64]:
-    """Number of the night of each epoch."""
-    order = np.argsort(time, kind="stable")
-    number = np.zeros(len(time), dtype=np.int64)
-    number[order] = np.cumsum(np.diff(time[order], prepend=time[order[:1]]) > night)
-    return number
-
-
-def _ways(exchange: Array, nights: NDArray[np.int64], most: int) -> tuple[NDArray[np.bool_], Array]:
-    """The likeliest ways of exchanging epochs, (way, epoch), and their probabilities, (way,)."""
-    likely = exchange > 0.5
-    doubt = np.minimum(exchange, 1.0 - exchange)
-    # Epochs of a night with the same doubt are exchanged together.
-    unclear = doubt > _UNCLEAR
-    keys = {(int(night), round(float(value), 6)) for night, value in zip(nights[unclear], doubt[unclear], strict=True)}
-    groups = sorted(keys, key=lambda key: -key[1])[: int(np.ceil(np.log2(most))) + 2]
-    ways, chances = likely[None], np.ones(1)
-    for night, value in groups:
-        mine = unclear & (nights == night) & (np.round(doubt, 6) == value)
-        ways = np.concatenate([ways, ways ^ mine])
-        chances = np.concatenate([chances * (1.0 - value), chances * value])
-        best = np.argsort(-chances, kind="stable")[:most]
-        ways, chances = ways[best], chances[best]
-    return ways, chances / chances.sum()

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 HARMONICS = 3
 """Harmonics of the orbital frequency that are fitted."""
-STEP = 0.1
+STEP = 0.05
 """Step of the grid in units of one over the epochs' span."""
 
 _FALL = 0.6  # of harmonics: their prior amplitude, per order, in units of the largest eccentricity at the period
@@ -34,7 +34,8 @@ class Periodogram:
     frequency: Array
     """1 / days, ascending; (frequency,)."""
     log_posterior: Array
-    """Log of the evidence of a periodic curve, times the prior of the frequency, but for a constant; (frequency,)."""
+    """Log of the evidence of a periodic curve, times the prior of the frequency, but for a constant that is the same for
+    all ways of exchanging the stars; (frequency,)."""
     phase: Array
     """Phase at the reference time of the largest velocity of star 1, turned so that it is a circular orbit's longitude,
     radians; (frequency,)."""
@@ -104,7 +105,7 @@ def periodogram(
     offset = np.einsum("i,nij->n", lever, weight) / firmness
     # Between two frequencies of the grid the phase is off, the more the farther from the reference.
     step = frequency[1] - frequency[0]
-    smear = np.std(value) * TWO_PI * step / np.sqrt(12.0) * np.abs(time)
+    smear = np.sqrt(np.mean(value**2)) * TWO_PI * step / np.sqrt(12.0) * np.abs(time)
     firmness = 1.0 / (1.0 / firmness + smear**2)
     blocks = np.split(frequency, range(_BLOCK, len(frequency), _BLOCK))
     parts = [_of_block(block, time, value, offset, firmness, prior) for block in blocks]
@@ -153,6 +154,7 @@ def _of_block(
     lower = np.linalg.cholesky(matrix)
     solution = np.linalg.solve(matrix, right[:, :, None])[:, :, 0]
     logs = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
-    evidence = 0.5 * (right * solution).sum(axis=1) - logs
+    left = float(firmness @ value**2) - wanted**2 / max(level, 1e-12) - float(np.log(firmness).sum())
+    evidence = 0.5 * ((right * solution).sum(axis=1) - left) - logs
     # cos(2 pi f t + longitude) has the coefficients cos(longitude) and -sin(longitude).
     return evidence, np.arctan2(-solution[:, 1], solution[:, 0])

@@ -130,9 +130,11 @@ def fit_line(points: Halves, share: Array | None = None) -> Line:
     least, gamma = profiled(clean, amount, kappa)
     variance, gamma_variance = _errors(clean, amount, kappa, gamma)
     lower, upper = _limits(profile, least, kappa)
-    mass_ratio = (1.0 - kappa) / np.maximum(1.0 + kappa, 1e-300)
-    error = np.sqrt(variance) * 2.0 / np.maximum(1.0 + kappa, 1e-150) ** 2
-    error = np.where(np.isfinite(upper) & (lower > 0.0), error, np.inf)
+    endless = kappa <= -1.0
+    above = np.where(endless, 1.0, 1.0 + kappa)
+    mass_ratio = np.where(endless, np.inf, (1.0 - kappa) / above)
+    bounded = np.isfinite(upper) & (lower > 0.0) & ~endless
+    error = np.where(bounded, 2.0 * np.sqrt(variance) / above**2, np.inf)
     scatter = clean.mean - gamma[:, None] + kappa[:, None] * clean.half
     pull = np.where(points.present, scatter / np.sqrt(clean.variance(kappa[:, None])), np.nan)
     freedom = counted.sum(axis=1) - 2
