@@ -2,9 +2,9 @@
 
 Three things are the same at all epochs, and turn their sign when the stars are exchanged: the slope kappa of the Wilson
 line (:mod:`.wilson`), the logarithm of the flux ratio, and the difference of temperatures. Given these, the exchange of
-each night is a matter of its own: the 2^n ways need not be tried, and the likelihood sums over them exactly.
-Their values are found by expectation-maximisation (Dempster, Laird & Rubin 1977) from many starts. Where nights are few, they are
-integrated over for each of the 2^n ways instead, since a best value is too sure of itself.
+each night is a matter of its own: the 2^n ways need not be tried, and the likelihood sums over them exactly. Their
+values are found by expectation-maximisation (Dempster, Laird & Rubin 1977) from many starts. Where nights are few, they
+are integrated over for each of the 2^n ways instead, since a best value is too sure of itself.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from twinlines.pipeline.synthesis.leastsquares import Limits, Terms, minimise
 Array = NDArray[np.float64]
 
 _SHAPES = ((0.0, 0.0), (0.05, 0.0), (0.6, 0.0), (0.6, 90.0), (0.6, 180.0), (0.6, 270.0))
-"""Radii sqrt(e / e_max) and omegas, degrees, that searches begin with; the first stays where tides make orbits circular."""
+"""Radii sqrt(e / e_max) and omegas, degrees, of starts; the first stays where tides make orbits circular."""
 _FIRM = 8.0
 """One over the variance of x and of y in the prior of other orbits, nearly."""
 _STEPS = np.array([1e-4, 1e-4, 1e-4])  # of x, y and longitude, for derivatives
@@ -57,8 +57,8 @@ class Target:
     def terms(self, points: Array, firmness: Array) -> Terms:
         """Of a search in (frequency, x, y, longitude), the linear parameters projected out.
 
-        Golub & Pereyra (1973), with Kaufman's approximation. A Gaussian stands for the prior of x and y; ``firmness`` is
-        one over its variance, (orbit,).
+        Golub & Pereyra (1973), with Kaufman's approximation. A Gaussian stands for the prior of x and y; ``firmness``
+        is one over its variance, (orbit,).
         """
         mean = self.velocities.amplitudes(points).mean
         curve, slopes = self.velocities.curve(points), []

@@ -40,15 +40,15 @@ class OrbitPrior:
     beta: float = 3.03
     """Second parameter of it."""
     contact: float = 2.0
-    """Period up to which all orbits are circular, days; beyond, e_max = 1 - (P / contact)^(-2/3) (Moe & Di Stefano 2017,
-    ApJS 230, 15, equation 3)."""
+    """Period up to which all orbits are circular, days; beyond, e_max = 1 - (P / contact)^(-2/3) (Moe & Di Stefano
+    2017, ApJS 230, 15, equation 3)."""
     circularised: float = 8.0
     """Period at which tides have made half of the orbits circular, days (7 to 11 days in clusters and in the field:
     Meibom & Mathieu 2005, ApJ 620, 970); the fraction is 1 / (1 + (P / circularised)^4)."""
     amplitude: float = 16.0
     """Standard deviation of each star's semi-amplitude at a period of a year and e = 0, km/s; it goes with P^(-1/3)
-    (1 - e^2)^(-1/2), as equal masses do (Price-Whelan et al. 2020, ApJ 895, 2). With ``alike`` = 0.9, K1 + K2 is as wide as
-    that of two solar masses in all, seen from random sides."""
+    (1 - e^2)^(-1/2), as equal masses do (Price-Whelan et al. 2020, ApJ 895, 2). With ``alike`` = 0.9, K1 + K2 is as
+    wide as that of two solar masses in all, seen from random sides."""
     alike: float = 0.9
     """Correlation of the two semi-amplitudes, which both stars' masses share."""
 

@@ -34,8 +34,8 @@ class Periodogram:
     frequency: Array
     """1 / days, ascending; (frequency,)."""
     log_posterior: Array
-    """Log of the evidence of a periodic curve, times the prior of the frequency, but for a constant that is the same for
-    all ways of exchanging the stars; (frequency,)."""
+    """Log of the evidence of a periodic curve, times the prior of the frequency, but for a constant that is the same
+    for all ways of exchanging the stars; (frequency,)."""
     phase: Array
     """Phase at the reference time of the largest velocity of star 1, turned so that it is a circular orbit's longitude,
     radians; (frequency,)."""

@@ -53,7 +53,7 @@ def ways_of(epochs: Epochs, exchange: Array, nights: NDArray[np.int64], prior: O
     epochs
         Of one source.
     exchange
-        Probability that the stars of an epoch are exchanged, (epoch,); epochs of a night with the same doubt go together.
+        Probability that the stars of an epoch are exchanged, (epoch,); those of a night with one doubt go together.
     nights
         From :func:`nights_of`.
     prior

@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 GRID = np.linspace(-1.0, 1.0, 401)
 """Values of kappa at which chi2 is profiled: from a secondary of all the mass to one of none."""
 
+_NUMBERS = 1_000_000  # in an array at a time
 _STEPS = 12  # of York's iteration; it gains a digit or two in each
 
 
@@ -117,8 +118,7 @@ def fit_line(points: Halves, share: Array | None = None) -> Line:
     amount = np.where(counted, 1.0 if share is None else share, 0.0)
     enough = counted.sum(axis=1) >= 2
     clean = _without_gaps(points)
-    # The profile of chi2 over kappa: gamma is linear.
-    profile = np.stack([profiled(clean, amount, np.full(len(amount), kappa))[0] for kappa in GRID], axis=1)
+    profile = _profile(clean, amount)
     kappa = GRID[profile.argmin(axis=1)]
     floor = profile.min(axis=1)
     for _ in range(_STEPS):
@@ -160,6 +160,21 @@ def _without_gaps(points: Halves) -> Halves:
     zero = (np.where(here, values, 0.0) for values in (points.mean, points.half))
     one = (np.where(here, values, 1.0) for values in (points.mean_variance, points.half_variance))
     return Halves(*zero, *one, np.where(here, points.covariance, 0.0), here)
+
+
+def _profile(points: Halves, amount: Array) -> Array:
+    """The least chi2 at each kappa of the grid, (source, kappa); gamma is linear."""
+    size = max(1, _NUMBERS // (len(GRID) * amount.shape[1]))
+    kappa, result = GRID[:, None], []
+    for rows in np.split(np.arange(len(amount)), range(size, len(amount), size)):
+        spread = (values[rows, None] for values in (points.mean_variance, points.half_variance, points.covariance))
+        of_mean, of_half, mixed = spread
+        weight = amount[rows, None] / (of_mean + kappa * (kappa * of_half + 2.0 * mixed))
+        height = points.mean[rows, None] + kappa * points.half[rows, None]
+        total = np.maximum(weight.sum(axis=2, keepdims=True), 1e-300)
+        height -= (weight * height).sum(axis=2, keepdims=True) / total
+        result.append((weight * height**2).sum(axis=2))
+    return np.concatenate(result)
 
 
 def profiled(points: Halves, amount: Array, kappa: Array) -> tuple[Array, Array]:
