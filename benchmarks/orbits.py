@@ -257,8 +257,9 @@ def rejection_seconds(truth: Truth, components: Components, row: int, fitting: F
     began = time.process_time()
     target.velocities.amplitudes(points)
     an_orbit = (time.process_time() - began) / len(points)
-    log = target.log_density(drawn.points) - target.prior.log_density(drawn.points)
-    mean_log = float(logsumexp(log, b=drawn.weight))
+    some = drawn.weight > 0.0
+    log = target.log_density(drawn.points[some]) - target.prior.log_density(drawn.points[some])
+    mean_log = float(logsumexp(log, b=drawn.weight[some]))
     began = time.process_time()
     for point in points[:20]:
         eccentricity, omega = target.prior.shape(point[None])

@@ -184,7 +184,8 @@ def _status(
         LineStatus.AMBIGUOUS: unclear.any(axis=1),
         LineStatus.BY_MASS: ~(signs.firmness > 0.0).any(axis=(1, 2)),
     }
-    return np.sum([bit.value * flags for bit, flags in bits.items()], axis=0).astype(np.int64)
+    total = np.sum([bit.value * flags for bit, flags in bits.items()], axis=0)
+    return np.asarray(total, dtype=np.int64)
 
 
 def _signs(sources: Sequence[Pairs], assigning: Assigning) -> Signs:

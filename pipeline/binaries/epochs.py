@@ -41,12 +41,11 @@ class Epochs:
                     f"give it the shape {shape}"
                 )
         for name in ("time", "velocity", "covariance"):
-            values = getattr(self, name).reshape(count, -1)
-            bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            values = getattr(self, name)
+            bad = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
             if len(bad):
                 raise ValueError(
-                    f"{self.source}: epoch {bad[0]}: {name} is {getattr(self, name)[bad[0]].tolist()}; "
-                    "drop epochs without numbers"
+                    f"{self.source}: epoch {bad[0]}: {name} is {values[bad[0]].tolist()}; drop epochs without numbers"
                 )
         variance = np.diagonal(self.covariance, axis1=1, axis2=2)
         determinant = variance.prod(axis=1) - self.covariance[:, 0, 1] * self.covariance[:, 1, 0]

@@ -102,7 +102,8 @@ class OrbitPrior:
         eccentricity = share * most
         places, parts = _up_to(self.alpha, self.beta)
         of_shape = (self.alpha - 1.0) * np.log(eccentricity) + (self.beta - 1.0) * np.log1p(-eccentricity)
-        of_shape += np.log(most) - betaln(self.alpha, self.beta) - np.log(np.interp(most, places, parts))
+        up_to_most = np.interp(most, places, parts)
+        of_shape = of_shape + np.log(most / up_to_most) - float(betaln(self.alpha, self.beta))
         round_ones = self.circular(1.0 / frequency)
         of_round = np.log(ROUND) + (ROUND - 1.0) * np.log1p(-share)
         of_shape = np.logaddexp(np.log1p(-round_ones) + of_shape, np.log(round_ones) + of_round)

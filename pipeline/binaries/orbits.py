@@ -16,7 +16,7 @@ from twinlines.pipeline.binaries.orbitsummary import Elements, Orbit, OrbitStatu
 from twinlines.pipeline.binaries.periodogram import periodogram
 from twinlines.pipeline.binaries.sampler import Sampling, Weighted, resampled, sample
 from twinlines.pipeline.binaries.ways import Ways, nights_of, ways_of
-from twinlines.pipeline.binaries.wilson import Halves, fit_line
+from twinlines.pipeline.binaries.wilson import fit_line, halves_of
 
 Array = NDArray[np.float64]
 
@@ -191,17 +191,7 @@ def _posterior(epochs: Epochs, fitting: Fitting, ephemeris: Ephemeris | None, wa
 def _mass_ratio(epochs: Epochs) -> float:
     """By the Wilson line, for the screening alone; 1 where it is not known well."""
     pairs = epochs.take(epochs.resolved)
-    covariance = pairs.covariance
-    first, second, mixed = covariance[:, 0, 0], covariance[:, 1, 1], covariance[:, 0, 1]
-    parts = (
-        0.5 * (pairs.velocity[:, 0] + pairs.velocity[:, 1]),
-        0.5 * (pairs.velocity[:, 0] - pairs.velocity[:, 1]),
-        0.25 * (first + second + 2.0 * mixed),
-        0.25 * (first + second - 2.0 * mixed),
-        0.25 * (first - second),
-        np.ones(len(pairs), dtype=np.bool_),
-    )
-    line = fit_line(Halves(*(part[None] for part in parts)))
+    line = fit_line(halves_of(pairs.velocity, pairs.covariance))
     known = bool(line.kappa_error[0] < 0.3)
     return float(np.clip(line.mass_ratio[0], 0.2, 5.0)) if known else 1.0
 
@@ -217,7 +207,7 @@ def _elements(target: Target, points: Array, rng: np.random.Generator) -> Elemen
     for _ in range(20):
         normal = rng.standard_normal(mean.shape)
         drawn[wanted] = (mean + np.einsum("nij,nj->ni", factor, normal))[wanted]
-        wanted = (drawn[:, :2] <= 0.0).any(axis=1)
+        wanted = np.asarray((drawn[:, :2] <= 0.0).any(axis=1))
     drawn[:, :2] = np.maximum(drawn[:, :2], 1e-3)
     return _with_amplitudes(target, points, drawn)
 

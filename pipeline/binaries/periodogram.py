@@ -45,7 +45,8 @@ class Periodogram:
         padded = np.concatenate([[-np.inf], self.log_posterior, [-np.inf]])
         high = np.flatnonzero((padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:]))
         high = high[self.log_posterior[high] > self.log_posterior.max() - depth]
-        return high[np.argsort(-self.log_posterior[high], kind="stable")][:most]
+        order = np.argsort(-self.log_posterior[high], kind="stable")
+        return np.asarray(high[order][:most], dtype=np.int64)
 
 
 def grid(epochs: Epochs, prior: OrbitPrior, ephemeris: Ephemeris | None = None) -> Array:

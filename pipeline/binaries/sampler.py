@@ -29,7 +29,7 @@ _ORIGINAL = 0.3  # share of later rounds that is still drawn from the modes
 class Sampling:
     """How much is sampled."""
 
-    prior_samples: int = 65536
+    prior_samples: int = 16384
     """Orbits of the prior that are tried before anything else; made once, and shared by all sources."""
     more_prior_samples: int = 1048576
     """Orbits that are tried where the first show that so many will do."""
@@ -71,8 +71,8 @@ class Weighted:
 
     @property
     def effective(self) -> float:
-        """Kish's effective number of samples."""
-        return float(1.0 / np.square(self.weight).sum())
+        """Kish's effective number of samples; 0 if no orbit is possible."""
+        return float(1.0 / np.square(self.weight).sum()) if np.isfinite(self.log_evidence) else 0.0
 
 
 def rejection(target: Target, samples: int, seed: int) -> Weighted:
@@ -108,7 +108,9 @@ def sample(target: Target, screening: Periodogram, sampling: Sampling) -> Weight
     modes = find_modes(target, screening, sampling.peaks, sampling.depth)
     rng = np.random.default_rng([sampling.seed, 1])
     # A softened share: the mass of a mode that is no Gaussian may be quite another.
-    share = np.exp(0.5 * (modes.log_mass - modes.log_mass.max())) + 0.1 / len(modes.log_mass)
+    possible = bool(np.isfinite(modes.log_mass).any())
+    share = np.exp(0.5 * (modes.log_mass - modes.log_mass.max())) if possible else np.ones(len(modes.log_mass))
+    share = share + 0.1 / len(share)
     mixture = _Mixture(modes.centre, modes.factor * _OUTWARD, share / share.sum())
     drawn = _weighted(target, mixture, mixture.draw(sampling.draws, rng))
     best = drawn
@@ -156,7 +158,7 @@ def _nearest(modes: Modes, points: Array) -> NDArray[np.int64]:
     apart = points[:, None] - modes.centre[None]
     apart[:, :, 3] -= TWO_PI * np.round(apart[:, :, 3] / TWO_PI)
     distance = np.einsum("mij,pmj->pmi", inverse, apart, optimize=True)
-    return np.square(distance).sum(axis=2).argmin(axis=1)
+    return np.asarray(np.square(distance).sum(axis=2).argmin(axis=1), dtype=np.int64)
 
 
 class _Mixture:

@@ -55,6 +55,14 @@ class Halves:
         )
 
 
+def halves_of(velocity: Array, covariance: Array) -> Halves:
+    """Of one source, from velocities (epoch, 2) and covariances (epoch, 2, 2); the first axis has length one."""
+    first, second, shared = covariance[:, 0, 0], covariance[:, 1, 1], covariance[:, 0, 1]
+    error = np.sqrt(np.stack([first, second], axis=1))
+    present = np.ones((1, len(velocity)), dtype=np.bool_)
+    return halves(velocity[None], error[None], (shared / error.prod(axis=1))[None], present)
+
+
 def halves(velocity: Array, error: Array, correlation: Array, present: NDArray[np.bool_]) -> Halves:
     """Means and half differences of velocities (source, epoch, 2), whose correlations are (source, epoch)."""
     first, second = error[..., 0] ** 2, error[..., 1] ** 2
@@ -157,9 +165,14 @@ def fit_line(points: Halves, share: Array | None = None) -> Line:
 def _without_gaps(points: Halves) -> Halves:
     """With numbers that do no harm where there is no epoch."""
     here = points.present
-    zero = (np.where(here, values, 0.0) for values in (points.mean, points.half))
-    one = (np.where(here, values, 1.0) for values in (points.mean_variance, points.half_variance))
-    return Halves(*zero, *one, np.where(here, points.covariance, 0.0), here)
+    return Halves(
+        mean=np.where(here, points.mean, 0.0),
+        half=np.where(here, points.half, 0.0),
+        mean_variance=np.where(here, points.mean_variance, 1.0),
+        half_variance=np.where(here, points.half_variance, 1.0),
+        covariance=np.where(here, points.covariance, 0.0),
+        present=here,
+    )
 
 
 def _profile(points: Halves, amount: Array) -> Array:
