@@ -1,0 +1,1 @@
+"""Binaries over their exposures: velocities on one scale, fits of two stars, orbits."""
