@@ -280,8 +280,9 @@ def against_references(
     zero = weighted_median(residual, 1.0 / sigma, unit, units)
     n = np.maximum(np.bincount(unit, minlength=units), 1.0)
     scatter = _MAD * median(np.abs(residual - zero[unit]) / sigma, unit, units)
-    of_sum = 1.0 / np.sqrt(np.bincount(unit, sigma**-2, minlength=units), out=np.full(units, np.nan), where=n > 0)
-    from_stars = scatter * (1.0 + 1.0 / n + 4.0 / n**2) * of_sum
-    with np.errstate(divide="ignore"):  # stated errors of 0
-        precise = 1.0 / np.sqrt(np.bincount(unit, stated**-2, minlength=units))
-    return zero, OF_MEDIAN * np.maximum(from_stars, _LEAST_SCATTER * precise)
+    with np.errstate(divide="ignore"):  # units without stars, whose scatter is NaN, and stated errors of 0
+        of_mean = 1.0 / np.sqrt(np.bincount(unit, sigma**-2, minlength=units))
+        stated_of_mean = 1.0 / np.sqrt(np.bincount(unit, stated**-2, minlength=units))
+    by_scatter = np.where(np.isfinite(scatter), scatter, 0.0) * (1.0 + 1.0 / n + 4.0 / n**2) * of_mean
+    error = OF_MEDIAN * np.maximum(by_scatter, _LEAST_SCATTER * stated_of_mean)
+    return zero, np.where(np.isfinite(zero), error, np.nan)

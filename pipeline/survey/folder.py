@@ -5,6 +5,7 @@ The only module that knows the folder's layout::
     releases/<name>/             a release; ``.<name>.work`` and ``.<name>.partial`` are one in the making
     runs/<config key>/           a run: its markers and results
     catalogs/<name>.zarr/        a published catalog
+    zeropoints/<name>.zarr/      the zero points of a catalog of that name
     CURRENT                      name of the catalog in force
     .lock, .ingest.lock          who computes, and who ingests
 """
@@ -207,6 +208,10 @@ class Survey:
         """Name of the catalog of a release by a run."""
         return f"{release}-{config_key}{SUFFIX}"
 
+    def zero_points(self, name: str) -> Path:
+        """Folder of the zero points of a catalog."""
+        return self.path / "zeropoints" / name
+
     @property
     def current(self) -> Path | None:
         """Folder of the current catalog; None if there is none."""
@@ -226,6 +231,15 @@ class Survey:
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return about
+
+    def made_of(self, name: str) -> tuple[str, ...]:
+        """Names of the catalogs that were made of catalog ``name``, which they say themselves; the last one first.
+
+        They have its rows, and values in columns in which it has none, such as zero points give.
+        """
+        about = {made: self.about_catalog(made) for made in self.catalogs}
+        mine = [made for made, said in about.items() if said.get("made_of") == name]
+        return tuple(sorted(mine, key=lambda made: (int(about[made].get("number", 0)), made), reverse=True))
 
     @property
     def next_catalog_number(self) -> int:
