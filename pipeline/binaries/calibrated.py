@@ -1,8 +1,8 @@
 """A survey's catalog with velocities on one scale: zero points computed from it, and a new catalog published.
 
 The current catalog is read a few columns at a time; the zero points appear in ``zeropoints/<name>.zarr``, then the
-catalog under the same name, with ``rv_abs_*`` and ``rv_abs_err_*``, then ``CURRENT`` names it. What was current stays as
-it was. The name ends in a hash of all that decides zero points, so that nothing is computed twice.
+catalog under the same name, with ``rv_abs_*`` and ``rv_abs_err_*``, then ``CURRENT`` names it. What was current stays
+as it was. The name ends in a hash of all that decides zero points, so that nothing is computed twice.
 """
 
 from __future__ import annotations

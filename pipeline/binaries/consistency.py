@@ -168,9 +168,7 @@ def solve(
     return Consistent(zero, error, stars, group, anchored)
 
 
-def _groups(
-    observations: Observations, units: int, fixed: NDArray[np.bool_]
-) -> tuple[Integers, NDArray[np.bool_]]:
+def _groups(observations: Observations, units: int, fixed: NDArray[np.bool_]) -> tuple[Integers, NDArray[np.bool_]]:
     """Group of each unit, and whether units of it are fixed: components of the graph of stars and units."""
     edges = observations.unit, units + observations.star
     nodes = units + int(observations.star.max(initial=-1)) + 1
@@ -245,7 +243,8 @@ class _System:
             t = (self.velocity + zero[self.unit] - velocity[self.star]) / self.error
             step = _Weighted(self, 1.0 / (self.error**2 * np.sqrt(1.0 + t**2)))
             residual = self.velocity + zero[self.unit] - step.star_means(self.velocity + zero[self.unit])[self.star]
-            change = step.solve(-np.bincount(self.unit, step.weight * residual, minlength=len(zero))[:, None])[:, 0]
+            pull = np.bincount(self.unit, step.weight * residual, minlength=len(zero)).astype(np.float64)
+            change = step.solve(-pull[:, None])[:, 0]
             zero = zero + change
             velocity = step.star_means(self.velocity + zero[self.unit])
             if np.abs(change).max() < _SETTLED:

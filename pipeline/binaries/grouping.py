@@ -62,8 +62,8 @@ def group(
         If shapes differ, or the radius is none.
     """
     ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
-    if ra.shape != dec.shape or ra.ndim != 1 or (ids is not None and np.shape(ids) != ra.shape):
-        raise ValueError(f"ra has shape {ra.shape}, dec {dec.shape}, ids {np.shape(ids)}; give equal ones, (row,)")
+    if ra.shape != dec.shape or ra.ndim != 1 or (ids is not None and ids.shape != ra.shape):
+        raise ValueError(f"ra has shape {ra.shape}, dec {dec.shape}, or ids another; give equal ones, (row,)")
     if not 0.0 < radius < 3600.0:
         raise ValueError(f"the radius of a star is {radius} arcsec; give one above 0 and below 3600")
     placed = has_position(ra, dec)

@@ -92,9 +92,7 @@ class References:
         """How its stars are matched."""
         return "obsid" if self.ra is None else "position"
 
-    def match(
-        self, obsid: NDArray[np.int64], ra: Array, dec: Array, radius: float = RADIUS
-    ) -> NDArray[np.int64]:
+    def match(self, obsid: NDArray[np.int64], ra: Array, dec: Array, radius: float = RADIUS) -> NDArray[np.int64]:
         """Row of each exposure's star among these, shape (exposure,); :data:`NO_MATCH` without one.
 
         Parameters
@@ -125,7 +123,9 @@ class References:
         # An exposure's position is its target's: most are there many times.
         distinct, inverse = np.unique(np.stack([ra[placed], dec[placed]], axis=-1), axis=0, return_inverse=True)
         if not len(distinct):
-            raise ReferenceTableError(f"no exposure of the catalog has a position, by which {self.path} is to be matched")
+            raise ReferenceTableError(
+                f"no exposure of the catalog has a position, by which {self.path} is to be matched"
+            )
         stars = SkyCoord(self.ra, self.dec, unit="deg")
         nearest, distance, _ = SkyCoord(distinct[:, 0], distinct[:, 1], unit="deg").match_to_catalog_sky(stars)
         near = distance.to_value(u.arcsec) <= radius
@@ -336,8 +336,7 @@ class _Reading:
             value = mine[order[again[0]]]
             text = f"{value.real:.6f}, {value.imag:+.6f}" if np.iscomplexobj(mine) else str(value)
             self._refuse(
-                f"the {name} {text} stands in rows {first} and {second}, and {len(again)} rows in all "
-                "repeat one",
+                f"the {name} {text} stands in rows {first} and {second}, and {len(again)} rows in all repeat one",
                 "keep one row of each star",
             )
 

@@ -223,7 +223,8 @@ def _observations(velocities: Velocities, unit: NDArray[np.int64], floor: float)
 
 
 def _usable(velocities: Velocities) -> NDArray[np.bool_]:
-    return np.isfinite(velocities.velocity) & np.isfinite(velocities.error) & (velocities.error >= 0.0)
+    error = velocities.error
+    return np.asarray(np.isfinite(velocities.velocity) & np.isfinite(error) & (error >= 0.0))
 
 
 def _against(

@@ -143,9 +143,9 @@ def _code(plan: Plan) -> dict[str, int]:
 def publish(survey: Survey, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
     """Publish the catalog of a plan whose tasks are all done; returns the current one's folder, and whether it is new.
 
-    The current one is then that of the plan or, if others were made of that (:meth:`.Survey.made_of`), the last of them.
-    One that has lost files since it was published, or whose files are not what was written, is published again. The
-    caller holds the survey's lock.
+    The current one is then that of the plan or, if others were made of that (:meth:`.Survey.made_of`), the last one
+    that is whole. A catalog that has lost files since it was published, or whose files are not what was written, is
+    published again. The caller holds the survey's lock.
 
     Raises
     ------
