@@ -14,7 +14,7 @@ median of its zero points, each counting as many times as it has stars, is 0. Kn
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,43 @@ def small_sample(stars: Integers) -> Array:
     return 1.0 + 1.0 / stars
 
 
+def tied(
+    observations: Observations, units: int, least: int, exempt: NDArray[np.bool_] | None = None
+) -> Observations:
+    """Observations that tie units together by ``least`` stars or more, at every joint.
+
+    One star that two fields have in common, and is a binary, would set them apart by all of its amplitude, and leave no
+    residual. So exposures are joined only if they have ``least`` stars in common; a star that is seen in exposures that
+    are not joined, directly or through others, counts as a star of its own in each part.
+
+    Parameters
+    ----------
+    observations
+        All observations.
+    units
+        Number of units.
+    least
+        Fewest repeated stars of a unit, and common stars of two exposures.
+    exempt
+        (unit,) units that count however few repeated stars they have.
+    """
+    while True:
+        chosen = observations.take(repeated(observations, units, least, exempt))
+        if not len(chosen.star):
+            return chosen
+        shape = int(chosen.star.max()) + 1, int(chosen.exposure.max()) + 1
+        seen = coo_array((np.ones(len(chosen.star), np.int32), (chosen.star, chosen.exposure)), shape=shape).tocsr()
+        seen.data[:] = 1  # both arms of an exposure are one visit
+        common = seen.T @ seen
+        common.data[common.data < least] = 0
+        common.eliminate_zeros()
+        _, part = connected_components(common, directed=False)
+        split = replace(chosen, star=in_order(chosen.star * (int(part.max()) + 1) + part[chosen.exposure]))
+        if len(chosen.star) == len(observations.star) and split.star.max() == in_order(chosen.star).max():
+            return split
+        observations = split
+
+
 def repeated(
     observations: Observations, units: int, least: int, exempt: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_]:
@@ -152,7 +189,7 @@ def solve(
     zero = np.full(units, np.nan) if known is None else known.copy()
     error = np.full(units, np.nan) if known_error is None else known_error.copy()
     fixed = np.isfinite(zero)
-    chosen = observations.take(repeated(observations, units, least, fixed))
+    chosen = tied(observations, units, least, fixed)
     stars = np.bincount(chosen.unit, minlength=units).astype(np.int64)
     group, anchored = _groups(chosen, units, fixed)
     free = (stars > 0) & ~fixed

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.binaries.consistency import NO_GROUP, Consistent, Observations, solve
+from twinlines.pipeline.binaries.consistency import NO_GROUP, Consistent, Observations, repeated, solve
 from twinlines.pipeline.binaries.grouped import median, weighted_median
 from twinlines.pipeline.binaries.grouping import RADIUS
 from twinlines.pipeline.schema import ZeroPointReason
@@ -169,6 +169,12 @@ def zero_points(velocities: Velocities, config: ZeroPointConfig | None = None) -
         known_error=known_error,
         seed=config.seed,
     )
+    if known is None and not np.isfinite(consistent.zero_point).any():
+        most = np.bincount(every.unit[repeated(every, units * _ARMS, 1) & (every.star >= 0)]).max(initial=0)
+        raise ZeroPointError(
+            f"no spectrograph's exposure has {config.least_stars} or more stars that other exposures have, too, in an "
+            f"arm; the best one has {most}; give references, or ask for fewer"
+        )
     return _result(distinct, unit, scale, measured, references, known, consistent)
 
 
@@ -284,6 +290,7 @@ def against_references(
     with np.errstate(divide="ignore"):  # units without stars, whose scatter is NaN, and stated errors of 0
         of_mean = 1.0 / np.sqrt(np.bincount(unit, sigma**-2, minlength=units))
         stated_of_mean = 1.0 / np.sqrt(np.bincount(unit, stated**-2, minlength=units))
-    by_scatter = np.where(np.isfinite(scatter), scatter, 0.0) * (1.0 + 1.0 / n + 4.0 / n**2) * of_mean
+    there = np.isfinite(zero)
+    by_scatter = np.where(there, scatter, 0.0) * (1.0 + 1.0 / n + 4.0 / n**2) * np.where(there, of_mean, 0.0)
     error = OF_MEDIAN * np.maximum(by_scatter, _LEAST_SCATTER * stated_of_mean)
-    return zero, np.where(np.isfinite(zero), error, np.nan)
+    return zero, np.where(there, error, np.nan)
