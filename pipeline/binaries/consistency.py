@@ -85,9 +85,7 @@ def small_sample(stars: Integers) -> Array:
     return 1.0 + 1.0 / stars
 
 
-def tied(
-    observations: Observations, units: int, least: int, exempt: NDArray[np.bool_] | None = None
-) -> Observations:
+def tied(observations: Observations, units: int, least: int, exempt: NDArray[np.bool_] | None = None) -> Observations:
     """Observations that tie units together by ``least`` stars or more, at every joint.
 
     One star that two fields have in common, and is a binary, would set them apart by all of its amplitude, and leave no

@@ -272,7 +272,8 @@ class _Reading:
                 else f"{each}, by any of the names {', '.join(USUAL[each])}"
                 for each in missing
             )
-            hint = "; a Gaia source_id alone does not do, as the catalog has none" if self._source_id() else ""
+            placed = not set(missing) & {"ra", "dec"}
+            hint = "" if placed or not self._source_id() else "; a source_id alone does not do, as the catalog has none"
             self._refuse(f"it has no column of {wanted}{hint}", f"it has {', '.join(self.table.colnames) or 'none'}")
         self.names |= {each: name for each in what if (name := self._find(each)) is not None}
 
