@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ from twinlines.pipeline.binaries.grouping import in_order
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Numbers = NDArray[np.integer[Any]]
+Floats = NDArray[np.floating[Any]]
 
 NO_GROUP = -1
 """Group of a unit that has too few repeated stars."""
@@ -39,17 +42,17 @@ _MOST_LEVERAGE = 0.9
 
 @dataclass(frozen=True)
 class Observations:
-    """Velocities of stars in units; arrays of shape (observation,)."""
+    """Velocities of stars in units; arrays of shape (observation,), which may be of 32 bits, as there are many."""
 
-    star: Integers
+    star: Numbers
     """Number of the star, from 0."""
-    unit: Integers
+    unit: Numbers
     """Number of the unit, from 0."""
-    exposure: Integers
+    exposure: Numbers
     """Number of the unit's exposure of a spectrograph, which both arms share, from 0."""
-    velocity: Array
+    velocity: Floats
     """Measured velocity, km/s, finite."""
-    error: Array
+    error: Floats
     """Its error with all that scatters besides photon noise, km/s, above 0."""
 
     def take(self, rows: NDArray[np.bool_]) -> Observations:
@@ -114,10 +117,11 @@ def tied(observations: Observations, units: int, least: int, exempt: NDArray[np.
         common.data[common.data < least] = 0
         common.eliminate_zeros()
         _, part = connected_components(common, directed=False)
-        split = replace(chosen, star=in_order(chosen.star * (int(part.max()) + 1) + part[chosen.exposure]))
-        if len(chosen.star) == len(observations.star) and split.star.max() == in_order(chosen.star).max():
-            return split
-        observations = split
+        before = len(observations.star), len(np.unique(chosen.star))
+        number = in_order(chosen.star.astype(np.int64) * (int(part.max()) + 1) + part[chosen.exposure])
+        observations = replace(chosen, star=number.astype(np.int32))
+        if (len(number), int(number.max()) + 1) == before:
+            return observations
 
 
 def repeated(
@@ -145,11 +149,17 @@ def repeated(
     chosen = np.ones(len(observations.star), np.bool_)
     exposures = int(observations.exposure.max(initial=0)) + 1
     stars = int(observations.star.max(initial=-1)) + 1
-    visit, place = np.unique(observations.star * exposures + observations.exposure, return_inverse=True)
-    star_of = visit // exposures
+    visit = observations.star.astype(np.int64) * exposures + observations.exposure
+    order = np.argsort(visit)
+    new = np.ones(len(order), np.bool_)
+    new[1:] = np.diff(visit[order]) > 0
+    place = np.empty(len(order), np.int32)
+    place[order] = np.cumsum(new) - 1
+    star_of = (visit[order][new] // exposures).astype(np.int32)
+    del visit, order
     fewest = np.full(units, least) if exempt is None else np.where(exempt, 1, least)
     while True:
-        there = np.zeros(len(visit), np.bool_)
+        there = np.zeros(len(star_of), np.bool_)
         there[place[chosen]] = True
         visits = np.bincount(star_of[there], minlength=stars)
         still = chosen & (visits[observations.star] >= 2)
@@ -248,11 +258,11 @@ class _Gauge:
 class _System:
     """The problem with stars eliminated; observations are sorted by star."""
 
-    star: Integers
-    unit: Integers
-    velocity: Array
-    error: Array
-    rows: NDArray[np.int64]
+    star: Numbers
+    unit: Numbers
+    velocity: Floats
+    error: Floats
+    rows: Numbers
     """(star + 1,) where each star's observations begin."""
     free: NDArray[np.bool_]
     """(unit,) units to be solved for."""
@@ -262,11 +272,11 @@ class _System:
         order = np.argsort(observations.star, kind="stable")
         _, star, count = np.unique(observations.star[order], return_inverse=True, return_counts=True)
         return cls(
-            star.astype(np.int64),
+            star.astype(np.int32),
             observations.unit[order],
             observations.velocity[order],
             observations.error[order],
-            np.r_[0, np.cumsum(count)].astype(np.int64),
+            np.r_[0, np.cumsum(count)].astype(np.int32 if len(order) < 2**31 else np.int64),
             free,
         )
 
@@ -301,7 +311,7 @@ class _System:
         the scores have random signs (the wild bootstrap), since the inverse of H is not to be had for many units.
         """
         t = self._residuals(zero) / self.error
-        step = _Weighted(self, (1.0 + t**2) ** -1.5 / self.error**2)
+        step = _Weighted(self, (1.0 + t**2) ** -1.5 / self.error.astype(np.float64) ** 2)
         leverage = step.weight * (1.0 / step.of_star[self.star] + 1.0 / step.of_unit[self.unit])
         score = t / np.sqrt(1.0 + t**2) / self.error / np.sqrt(1.0 - np.minimum(leverage, _MOST_LEVERAGE))
         total = np.zeros(len(zero))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Numbers = NDArray[np.integer[Any]]
 
 _TIE = 1e-9  # of a group's weight: sums of equal weights differ by their rounding
 
 
-def weighted_median(values: Array, weights: Array, group: NDArray[np.int64], groups: int) -> Array:
+def weighted_median(values: Array, weights: Array, group: Numbers, groups: int) -> Array:
     """Weighted median of each group: what minimises ``sum(weights * abs(values - x))``.
 
     Where all of an interval does, as for two equal weights, its middle.
@@ -51,6 +54,6 @@ def weighted_median(values: Array, weights: Array, group: NDArray[np.int64], gro
     return result
 
 
-def median(values: Array, group: NDArray[np.int64], groups: int) -> Array:
+def median(values: Array, group: Numbers, groups: int) -> Array:
     """Median of each group, shape (groups,); see :func:`weighted_median`."""
     return weighted_median(values, np.ones(len(values)), group, groups)

@@ -154,15 +154,16 @@ def zero_points(velocities: Velocities, config: ZeroPointConfig | None = None) -
     key = velocities.lmjm.astype(np.int64) * 1000 + velocities.spid
     distinct, unit = np.unique(key, return_inverse=True)
     units = len(distinct)
-    every = _observations(velocities, unit, config.floor)
-    measured = np.bincount(every.unit, minlength=units * _ARMS)
+    row, arm = np.nonzero(_usable(velocities))
+    measured = np.bincount(unit[row] * _ARMS + arm, minlength=units * _ARMS)
+    del row, arm
     if velocities.reference is None:
         scale, known, known_error, references = "survey", None, None, np.zeros(units * _ARMS, np.int64)
     else:
         scale = "reference"
         known, known_error, references = _against(velocities, unit, units, config)
     consistent = solve(
-        every.take(every.star >= 0),
+        _observations(velocities, unit, config.floor),
         units * _ARMS,
         least=config.least_stars,
         known=known,
@@ -170,7 +171,8 @@ def zero_points(velocities: Velocities, config: ZeroPointConfig | None = None) -
         seed=config.seed,
     )
     if known is None and not np.isfinite(consistent.zero_point).any():
-        most = np.bincount(every.unit[repeated(every, units * _ARMS, 1) & (every.star >= 0)]).max(initial=0)
+        every = _observations(velocities, unit, config.floor)
+        most = np.bincount(every.unit[repeated(every, units * _ARMS, 1)]).max(initial=0)
         raise ZeroPointError(
             f"no spectrograph's exposure has {config.least_stars} or more stars that other exposures have, too, in an "
             f"arm; the best one has {most}; give references, or ask for fewer"
@@ -217,14 +219,14 @@ def _result(
 
 
 def _observations(velocities: Velocities, unit: NDArray[np.int64], floor: float) -> Observations:
-    """Every velocity that can be used, with the floor in its error."""
-    row, arm = np.nonzero(_usable(velocities))
+    """Every velocity that can be used, of a star that is known, with the floor in its error."""
+    row, arm = np.nonzero(_usable(velocities) & (velocities.star >= 0)[:, None])
     return Observations(
-        star=velocities.star[row],
-        unit=unit[row] * _ARMS + arm,
-        exposure=unit[row],
-        velocity=velocities.velocity[row, arm].astype(np.float64),
-        error=np.hypot(velocities.error[row, arm].astype(np.float64), floor),
+        star=velocities.star[row].astype(np.int32),
+        unit=(unit[row] * _ARMS + arm).astype(np.int32),
+        exposure=unit[row].astype(np.int32),
+        velocity=velocities.velocity[row, arm],
+        error=np.hypot(velocities.error[row, arm], floor),
     )
 
 
