@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries.grouping import group
-from twinlines.pipeline.binaries.references import By, ReferenceColumns, References, digest_of, read
+from twinlines.pipeline.binaries.references import By, ReferenceColumns, References, digest_of, is_usual, read
 from twinlines.pipeline.binaries.zeropoints import (
     Velocities,
     ZeroPointConfig,
@@ -43,6 +43,7 @@ NUMERICS = 1
 LEFT_OUT = Quality.AMBIGUOUS_VELOCITY
 """Bits of velocities that take no part in finding zero points; they get the unit's all the same."""
 
+_OPTIONS = ("least_stars", "floor", "radius")  # that the command has, too
 _KEY_DIGITS = 8
 _BYTES_PER_ROW = 300  # of a catalog, as measured for predictions
 _COLUMNS = tuple(f"rv_abs{what}_{arm}" for arm in ARM_NAMES for what in ("", "_err"))
@@ -176,8 +177,17 @@ def command_again(survey: str | Path) -> str | None:
     if not earlier:
         return None
     last = max(earlier, key=lambda said: int(said.get("number", 0)))["zero_points"]
-    reference = f" --reference {last['reference']['file']}" if last.get("reference") else ""
-    return f"twinlines zeropoints --survey {survey}{reference}"
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in last["config"].items() if name in _OPTIONS]
+    options = [option for option in options if option not in _usual_options()]
+    reference = last.get("reference")
+    if reference:
+        named = {f"--{what}-column {name}" for what, name in reference["columns"].items() if not is_usual(what, name)}
+        options = [f"--reference {reference['file']}", f"--match {reference['by']}", *sorted(named), *options]
+    return " ".join([f"twinlines zeropoints --survey {survey}", *options])
+
+
+def _usual_options() -> set[str]:
+    return {f"--{name.replace('_', '-')} {value}" for name, value in ZeroPointConfig().to_json().items()}
 
 
 def _hash(decided: Mapping[str, Any]) -> str:

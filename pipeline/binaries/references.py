@@ -154,6 +154,11 @@ class References:
         }
 
 
+def is_usual(what: str, name: str) -> bool:
+    """Whether ``name`` is a usual one of a column of ``what``."""
+    return name.lower() in USUAL[what]
+
+
 def digest_of(path: Path) -> str:
     """SHA-256 of a file.
 

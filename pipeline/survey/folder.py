@@ -233,13 +233,19 @@ class Survey:
         return about
 
     def made_of(self, name: str) -> tuple[str, ...]:
-        """Names of the catalogs that were made of catalog ``name``, which they say themselves; the last one first.
+        """Names of the catalogs that were made of catalog ``name``, which they say themselves.
 
-        They have its rows, and values in columns in which it has none, such as zero points give.
+        They have its rows, and values in columns in which it has none, such as zero points give. The current one stands
+        first, and then the one that was made last.
         """
+        current = self.current
         about = {made: self.about_catalog(made) for made in self.catalogs}
         mine = [made for made, said in about.items() if said.get("made_of") == name]
-        return tuple(sorted(mine, key=lambda made: (int(about[made].get("number", 0)), made), reverse=True))
+
+        def rank(made: str) -> tuple[bool, int]:
+            return current == self.catalog(made), int(about[made].get("number", 0))
+
+        return tuple(sorted(mine, key=rank, reverse=True))
 
     @property
     def next_catalog_number(self) -> int:
@@ -250,7 +256,7 @@ class Survey:
         """Name of the catalog whose newest release is ``release``; None if there is none.
 
         Of several, made with other weights or parameters, that of the current catalog's run; else the one published
-        last.
+        last. If others were made of that one, the first of :meth:`made_of`.
         """
         current = self.current
         run = None if current is None else self.about_catalog(current.name).get("run")
@@ -260,7 +266,10 @@ class Survey:
             if about.get("releases", [])[-1:] == [release]:
                 rank = (run is not None and about.get("run") == run, int(about.get("number", 0)))
                 best = max(best, (rank, name)) if best else (rank, name)
-        return best[1] if best else None
+        if best is None:
+            return None
+        base = str(self.about_catalog(best[1]).get("made_of", best[1]))
+        return next(iter(self.made_of(base)), best[1])
 
     # Who works on it.
 

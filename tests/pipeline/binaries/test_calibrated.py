@@ -141,8 +141,13 @@ def test_other_wishes_make_other_catalogs_of_the_same_one(done: Path, gaia: Refe
     groups = open_zero_points(done, alone.catalog.name)["group"].values
     assert len(np.unique(groups)) == 5
     assert Survey.at(done).current == alone.catalog
+    assert Survey.at(done).made_of("dr-1.zarr") == (alone.catalog.name, first.catalog.name)
+    assert Survey.at(done).catalog_of_release("dr") == alone.catalog.name
     assert not calibrate(done, gaia).new
     assert Survey.at(done).current == first.catalog
+    # What is current counts before what was made last, as a run with nothing to do must leave it.
+    assert Survey.at(done).made_of("dr-1.zarr") == (first.catalog.name, alone.catalog.name)
+    assert Survey.at(done).catalog_of_release("dr") == first.catalog.name
     # All but the current one can go, the one that it was made of, too.
     for name in ("dr-1.zarr", alone.catalog.name):
         shutil.rmtree(done / "catalogs" / name)
@@ -270,7 +275,7 @@ def test_runs_after_zero_points(tmp_path: Path) -> None:
     assert new
     assert Survey.at(survey).current == newer != first.catalog
     assert np.isnan(catalog.open(survey)["rv_abs_B"].values).all()
-    assert command_again(survey) == f"twinlines zeropoints --survey {survey} --reference refs.csv"
+    assert command_again(survey) == f"twinlines zeropoints --survey {survey} --reference refs.csv --match obsid"
     assert np.isfinite(catalog.open(survey, release="dr1")["rv_abs_B"].values).all()
     second = calibrate(survey, source)
     assert second.new
