@@ -181,7 +181,9 @@ def show_run(report: RunReport, where: Console, zero_points_again: str | None = 
         if not report.computed and not report.published:
             lines.append("nothing to do: all of it was computed with these weights and parameters, and published")
         if zero_points_again:
-            lines.append(f"rv_abs_* have no values in this catalog yet, as the one before had; {zero_points_again!r}")
+            lines.append(
+                f"rv_abs_* have no values in this catalog yet, as the one before had; {zero_points_again!r} gives them"
+            )
     console.say(where, lines)
 
 

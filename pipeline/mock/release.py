@@ -41,7 +41,7 @@ NO_ARM: dict[ArmName, str] = {"B": "no blue arm", "R": "no red arm"}
 TRUTH, FILES = "truth.ecsv", "files.ecsv"
 """The tables of the truth: a row per exposure, a row per file."""
 
-REFERENCES = "references.fits"
+REFERENCES = "references.ecsv"
 """Reference velocities, as Gaia has them, of a release that has zero points."""
 
 _KEPT = 0.6  # of a truncated file

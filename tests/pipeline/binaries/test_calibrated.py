@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from twinlines.pipeline.arms import ARM_NAMES
@@ -24,11 +26,13 @@ from twinlines.pipeline.binaries.references import ReferenceTableError
 from twinlines.pipeline.binaries.zeropoints import ZeroPointError
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.cli import main
+from twinlines.pipeline.cli.survey import show_run
 from twinlines.pipeline.figures.canvas import FigureError
 from twinlines.pipeline.jobs.locks import LockedError
 from twinlines.pipeline.schema import CATALOG, EXPOSURES, Quality, ZeroPointReason
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey import plan, publication
+from twinlines.pipeline.survey.compute import RunReport
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.runs import Recipe
 from twinlines.pipeline.survey.status import status
@@ -275,6 +279,10 @@ def test_runs_after_zero_points(tmp_path: Path) -> None:
     assert new
     assert Survey.at(survey).current == newer != first.catalog
     assert np.isnan(catalog.open(survey)["rv_abs_B"].values).all()
+    report = RunReport("k", ("dr1", "dr2"), 2, 1, 1, 90, 30, (), newer, True, 1.0)
+    out = io.StringIO()
+    show_run(report, Console(file=out, width=300), command_again(survey))
+    assert "rv_abs_* have no values in this catalog, as one before had; 'twinlines" in out.getvalue()
     assert command_again(survey) == f"twinlines zeropoints --survey {survey} --reference refs.csv --match obsid"
     assert np.isfinite(catalog.open(survey, release="dr1")["rv_abs_B"].values).all()
     second = calibrate(survey, source)
