@@ -7,7 +7,7 @@ Dataset; :mod:`twinlines.pipeline.storage.stores` creates, writes and opens what
 
 from __future__ import annotations
 
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 
 from twinlines.models.vocabulary import HEADS as HEADS
 from twinlines.models.vocabulary import JOINT as JOINT
@@ -293,6 +293,46 @@ CATALOG = Schema(
     shard_rows=65536,
 )
 """The published catalog: the newest row per (obsid, lmjm), sorted by HEALPix index, then obsid and lmjm."""
+
+
+class ZeroPointReason(IntEnum):
+    """Where the zero point of a unit (spectrograph, exposure, arm) comes from, or why there is none."""
+
+    REFERENCE = 0
+    """From the unit's stars that have reference velocities."""
+    TIED = 1
+    """From repeated stars, which tie the unit to others that have a zero point from references."""
+    OWN_SCALE = 2
+    """From repeated stars, without references: the median zero point of the units that they tie together is 0."""
+    NO_VELOCITIES = 10
+    """None: no exposure of the unit has a velocity that can be used."""
+    FEW_STARS = 11
+    """None: too few stars have reference velocities, and too few are in other exposures, too."""
+    UNTIED = 12
+    """None: repeated stars tie the unit to others, but references are given and none of these has enough of them."""
+
+
+_OF_UNIT = ("unit", "arm")
+
+ZERO_POINTS = Schema(
+    name="zero_points",
+    version=1,
+    row="unit",
+    variables={
+        "spid": Variable(("unit",), "int16", "", "Spectrograph identifier, 1 to 16"),
+        "lmjm": Variable(("unit",), "int32", "min", "Local modified Julian minute of the start of the exposure"),
+        "n_stars": Variable(_OF_UNIT, "int32", "", "Stars from which the zero point comes, or that are too few"),
+        "zero_point": Variable(_OF_UNIT, "float32", "km s-1", "What is added to measured velocities"),
+        "error": Variable(_OF_UNIT, "float32", "km s-1", "Error of the zero point"),
+        "group": Variable(_OF_UNIT, "int32", "", "Units that repeated stars tie together have one number; -1: none"),
+        "reason": Variable(_OF_UNIT, "uint8", "", "Where it comes from, or why there is none; schema.ZeroPointReason"),
+    },
+    sizes={"arm": len(ARM_NAMES)},
+    coords={"arm": ARM_NAMES},
+    chunk_rows=65536,
+    shard_rows=65536,
+)
+"""Zero points of the velocities: a row for each exposure of a spectrograph, by rising time."""
 
 _OF_TRACK = ("track",)
 _ALONG_TRACK = ("track", "eep")

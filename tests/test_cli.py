@@ -29,7 +29,7 @@ COMMANDS = [
     ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("population",), ("synthesize",), ("train",),
     ("evaluate",), ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
-    ("catalog", "diff"), ("binaries", "fit"), ("binaries", "list"), ("binaries", "export"),
+    ("catalog", "diff"), ("zeropoints",), ("binaries", "fit"), ("binaries", "list"), ("binaries", "export"),
     ("library", "import"), ("library", "show"), ("cluster", "show"), ("cluster", "check"),
 ]  # fmt: skip
 

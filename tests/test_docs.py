@@ -11,7 +11,7 @@ import pytest
 from tests.houses import MODULES, ROOMS
 from tests.places import ROOT
 from twinlines.pipeline.binaries.schema import FITS, FitQuality
-from twinlines.pipeline.schema import CATALOG, FATAL, TABLE4, TRACKS, Quality
+from twinlines.pipeline.schema import CATALOG, FATAL, TABLE4, TRACKS, ZERO_POINTS, Quality, ZeroPointReason
 from twinlines.pipeline.stars.tracks import TrackReason
 
 
@@ -50,6 +50,13 @@ def test_the_tracks_page_lists_every_reason() -> None:
 def test_the_tracks_page_names_what_is_stored() -> None:
     text = (ROOT / "docs/tracks.md").read_text()
     assert all(f"`{name}`" in text for name in TRACKS.variables)
+
+
+def test_the_zero_points_page_lists_what_is_stored_and_every_reason() -> None:
+    text = (ROOT / "docs/zeropoints.md").read_text()
+    assert all(f"`{name}`" in text for name in ZERO_POINTS.variables)
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", text, re.M)
+    assert [(name, int(code)) for name, code in rows] == [(reason.name, reason.value) for reason in ZeroPointReason]
 
 
 def test_links_between_pages_lead_somewhere() -> None:

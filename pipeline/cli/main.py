@@ -23,6 +23,7 @@ from twinlines.pipeline.cli.mock import mock_app
 from twinlines.pipeline.cli.survey import survey_app
 from twinlines.pipeline.cli.tracks import tracks_app
 from twinlines.pipeline.cli.training import training_app
+from twinlines.pipeline.cli.zeropoints import zero_points_app
 
 _RESUMED = ("ingest", "run", "synthesize", "train", "evaluate")  # that go on where they were
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 # Groups without a name add their commands to those of ``twinlines`` itself; --help lists them in this order.
 app.add_typer(mock_app)
 app.add_typer(survey_app)
+app.add_typer(zero_points_app)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(binaries_app, name="binaries")
 app.add_typer(cluster_app, name="cluster")

@@ -67,13 +67,18 @@ def mock(
     stars: Annotated[int, typer.Option("--stars", min=1, help="Number of stars.")] = 500,
     seed: SeedOption = 0,
     layout: Annotated[LayoutName, typer.Option("--layout", help="rows: to DR8; vectors: from DR9.")] = LayoutName.ROWS,
+    plate: Annotated[int, typer.Option("--stars-per-plate", min=1, help="Stars that are observed together.")] = 12,
+    zero_points: Annotated[
+        float, typer.Option("--zero-points", min=0.0, help="Scatter of zero points, km/s; above 0, with references.")
+    ] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Write a mock release: LAMOST-format FITS files with known binaries and defects, and tables of the truth."""
-    from twinlines.pipeline.mock.release import make_release
+    from twinlines.pipeline.mock.release import MockConfig, make_release
 
     with console.progress() as progress:
-        truth = make_release(out, stars=stars, seed=seed, layout=layout.value, progress=progress)
+        config = MockConfig(stars_per_plate=plate, zero_points=zero_points)
+        truth = make_release(out, stars=stars, seed=seed, layout=layout.value, config=config, progress=progress)
     summary = truth.summary()
     console.show(summary, as_json, lambda screen: screen.print(console.table(("", ""), list(summary.items()))))
 

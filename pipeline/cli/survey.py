@@ -91,6 +91,7 @@ def run(
 ) -> None:
     """Compute what is not yet done and publish the catalog. Killed, it goes on where it was."""
     from twinlines.models import checkpoint
+    from twinlines.pipeline.binaries.calibrated import command_again
     from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
     from twinlines.pipeline.survey.compute import run as run_survey
 
@@ -107,7 +108,8 @@ def run(
             progress=progress,
             ignore_plan=ignore_plan,
         )
-    console.show(report.to_json(), as_json, lambda screen: show_run(report, screen))
+    again = command_again(survey) if report.published else None
+    console.show(report.to_json(), as_json, lambda screen: show_run(report, screen, again))
     if not report.complete:
         raise typer.Exit(1)
 
@@ -164,8 +166,8 @@ def show_ingestion(report: IngestReport, where: Console) -> None:
     console.say(where, lines)
 
 
-def show_run(report: RunReport, where: Console) -> None:
-    """Print what a run did."""
+def show_run(report: RunReport, where: Console, zero_points_again: str | None = None) -> None:
+    """Print what a run did, and the command that gives its catalog zero points as the one before had."""
     done = (
         f"run {report.config_key} of {', '.join(report.releases)}: {report.rows} exposures in {report.shards} shards, "
         f"{report.computed} computed now ({report.rows_computed} exposures, {report.seconds:.1f} s), "
@@ -178,6 +180,10 @@ def show_run(report: RunReport, where: Console) -> None:
         lines.append(f"catalog: {report.catalog}")
         if not report.computed and not report.published:
             lines.append("nothing to do: all of it was computed with these weights and parameters, and published")
+        if zero_points_again:
+            lines.append(
+                f"rv_abs_* have no values in this catalog yet, as the one before had; {zero_points_again!r} gives them"
+            )
     console.say(where, lines)
 
 

@@ -45,10 +45,22 @@ def save(figure: Figure, path: str | Path, dpi: int = 130) -> Path:
     FigureError
         If it is not named so, or there is no folder for it.
     """
+    path = check(path)
+    figure.savefig(path, dpi=dpi, format="png")
+    return path
+
+
+def check(path: str | Path) -> Path:
+    """The path of a figure, if one can be written there.
+
+    Raises
+    ------
+    FigureError
+        If it is not named as one, or there is no folder for it.
+    """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise FigureError(f"{path} is not named .png, and PNG is the format of figures; name it {path.stem}.png")
     if not path.parent.is_dir():
         raise FigureError(f"there is no folder {path.parent} to draw {path.name} in; make it first")
-    figure.savefig(path, dpi=dpi, format="png")
     return path

@@ -30,6 +30,7 @@ from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.mock.plates import FIBRES, SPECTROGRAPHS, Night, Plate, draw_plates, observe
 from twinlines.pipeline.mock.spectra import Frames, detector
 from twinlines.pipeline.mock.stars import Mixture, draw_stars
+from twinlines.pipeline.mock.zeropoints import misplace, references
 from twinlines.pipeline.progress import Progress
 from twinlines.pipeline.stars.tracks import Tracks
 
@@ -39,6 +40,9 @@ NO_ARM: dict[ArmName, str] = {"B": "no blue arm", "R": "no red arm"}
 
 TRUTH, FILES = "truth.ecsv", "files.ecsv"
 """The tables of the truth: a row per exposure, a row per file."""
+
+REFERENCES = "references.ecsv"
+"""Reference velocities, as Gaia has them, of a release that has zero points."""
 
 _KEPT = 0.6  # of a truncated file
 _AGAIN = Path("again")  # where files are a second time
@@ -89,6 +93,9 @@ class MockConfig:
     """Fewest and most exposures of a night."""
     cosmic_rays: float = 4.0
     """Mean number of cosmic rays in an exposure of one arm."""
+    zero_points: float = 0.0
+    """Standard deviation of zero points of spectrographs, exposures and arms, km/s. Above 0, the release has a table of
+    reference velocities, :data:`REFERENCES`, and the truth has the zero points."""
     median_snr: float = 22.0
     """Median S/N of the stars in the blue arm, of 5 to 80; the red arm has 1.4 to 2.1 times as much, up to 120."""
 
@@ -201,6 +208,8 @@ def make_release(
                 # A stream of its own for each plate: no plate depends on another.
                 stream = np.random.default_rng([seed, 2, number])
                 table, frames = observe(plate, population, snr, detectors, library, config.cosmic_rays, stream)
+                if config.zero_points > 0.0:
+                    frames = misplace(table, frames, config.zero_points, np.random.default_rng([seed, 3, number]))
                 files += _write_plate(out, number, plate, table, frames, fates, layout, pool)
                 tables.append(table)
                 if progress:
@@ -209,6 +218,8 @@ def make_release(
         truth = MockTruth(out, vstack(tables), Table(rows=sorted(files), names=("file", "defect", "exposures")))
         truth.exposures.write(out / TRUTH)
         truth.files.write(out / FILES)
+        if config.zero_points > 0.0:
+            references(truth.exposures, np.random.default_rng([seed, 4])).write(out / REFERENCES)
     return truth
 
 

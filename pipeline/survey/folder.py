@@ -5,6 +5,7 @@ The only module that knows the folder's layout::
     releases/<name>/             a release; ``.<name>.work`` and ``.<name>.partial`` are one in the making
     runs/<config key>/           a run: its markers and results
     catalogs/<name>.zarr/        a published catalog
+    zeropoints/<name>.zarr/      the zero points of a catalog of that name
     CURRENT                      name of the catalog in force
     .lock, .ingest.lock          who computes, and who ingests
 """
@@ -207,6 +208,10 @@ class Survey:
         """Name of the catalog of a release by a run."""
         return f"{release}-{config_key}{SUFFIX}"
 
+    def zero_points(self, name: str) -> Path:
+        """Folder of the zero points of a catalog."""
+        return self.path / "zeropoints" / name
+
     @property
     def current(self) -> Path | None:
         """Folder of the current catalog; None if there is none."""
@@ -227,6 +232,21 @@ class Survey:
             return {}
         return about
 
+    def made_of(self, name: str) -> tuple[str, ...]:
+        """Names of the catalogs that were made of catalog ``name``, which they say themselves.
+
+        They have its rows, and values in columns in which it has none, such as zero points give. The current one stands
+        first, and then the one that was made last.
+        """
+        current = self.current
+        about = {made: self.about_catalog(made) for made in self.catalogs}
+        mine = [made for made, said in about.items() if said.get("made_of") == name]
+
+        def rank(made: str) -> tuple[bool, int]:
+            return current == self.catalog(made), int(about[made].get("number", 0))
+
+        return tuple(sorted(mine, key=rank, reverse=True))
+
     @property
     def next_catalog_number(self) -> int:
         """Number of the next publication."""
@@ -236,7 +256,7 @@ class Survey:
         """Name of the catalog whose newest release is ``release``; None if there is none.
 
         Of several, made with other weights or parameters, that of the current catalog's run; else the one published
-        last.
+        last. If others were made of that one, the first of :meth:`made_of`.
         """
         current = self.current
         run = None if current is None else self.about_catalog(current.name).get("run")
@@ -246,7 +266,10 @@ class Survey:
             if about.get("releases", [])[-1:] == [release]:
                 rank = (run is not None and about.get("run") == run, int(about.get("number", 0)))
                 best = max(best, (rank, name)) if best else (rank, name)
-        return best[1] if best else None
+        if best is None:
+            return None
+        base = str(self.about_catalog(best[1]).get("made_of", best[1]))
+        return next(iter(self.made_of(base)), best[1])
 
     # Who works on it.
 

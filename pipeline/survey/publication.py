@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,7 @@ from cdshealpix.nested import lonlat_to_healpix
 from numpy.typing import NDArray
 
 from twinlines.pipeline.jobs.markers import now
-from twinlines.pipeline.schema import CATALOG, HEALPIX_ORDER, RESULTS
+from twinlines.pipeline.schema import CATALOG, HEALPIX_ORDER, RESULTS, Schema
 from twinlines.pipeline.storage import atomic, stores
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.plan import Plan
@@ -141,10 +141,11 @@ def _code(plan: Plan) -> dict[str, int]:
 
 
 def publish(survey: Survey, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
-    """Publish the catalog of a plan whose tasks are all done; returns its folder, and whether it is new.
+    """Publish the catalog of a plan whose tasks are all done; returns the current one's folder, and whether it is new.
 
-    One that has lost files since it was published, or whose files are not what was written, is published again. The
-    caller holds the survey's lock.
+    The current one is then that of the plan or, if others were made of that (:meth:`.Survey.made_of`), the last one
+    that is whole. A catalog that has lost files since it was published, or whose files are not what was written, is
+    published again. The caller holds the survey's lock.
 
     Raises
     ------
@@ -162,26 +163,44 @@ def publish(survey: Survey, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
     target = survey.catalog(name)
     new = not target.exists() or bool(stores.damaged(target))
     if new:
-        aside = folder / f".{name}.{os.getpid()}-{uuid4().hex[:8]}.tmp"
-        try:
-            _write(aside, plan, recipe, name, survey.next_catalog_number)
-            stores.seal(aside, CATALOG)
-            _sync_tree(aside)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        if target.exists():
-            target.rename(aside.with_name(f"{aside.name}.damaged.tmp"))
-        aside.rename(target)
-        atomic.sync_folder(folder)
-        shutil.rmtree(aside.with_name(f"{aside.name}.damaged.tmp"), ignore_errors=True)
+        put(target, CATALOG, lambda aside: _write(aside, plan, recipe, name, survey.next_catalog_number))
     elif survey.about_catalog(name).get("exposures") != plan.content:
         raise SurveyError(
             f"{target} was made from other exposures than its releases hold now, but a release must not change; "
             "remove that catalog if the releases are right as they are"
         )
-    survey.make_current(name)
-    return target, new
+    # What was made of it since, as by zero points, has all that it has, and more.
+    made_of_it = (made for made in survey.made_of(name) if not stores.damaged(survey.catalog(made)))
+    chosen = next(made_of_it, name)
+    survey.make_current(chosen)
+    return survey.catalog(chosen), new
+
+
+def put(target: Path, schema: Schema, write: Callable[[Path], None]) -> None:
+    """Let a store appear whole under its name, by one rename; a damaged one that is there gives way.
+
+    Parameters
+    ----------
+    target
+        Where it will be; its folder is there.
+    schema
+        Its schema.
+    write
+        Makes the store in the folder that it is given.
+    """
+    aside = target.with_name(f".{target.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
+    try:
+        write(aside)
+        stores.seal(aside, schema)
+        _sync_tree(aside)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    if target.exists():
+        target.rename(aside.with_name(f"{aside.name}.damaged.tmp"))
+    aside.rename(target)
+    atomic.sync_folder(target.parent)
+    shutil.rmtree(aside.with_name(f"{aside.name}.damaged.tmp"), ignore_errors=True)
 
 
 def _sync_tree(folder: Path) -> None:

@@ -157,10 +157,13 @@ def _damaged(survey: Survey, releases: tuple[Release, ...]) -> tuple[str, ...]:
     for name in survey.catalogs:
         path = survey.catalog(name)
         if problems := stores.damaged(path):
-            wrong.append(
-                f"the catalog {path} is damaged: {'; '.join(problems)}; 'twinlines run --survey {survey}' publishes it "
-                "again, if its release is the newest (else name that with --release)"
+            again = (
+                f"'twinlines run --survey {survey}' publishes it again, if its release is the newest (else name that "
+                "with --release)"
             )
+            if "made_of" in survey.about_catalog(name):  # when that does not need it, it makes what it is of current
+                again += "; what it was made with, such as 'twinlines zeropoints', makes it again after that"
+            wrong.append(f"the catalog {path} is damaged: {'; '.join(problems)}; {again}")
     return tuple(wrong)
 
 

@@ -26,7 +26,9 @@ from twinlines.pipeline.survey.releases import STORE, write_about
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def write_release(survey: Path, name: str, obsids: NDArray[np.int64], *, seed: int = 0, day: int = 0) -> Path:
+def write_release(
+    survey: Path, name: str, obsids: NDArray[np.int64], *, seed: int = 0, day: int = 0, minutes: int = 1000
+) -> Path:
     """Write a release of one exposure per entry of ``obsids``; returns its folder.
 
     Parameters
@@ -41,6 +43,8 @@ def write_release(survey: Path, name: str, obsids: NDArray[np.int64], *, seed: i
         Changes the content of all rows, not their keys.
     day
         Orders the releases: number of the release, from 0. Its clock runs backwards, as no clock may count.
+    minutes
+        Number of minutes in which exposures begin.
     """
     obsids = np.asarray(obsids, dtype=np.int64)
     rows = len(obsids)
@@ -50,7 +54,7 @@ def write_release(survey: Path, name: str, obsids: NDArray[np.int64], *, seed: i
     flux = level[:, :, np.newaxis] + np.linspace(0.0, 1.0, NATIVE_PIXELS, dtype=np.float32)
     columns: dict[str, NDArray[Any]] = {
         "obsid": obsids,
-        "lmjm": (84_000_000 + obsids % 1000).astype(np.int32),
+        "lmjm": (84_000_000 + obsids % minutes).astype(np.int32),
         "planid": np.array([f"TD{obsid % 7}" for obsid in obsids], dtype=object),
         "ra": (obsids * 137.508) % 360.0,
         "dec": (obsids * 31.7) % 120.0 - 40.0,
@@ -134,6 +138,7 @@ class ToyInference:
         for index, arm in enumerate(ARM_NAMES):
             columns[f"snr_{arm}"] = block["snr"].values[:, index]
             columns[f"rv_obs_{arm}"] = mean[:, index]
+            columns[f"rv_obs_err_{arm}"] = np.ones(len(mean))
             for penalty in CATALOG_PENALTIES:
                 columns[f"pb_pct_{arm}_{penalty}"] = np.sin(np.outer(mean[:, index], np.add(PERCENTILES, penalty)))
         for penalty in CATALOG_PENALTIES:
