@@ -89,3 +89,64 @@ FITS = Schema(
     shard_rows=4096,
 )
 """Two-star fits of exposures: a survey's, beside its catalogs, or those of a few spectra."""
+
+_ORBIT = {
+    "period": ("d", "Orbital period"),
+    "t_periastron": ("d", "Time of a periastron passage, BJD (TDB)"),
+    "eccentricity": ("", "Eccentricity"),
+    "arg_periastron": ("deg", "Argument of periastron of the brighter star"),
+    "center_of_mass_velocity": ("km s-1", "Systemic velocity"),
+    "semi_amplitude_primary": ("km s-1", "Velocity semi-amplitude of the brighter star"),
+    "semi_amplitude_secondary": ("km s-1", "Velocity semi-amplitude of the fainter star"),
+    "mass_ratio": ("", "Mass of the fainter star over the brighter's"),
+    "minimum_mass_primary": ("solMass", "Mass of the brighter star times sin^3 i"),
+    "minimum_mass_secondary": ("solMass", "Mass of the fainter star times sin^3 i"),
+    "projected_axis_primary": ("solRad", "Semi-major axis of the brighter star times sin i"),
+    "projected_axis_secondary": ("solRad", "Semi-major axis of the fainter star times sin i"),
+}
+_OF_SOURCE = ("source",)
+
+
+def _number(dtype: str, units: str, what: str) -> Variable:
+    return Variable(_OF_SOURCE, dtype, units, what)
+
+
+SOURCES = Schema(
+    name="sources",
+    version=1,
+    row="source",
+    variables={
+        "obsid": _number("int64", "", "Smallest obsid of the star"),
+        "ra": _number("float64", "deg", "Right ascension (J2000), median"),
+        "dec": _number("float64", "deg", "Declination (J2000), median"),
+        "epochs": _number("int32", "", "Exposures of the star"),
+        "epochs_fitted": _number("int32", "", "Exposures to which two stars were fitted"),
+        "epochs_double": _number("int32", "", "Exposures that show two stars, resolved"),
+        "bjd_first": _number("float64", "d", "Time of the first exposure, BJD (TDB)"),
+        "bjd_last": _number("float64", "d", "Time of the last exposure, BJD (TDB)"),
+        "best_probability": _number("float32", "", "Largest median binary probability by both arms, penalty 16"),
+        "delta_chi2_sum": _number("float32", "", "delta_chi2_diluted of all exposures that were fitted, summed"),
+        "separation_largest": _number("float32", "km s-1", "Largest velocity difference of the two stars"),
+        "flux_ratio": _number("float32", "", "Flux of the fainter star over the brighter's, blue arm, all epochs"),
+        "wilson_mass_ratio": _number("float64", "", "Mass of the fainter star over the brighter's, velocities alone"),
+        "wilson_mass_ratio_error": _number("float64", "", "Standard error of it"),
+        "wilson_velocity": _number("float64", "km s-1", "Systemic velocity, velocities alone"),
+        "wilson_velocity_error": _number("float64", "km s-1", "Standard error of it"),
+        "wilson_p_value": _number("float64", "", "Chance that one binary's epochs are as far off their line"),
+        "wilson_status": _number("int16", "", "Bits of the mass ratio; see components.LineStatus"),
+        **{name: _number("float64", units, what) for name, (units, what) in _ORBIT.items()},
+        **{
+            f"{name}_error": _number("float64", units, f"Standard error: {what}")
+            for name, (units, what) in _ORBIT.items()
+        },
+        "modes": _number("int32", "", "Periods that the posterior tells apart"),
+        "mode_probability": _number("float64", "", "Probability of the best period"),
+        "orbit_chi2": _number("float64", "", "chi2 of the best orbit, jitter included"),
+        "orbit_freedom": _number("int32", "", "Velocities less parameters of it"),
+        "jitter": _number("float64", "km s-1", "Added to every velocity's error"),
+        "orbit_status": _number("int16", "", "Bits of the orbit; see orbitsummary.OrbitStatus"),
+    },
+    chunk_rows=4096,
+    shard_rows=4096,
+)
+"""Stars of which an exposure shows two sets of lines: mass ratio, systemic velocity, orbit."""

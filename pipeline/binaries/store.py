@@ -138,14 +138,25 @@ def open_fits(survey: str | Path) -> xr.Dataset:
     >>> fits = tw.open_fits("S")  # doctest: +SKIP
     >>> fits.rv2 - fits.rv1  # doctest: +SKIP
     """
-    folder = Path(survey) / _FOLDER
-    pointer = folder / _POINTER
-    if not pointer.exists():
-        raise FitsError(f"{survey} has no fits of two stars yet; 'twinlines binaries fit --survey {survey}' makes them")
+    whole = fits_folder(Path(survey)) / _WHOLE
     try:
-        return stores.open_store(folder / pointer.read_text().strip() / _WHOLE, FITS, chunked=True)
+        return stores.open_store(whole, FITS, chunked=True)
     except stores.StoreError as error:
         raise FitsError(f"{error}; 'twinlines binaries fit --survey {survey}' makes it again") from error
+
+
+def fits_folder(survey: Path) -> Path:
+    """Folder of the fits that are a survey's.
+
+    Raises
+    ------
+    FitsError
+        If there are none.
+    """
+    pointer = survey / _FOLDER / _POINTER
+    if not pointer.exists():
+        raise FitsError(f"{survey} has no fits of two stars yet; 'twinlines binaries fit --survey {survey}' makes them")
+    return pointer.parent / pointer.read_text().strip()
 
 
 def join(rows: xr.Dataset, fits: xr.Dataset) -> xr.Dataset:

@@ -19,6 +19,7 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from twinlines.cluster.workers import keeping, kept_object
+from twinlines.pipeline.binaries.grouping import NO_STAR, group
 from twinlines.pipeline.binaries.schema import FITS
 from twinlines.pipeline.binaries.store import (
     KEY_COLUMNS,
@@ -113,6 +114,7 @@ def fit(
     release: str | None = None,
     obsids: Sequence[int] | None = None,
     everything: bool = False,
+    whole_stars: bool = False,
     progress: Progress = silent,
     ignore_plan: bool = False,
 ) -> FitReport:
@@ -130,6 +132,8 @@ def fit(
         Fit all exposures of these instead of the candidates.
     everything
         Fit all exposures that have a verdict, instead of the candidates.
+    whole_stars
+        Fit the other exposures of the same stars, too: what an orbit is made of, and when lines lie together.
     progress
         Called at the start and after every task; the stage is "fits", and both numbers count exposures.
     ignore_plan
@@ -151,7 +155,7 @@ def fit(
     """
     started = time.monotonic()
     place = Survey.at(survey)
-    rows = _asked(catalogs.open(place.path, release=release), obsids, everything)
+    rows = _asked(catalogs.open(place.path, release=release), obsids, everything, whole_stars)
     wanted = keys_of({name: rows[name].values for name in KEY_COLUMNS})
     content = decides()
     run = run_of(place, content)
@@ -179,7 +183,7 @@ def fit(
     )
 
 
-def _asked(catalog: xr.Dataset, obsids: Sequence[int] | None, everything: bool) -> xr.Dataset:
+def _asked(catalog: xr.Dataset, obsids: Sequence[int] | None, everything: bool, whole_stars: bool) -> xr.Dataset:
     """The catalog's rows that are asked for, keys and releases alone."""
     if obsids and everything:
         raise FitsError("all exposures are asked for, and those of some obsids; give one of them")
@@ -193,6 +197,10 @@ def _asked(catalog: xr.Dataset, obsids: Sequence[int] | None, everything: bool) 
     else:
         rule = "joint" if catalog.sb2.has("J", 16) else "paper"
         chosen = catalog.sb2.is_candidate(rule=rule, unfamiliar=True)
+    if whole_stars:
+        star = group(catalog["ra"].values, catalog["dec"].values)
+        measured = catalog["specflag_B"].values | catalog["specflag_R"].values
+        chosen |= measured & np.isin(star, star[chosen & (star != NO_STAR)])
     names = ["obsid", "lmjm", "content_hash", "release"]
     return catalog[names].isel(exposure=np.flatnonzero(chosen)).load()
 

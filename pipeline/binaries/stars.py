@@ -1,0 +1,191 @@
+"""Stars of a survey: groups what was fitted, and samples orbits over a Dask client.
+
+An orbit's answer is kept until all are there, by a hash of its velocities: a broken-off call goes on, and a new release
+costs the stars that it adds exposures to. The table appears whole, in ``sources.zarr`` beside the fits it is made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import xarray as xr
+from distributed import Client
+from numpy.typing import NDArray
+
+from twinlines.models.threads import one_thread
+from twinlines.pipeline.binaries.epochs import Epochs
+from twinlines.pipeline.binaries.grouping import RADIUS, group
+from twinlines.pipeline.binaries.orbits import Fitting
+from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
+from twinlines.pipeline.binaries.sources import OrbitColumns, Sources, orbit_columns, sources
+from twinlines.pipeline.binaries.store import FitsError, fits_folder, join, open_fits
+from twinlines.pipeline.binaries.survey import LOCK
+from twinlines.pipeline.catalog import catalog as catalogs
+from twinlines.pipeline.evaluation.answers import Answer, Answers
+from twinlines.pipeline.evaluation.questions import Questions
+from twinlines.pipeline.jobs import locks
+from twinlines.pipeline.jobs.markers import Markers, now
+from twinlines.pipeline.progress import Progress, silent
+from twinlines.pipeline.storage import atomic, stores
+
+NUMERICS = 1
+"""Numerical version of sources and orbits: raised with every change that alters a result."""
+
+_STORE, _ANSWERS = "sources.zarr", "orbits"
+
+
+@dataclass(frozen=True)
+class Star:
+    """One star whose orbit is asked for."""
+
+    epochs: Epochs
+    """Its velocities."""
+    exchange: NDArray[np.float64]
+    """Probability, for each epoch, that the stars are the other way round."""
+
+    @property
+    def question(self) -> str:
+        """A hash of what is asked."""
+        digest = hashlib.sha256()
+        for values in (
+            self.epochs.time,
+            self.epochs.velocity,
+            self.epochs.covariance,
+            self.epochs.resolved,
+            self.exchange,
+        ):
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
+
+    def __str__(self) -> str:
+        return self.epochs.source
+
+
+def make_sources(
+    client: Client,
+    survey: str | Path,
+    *,
+    radius: float = RADIUS,
+    fitting: Fitting | None = None,
+    progress: Progress = silent,
+) -> xr.Dataset:
+    """Group a survey's fits into stars, sample their orbits, and keep the table beside the fits.
+
+    Parameters
+    ----------
+    client
+        Client of the cluster that computes.
+    survey
+        Folder of the survey.
+    radius
+        Exposures within this angle are of one star, transitively, arcsec.
+    fitting
+        How orbits are fitted.
+    progress
+        Called after each orbit; the stage is "orbits".
+
+    Returns
+    -------
+    xr.Dataset
+        Rows of :data:`.schema.SOURCES`, those with the most epochs first.
+
+    Raises
+    ------
+    FitsError, CatalogError
+        If nothing of the survey was fitted, or it has no catalog.
+    twinlines.pipeline.evaluation.tasks.EvaluationError
+        If an orbit cannot be sampled; the others are kept.
+    """
+    fitting = fitting or Fitting()
+    place = Path(survey).resolve()
+    rows = rows_of_stars(place, radius)
+    stars = sources(rows, radius=radius)
+    folder = fits_folder(place)
+    decides = {"numerics": NUMERICS, "fitting": fitting.to_json()}
+    with locks.lock(place, "twinlines binaries sources", LOCK):
+        answers = Answers(Markers(folder / _ANSWERS), decides)
+        answers.open()
+        table = stars.with_orbits(_orbits(Questions(client, answers, progress, ""), stars, fitting))
+        _publish(folder, table, {**decides, "catalog": str(rows.attrs.get("name", "")), "radius": radius})
+    return table
+
+
+def rows_of_stars(survey: Path, radius: float) -> xr.Dataset:
+    """All exposures, with their fits, of the stars of which one was fitted."""
+    catalog, fits = catalogs.open(survey), open_fits(survey)
+    star = group(catalog["ra"].values, catalog["dec"].values, radius=radius)
+    fitted = np.isin(catalog["obsid"].values, fits["obsid"].values)
+    rows = join(catalog.isel(exposure=np.flatnonzero(np.isin(star, star[fitted & (star >= 0)]))).load(), fits)
+    if not ((rows["fit_quality"].values & FitQuality.NO_SPECTRUM) == 0).any():
+        raise FitsError(f"no exposure of the current catalog of {survey} was fitted; 'twinlines binaries fit' does so")
+    return rows
+
+
+def _orbits(questions: Questions, stars: Sources, fitting: Fitting) -> list[OrbitColumns]:
+    every = [Star(epochs, exchange) for epochs, exchange in zip(stars.epochs, stars.exchange, strict=True)]
+    # Two stars of one answer, as of one file under two names, are one question.
+    distinct = {star.question: star for star in every}
+    asked = questions.ask("orbits", fit_star, ((star, fitting) for star in distinct.values()))
+    answers = {star.question: {name: values.item() for name, values in answer.items()} for star, answer in asked}
+    return [answers[star.question] for star in every]
+
+
+@one_thread()
+def fit_star(star: Star, _keeper: str, fitting: Fitting) -> Answer:
+    """Columns of one star's orbit."""
+    return {name: np.asarray(value) for name, value in orbit_columns(star.epochs, star.exchange, fitting).items()}
+
+
+def _publish(folder: Path, table: xr.Dataset, about: dict[str, object]) -> None:
+    for stale in folder.glob(f".{_STORE}.*"):
+        shutil.rmtree(stale)
+    aside = folder / f".{_STORE}.{os.getpid()}-{uuid4().hex[:8]}"
+    stores.create(aside, SOURCES, table.sizes["source"], {**about, "created": now()})
+    for name in SOURCES.variables:
+        stores.write_column(aside, SOURCES, name, table[name].values)
+    stores.seal(aside, SOURCES)
+    target = folder / _STORE
+    if target.exists():
+        target.rename(folder / f".{_STORE}.old")
+    aside.rename(target)
+    atomic.sync_folder(folder)
+    shutil.rmtree(folder / f".{_STORE}.old", ignore_errors=True)
+
+
+def open_sources(survey: str | Path) -> xr.Dataset:
+    """Open a survey's stars, those with the most epochs first.
+
+    Parameters
+    ----------
+    survey
+        Folder of the survey.
+
+    Returns
+    -------
+    xr.Dataset
+        Rows of :data:`twinlines.pipeline.binaries.schema.SOURCES`.
+
+    Raises
+    ------
+    FitsError
+        If the survey has none.
+
+    Examples
+    --------
+    >>> import twinlines as tw
+    >>> stars = tw.open_sources("S")  # doctest: +SKIP
+    >>> stars.period, stars.mass_ratio  # doctest: +SKIP
+    """
+    path = fits_folder(Path(survey)) / _STORE
+    if not path.exists():
+        raise FitsError(f"{survey} has no stars yet; 'twinlines binaries sources --survey {survey}' makes them")
+    try:
+        return stores.open_store(path, SOURCES)
+    except stores.StoreError as error:
+        raise FitsError(f"{error}; 'twinlines binaries sources --survey {survey}' makes it again") from error
