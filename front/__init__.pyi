@@ -6,6 +6,7 @@ from twinlines._loading import load_library as load_library
 from twinlines._loading import load_tracks as load_tracks
 from twinlines._version import __version__ as __version__
 from twinlines.pipeline.binaries.fit import fit_pair as fit_pair
+from twinlines.pipeline.binaries.stars import open_sources as open_sources
 from twinlines.pipeline.binaries.store import open_fits as open_fits
 from twinlines.pipeline.catalog.catalog import open as open_catalog
 from twinlines.pipeline.lamost.dataset import read_lamost as read_lamost
@@ -28,6 +29,7 @@ __all__ = [
     "mock_release",
     "open_catalog",
     "open_fits",
+    "open_sources",
     "plot",
     "read_lamost",
     "synthesize",

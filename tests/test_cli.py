@@ -30,6 +30,7 @@ COMMANDS = [
     ("evaluate",), ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
     ("catalog", "diff"), ("zeropoints",), ("binaries", "fit"), ("binaries", "list"), ("binaries", "export"),
+    ("binaries", "sources"),
     ("library", "import"), ("library", "show"), ("cluster", "show"), ("cluster", "check"),
 ]  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +17,7 @@ from twinlines.pipeline.cli.survey import show_ingestion
 from twinlines.pipeline.cli.tables import FittedTable
 
 if TYPE_CHECKING:
-    from twinlines.pipeline.mock.comparison import Comparison
+    from twinlines.pipeline.mock.comparison import BinaryComparison, Comparison
     from twinlines.pipeline.mock.demo import DemoResult
 
 _STAR_NUMBERS = {
@@ -88,6 +90,8 @@ def show_demo(result: DemoResult, where: Console) -> None:
     where.print(_stars(result.comparison))
     numbers = result.to_json()
     where.print(_exposures(numbers["sb2_exposures"], numbers["other_exposures"]))
+    if result.binaries:
+        where.print(_binaries(result.binaries))
     lines = [
         f"{arm} velocities of {values['exposures']} exposures of one visible star against the truth: "
         f"median {values['median_kms']:+.2f}, scatter {values['scatter_kms']:.2f} km/s, "
@@ -116,6 +120,26 @@ def _exposures(sb2s: list[dict[str, Any]], others: list[dict[str, Any]]) -> Fitt
             for name, counts in named
         ],
         title="Exposures judged in both arms",
+    )
+
+
+def _binaries(binaries: Sequence[BinaryComparison]) -> FittedTable:
+    """Mass ratios and periods of the stars with two sets of lines, beside the truth."""
+
+    def number(value: float, error: float, digits: int) -> str:
+        return f"{value:.{digits}f} ± {error:.{digits}f}" if math.isfinite(value + error) else ""
+
+    return console.table(
+        ("obsid", "kind", "double epochs", "q", "true q", "period (d)", "true period (d)"),
+        [
+            (
+                *(each.obsid, each.kind, each.epochs),
+                *(number(each.mass_ratio, each.mass_ratio_error, 3), f"{each.true_mass_ratio:.3f}"),
+                *(number(each.period, each.period_error, 4), f"{each.true_period:.4f}"),
+            )
+            for each in binaries
+        ],
+        title="Binaries: mass ratios and periods against the injected truth",
     )
 
 

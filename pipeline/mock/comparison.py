@@ -175,3 +175,51 @@ def compare(truth: MockTruth, catalog: xr.Dataset, penalty: int = 16) -> Compari
 
 def _keys(obsid: NDArray[Any], lmjm: NDArray[Any]) -> list[tuple[int, int]]:
     return list(zip(obsid.tolist(), lmjm.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class BinaryComparison:
+    """A star with two sets of lines, and what was injected; NaN where something is not known."""
+
+    obsid: int
+    """Smallest obsid of the star."""
+    kind: str
+    """What the star is."""
+    epochs: int
+    """Exposures that show two stars, resolved."""
+    mass_ratio: float
+    """Mass of the fainter star over the brighter's, from all epochs' velocities."""
+    mass_ratio_error: float
+    """Its standard error."""
+    true_mass_ratio: float
+    """What was injected."""
+    period: float
+    """Orbital period, d."""
+    period_error: float
+    """Its standard error, d."""
+    true_period: float
+    """What was injected, d."""
+
+
+def compare_binaries(truth: MockTruth, sources: xr.Dataset) -> tuple[BinaryComparison, ...]:
+    """Stars of a survey, :data:`twinlines.pipeline.binaries.schema.SOURCES`, beside the truth of its mock release."""
+    table = truth.exposures
+    first = {int(obsid): row for row, obsid in reversed(list(enumerate(table["obsid"].data.tolist())))}
+    columns = {name: sources[name].values for name in sources.variables}
+    compared = []
+    for row, obsid in enumerate(columns["obsid"].tolist()):
+        true = table[first[obsid]]
+        compared.append(
+            BinaryComparison(
+                obsid=obsid,
+                kind=str(true["kind"]),
+                epochs=int(columns["epochs_double"][row]),
+                mass_ratio=float(columns["wilson_mass_ratio"][row]),
+                mass_ratio_error=float(columns["wilson_mass_ratio_error"][row]),
+                true_mass_ratio=float(true["q"]),
+                period=float(columns["period"][row]),
+                period_error=float(columns["period_error"][row]),
+                true_period=float(true["period"]),
+            )
+        )
+    return tuple(compared)

@@ -1,4 +1,4 @@
-"""The demo: a mock release goes through the whole chain, and the catalog is held against the injected truth.
+"""The demo: a mock release goes through the whole chain; catalog and binaries are held against the injected truth.
 
 In its folder it leaves the mock release (``release``), the survey with its catalog (``survey``), what is drawn of it
 (``figures``), the comparison exposure by exposure (``exposures.ecsv``) and its numbers (``demo.json``). Draws and
@@ -11,15 +11,17 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from distributed import Client
 
+from twinlines.pipeline.binaries.stars import make_sources
+from twinlines.pipeline.binaries.survey import fit
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.ingest.ingestion import IngestReport, ingest
-from twinlines.pipeline.mock.comparison import Comparison, compare
+from twinlines.pipeline.mock.comparison import BinaryComparison, Comparison, compare, compare_binaries
 from twinlines.pipeline.mock.release import MockConfig, MockTruth, make_release
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
@@ -48,6 +50,8 @@ class DemoResult:
     """What became of the files."""
     comparison: Comparison
     """Catalog and truth, exposure by exposure."""
+    binaries: tuple[BinaryComparison, ...]
+    """Stars with two sets of lines, beside the truth, those with the most epochs first."""
     figures: tuple[Path, ...]
     """Pictures, where they were asked for."""
     seconds: dict[str, float]
@@ -77,6 +81,7 @@ class DemoResult:
             "sb2_exposures": self.comparison.recall(),
             "other_exposures": self.comparison.alarms(),
             "velocities": self.comparison.velocities(),
+            "binaries": [asdict(binary) for binary in self.binaries],
             "figures": [str(path) for path in self.figures],
             "seconds": {stage: round(value, 1) for stage, value in self.seconds.items()},
         }
@@ -94,7 +99,7 @@ def run_demo(
     draw: Callable[[DemoResult], tuple[Path, ...]] | None = None,
     progress: Progress = silent,
 ) -> DemoResult:
-    """Write a mock release, ingest it, compute its catalog, and compare that with the truth.
+    """Write a mock release, ingest it, compute its catalog and its binaries, and compare both with the truth.
 
     Parameters
     ----------
@@ -167,7 +172,11 @@ def run_demo(
     with catalog.open(folder / "survey") as published:
         comparison = compare(truth, published.load())
     comparison.exposures.write(folder / "exposures.ecsv")
-    result = DemoResult(folder, truth, ingested, comparison, figures=(), seconds=dict(seconds))
+    fits = fit(client, folder / "survey", whole_stars=True, progress=progress)
+    table = make_sources(client, folder / "survey", progress=progress) if fits.store else None
+    binaries = () if table is None else compare_binaries(truth, table)
+    lap("binaries")
+    result = DemoResult(folder, truth, ingested, comparison, binaries, figures=(), seconds=dict(seconds))
     if draw is not None:
         progress("figures", 0, 1)
         figures = draw(result)

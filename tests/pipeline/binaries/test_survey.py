@@ -13,8 +13,8 @@ from astropy.table import Table
 from distributed import Client
 from typer.testing import CliRunner
 
-from twinlines.pipeline.binaries import store, survey
-from twinlines.pipeline.binaries.schema import FITS, FitQuality
+from twinlines.pipeline.binaries import stars, store, survey
+from twinlines.pipeline.binaries.schema import FITS, SOURCES, FitQuality
 from twinlines.pipeline.binaries.store import FitsError, join, open_fits, shows_two
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.catalog.catalog import CatalogError
@@ -169,3 +169,39 @@ def test_the_commands_show_and_write_fits(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(table["rv2"][order], fits.rv2.values)
     again = CliRunner().invoke(cli.app, ["binaries", "export", "--survey", str(folder), str(out)])
     assert again.exit_code == 1
+
+
+def test_stars_of_a_survey_are_kept_beside_its_fits(
+    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FitsError, match="has no stars yet"):
+        stars.open_sources(folder)
+    table = stars.make_sources(client, folder)
+    SOURCES.validate(table)
+    fits = open_fits(folder).load()
+    assert table.sizes["source"] >= 1
+    assert set(table["obsid"].values.tolist()) <= set(fits["obsid"].values.tolist())
+    assert int(table["epochs_double"].sum()) <= int(shows_two(fits).sum())
+    assert np.isnan(table["period"]).all()  # of one night each
+    kept = stars.open_sources(folder).load()
+    for name in SOURCES.variables:
+        np.testing.assert_array_equal(kept[name], table[name])
+    # What was sampled is not sampled again.
+    monkeypatch.setattr(stars, "fit_star", None)
+    again = stars.make_sources(client, folder)
+    for name in SOURCES.variables:
+        np.testing.assert_array_equal(again[name], table[name])
+    listed = CliRunner().invoke(cli.app, ["binaries", "sources", "--survey", str(folder), "--workers", "1"])
+    assert listed.exit_code == 0, listed.output
+    assert f"{table.sizes['source']} stars with two sets of lines" in listed.output
+
+
+def test_other_exposures_of_the_same_stars_are_fitted_if_asked_for(client: Client, folder: Path) -> None:
+    rows = catalog.open(folder).load()
+    one = int(rows.obsid[0])
+    shutil.rmtree(folder / "fits")
+    assert survey.fit(client, folder, obsids=[one]).asked == int((rows.obsid == one).sum())
+    position = rows.isel(exposure=0)
+    near = (abs(rows.ra - position.ra) < 1e-3) & (abs(rows.dec - position.dec) < 1e-3)
+    report = survey.fit(client, folder, obsids=[one], whole_stars=True)
+    assert report.asked == int(near.sum())
