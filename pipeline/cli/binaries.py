@@ -140,9 +140,8 @@ def sources_(
     with connected(where) as client, console.progress() as progress:
         table = make_sources(client, survey, radius=radius, progress=progress)
     shown = table.isel(source=slice(limit))
-    summary = [
-        {name: shown[name].values[row].item() for name in shown.variables} for row in range(shown.sizes["source"])
-    ]
+    columns = {str(name): shown[name].values.tolist() for name in shown.variables}
+    summary = [{name: values[row] for name, values in columns.items()} for row in range(shown.sizes["source"])]
     console.show(summary if as_json else [], as_json, lambda screen: show_sources(table, limit or _LISTED, screen))
 
 
