@@ -14,8 +14,8 @@ HOUSES = {
 
 ROOMS = (
     *("storage", "jobs", "stars", "library", "spectra", "lamost", "synthesis", "training"),
-    # Rooms to come: binaries after evaluation, then validation and report.
-    *("survey", "ingest", "catalog", "evaluation", "mock", "testing", "figures", "cli"),
+    # Rooms to come: validation and report, after binaries.
+    *("survey", "ingest", "catalog", "evaluation", "binaries", "mock", "testing", "figures", "cli"),
 )
 """Rooms of the pipeline from the bottom to the top; each imports the modules beside them and the rooms before it."""
 
