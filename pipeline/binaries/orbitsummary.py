@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.binaries.epochs import Epochs
+from twinlines.pipeline.binaries.kepler import velocity_curve
 from twinlines.pipeline.binaries.orbitprior import OrbitPrior
 
 Array = NDArray[np.float64]
@@ -103,8 +104,6 @@ class Elements:
 
     def velocities(self, time: Array) -> tuple[Array, Array]:
         """Velocities of both stars of each orbit at times, km/s; (orbit, time) each, elements being (orbit,)."""
-        from twinlines.pipeline.binaries.kepler import velocity_curve
-
         mean = 2.0 * np.pi * (time - self.t_periastron[:, None]) / self.period[:, None]
         curve = velocity_curve(mean, self.eccentricity[:, None], np.radians(self.arg_periastron)[:, None])
         gamma = self.center_of_mass_velocity[:, None]
