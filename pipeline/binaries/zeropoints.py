@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.binaries.consistency import NO_GROUP, Consistent, Observations, repeated, solve
+from twinlines.pipeline.binaries.consistency import NO_GROUP, Consistent, solve
 from twinlines.pipeline.binaries.grouped import median, weighted_median
 from twinlines.pipeline.binaries.grouping import RADIUS
+from twinlines.pipeline.binaries.ties import Observations, repeated
 from twinlines.pipeline.schema import ZeroPointReason
 
 Array = NDArray[np.float64]

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.binaries.consistency import NO_GROUP, Observations, conjugate_gradients, repeated, solve
+from twinlines.pipeline.binaries.consistency import NO_GROUP, conjugate_gradients, solve
 from twinlines.pipeline.binaries.grouped import weighted_median
+from twinlines.pipeline.binaries.ties import Observations, repeated
 from twinlines.pipeline.binaries.zeropoints import (
     Velocities,
     ZeroPointConfig,
