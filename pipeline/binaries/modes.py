@@ -13,7 +13,7 @@ from twinlines.pipeline.binaries.amplitudes import Velocities
 from twinlines.pipeline.binaries.epochs import Epochs
 from twinlines.pipeline.binaries.orbitprior import ROUND, TWO_PI, Ephemeris, OrbitPrior
 from twinlines.pipeline.binaries.periodogram import Periodogram
-from twinlines.pipeline.synthesis.leastsquares import Limits, Terms, minimise
+from twinlines.pipeline.synthesis.leastsquares import Limits, Minimum, Terms, minimise
 
 Array = NDArray[np.float64]
 
@@ -22,6 +22,8 @@ _SHAPES = ((0.0, 0.0), (0.05, 0.0), (0.6, 0.0), (0.6, 90.0), (0.6, 180.0), (0.6,
 _FIRM = 8.0
 """One over the variance of x and of y in the prior of other orbits, nearly."""
 _STEPS = np.array([1e-4, 1e-4, 1e-4])  # of x, y and longitude, for derivatives
+_TRIAL, _MORE = 4, 14  # steps of searches: of all, and of those that are worth it
+_HOPE = 60.0  # chi2 above the best's after the first steps beyond which a search ends
 _SAME = 0.5  # standard deviations between minima that are one
 
 
@@ -143,10 +145,17 @@ def find_modes(target: Target, screening: Periodogram, most: int, depth: float) 
 
     firmness = np.tile(np.where(np.arange(len(shapes)) == 0, 2.0 * ROUND, _FIRM), len(peaks))
 
-    def evaluate(parameters: Tensor, rows: Tensor) -> Terms:
-        return target.terms(parameters.numpy(), firmness[rows.numpy()])
+    def search(begin: Tensor, owner: Array, steps: int) -> Minimum:
+        def evaluate(parameters: Tensor, rows: Tensor) -> Terms:
+            return target.terms(parameters.numpy(), owner[rows.numpy()])
 
-    minimum = minimise(evaluate, torch.from_numpy(starts.reshape(-1, 4)), limits, most_steps=15, tolerance=0.02)
+        return minimise(evaluate, begin, limits, most_steps=steps, tolerance=0.02)
+
+    # A few steps show which starts are worth more.
+    trial = search(torch.from_numpy(starts.reshape(-1, 4)), firmness, _TRIAL)
+    chi2 = trial.terms.chi2.numpy()
+    hopeful = np.flatnonzero(chi2 <= chi2.min() + _HOPE)
+    minimum = search(trial.parameters[torch.from_numpy(hopeful)], firmness[hopeful], _MORE)
     centre = minimum.parameters.numpy()
     radius = np.hypot(centre[:, 1], centre[:, 2])
     centre[:, 1:3] *= np.minimum(1.0, 0.98 / np.maximum(radius, 1e-12))[:, None]

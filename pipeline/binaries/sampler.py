@@ -35,7 +35,7 @@ class Sampling:
     """Orbits that are tried where the first show that so many will do."""
     enough: float = 256.0
     """Effective samples (Kish 1965) that end the sampling."""
-    peaks: int = 256
+    peaks: int = 1024
     """Peaks of the periodogram from which modes are searched."""
     depth: float = 12.0
     """Modes of which the logarithm of the mass is further below the best's take no part."""
