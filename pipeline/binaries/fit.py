@@ -137,7 +137,7 @@ class Fitter:
         single = fit_single(self.lights, mine, starts.single_starts(np.zeros(len(rows)), teff[chosen]))
         first_peaks = starts.peaks(self.lights, starts.left_of_single(self.lights, mine, single))
         fit = fit_pairs(self.lights, mine, single, starts.pair_starts(single, first_peaks))
-        columns = _columns(fit, frame[chosen])
+        columns = _columns(fit, frame[chosen], {name: seen_there[rows] for name, seen_there in there.items()})
         third = self._third(fit, mine)
         columns["delta_chi2_third"] = third
         bits = _quality(fit, third)
@@ -185,7 +185,7 @@ def worse_than_noise(fit: PairFit) -> Tensor:
     return (fit.chi2 / (EXPECTED * fit.pixels).clamp_min(1.0)).clamp_min(1.0)
 
 
-def _columns(fit: PairFit, frame: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+def _columns(fit: PairFit, frame: NDArray[np.float64], there: Mapping[ArmName, Tensor]) -> dict[str, NDArray[Any]]:
     scale = worse_than_noise(fit)
     variance = fit.covariance.diagonal(dim1=1, dim2=2) * scale[:, None]
     columns: dict[str, NDArray[Any]] = {}
@@ -199,9 +199,10 @@ def _columns(fit: PairFit, frame: NDArray[np.float64]) -> dict[str, NDArray[Any]
             put(name, place, frame if place in (RV1, RV2) else 0.0)
     put("arm_offset", OFFSET)
     columns["rv_covariance"] = (fit.covariance[:, RV1, RV2] * scale).numpy()
-    for arm in fit.flux_ratio:
-        columns[f"flux_ratio_{arm}"] = fit.flux_ratio[arm].numpy()
-        columns[f"flux_ratio_{arm}_err"] = (fit.flux_ratio_error[arm] * scale.sqrt()).numpy()
+    for arm in fit.flux_ratio:  # that of an arm that was not seen would be the library's guess
+        columns[f"flux_ratio_{arm}"] = torch.where(there[arm], fit.flux_ratio[arm], torch.nan).numpy()
+        error = fit.flux_ratio_error[arm] * scale.sqrt()
+        columns[f"flux_ratio_{arm}_err"] = torch.where(there[arm], error, torch.nan).numpy()
     single = fit.single
     columns["rv_single"] = single.parameters[:, VELOCITY].numpy() + frame
     columns["rv_single_err"] = (single.covariance[:, VELOCITY, VELOCITY] * scale).sqrt().numpy()
@@ -229,7 +230,7 @@ def _quality(fit: PairFit, third: NDArray[np.float64]) -> NDArray[np.uint16]:
     double = (fit.delta_chi2_diluted >= DOUBLE * scale) & (apart >= SEPARATED * error)
     lines_of_third = torch.from_numpy(third) > torch.maximum(THIRD * scale, THIRD_SHARE * fit.delta_chi2)
     conditions = {
-        FitQuality.NOT_CONVERGED: ~fit.converged,
+        FitQuality.NOT_CONVERGED: ~fit.converged | ~fit.chi2.isfinite(),
         FitQuality.AT_LIMIT: fit.at_limit[:, watched].any(dim=1) | (fit.parameters[:, spins] >= FASTEST).any(dim=1),
         FitQuality.RIVAL: (fit.rival_chi2 - fit.chi2 < RIVAL * scale) & (rival.abs() > APART).any(dim=1),
         FitQuality.UNRESOLVED: apart < RESOLUTION + 0.4 * fit.parameters[:, spins].sum(dim=1),

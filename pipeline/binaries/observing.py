@@ -27,7 +27,7 @@ _TAPS = 31
 """Length of the filter before every second pixel is taken: it passes what R = 7500 resolves unchanged, and noise of
 periods below four pixels not at all."""
 
-_CLIP = 1e-3  # of the median: counts below are no star's light
+_LEAST, _MOST = 1e-3, 20.0  # of the median: counts beyond are no star's light
 
 
 def observe(observed: Mapping[ArmName, Observed], frame: NDArray[np.float64]) -> dict[ArmName, Observation]:
@@ -76,8 +76,9 @@ def _observe(name: ArmName, observed: Observed, frame: NDArray[np.float64]) -> O
     grid = torch.from_numpy(np.gradient(ARMS[name].wavelength))
     coarse = torch.where(usable[:, None], native / grid, 1.0).to(sigma.dtype)
     known = sigma > 0.0  # a standard deviation of zero says nothing
+    flux = flux.clamp(-_MOST, _MOST)  # what takes no part must not reach its neighbours
     variance = torch.where(known, sigma, 1.0).square() * coarse
-    good = (bad <= 0.0) & (flux > _CLIP) & known & usable[:, None]
+    good = (bad <= 0.0) & (flux > _LEAST) & (flux < _MOST) & known & usable[:, None]
     # What a filtered pixel was made of must all be good, but for the filter's far ends, which weigh next to nothing.
     near = functional.max_pool1d((~good).to(flux.dtype)[:, None], 5, stride=1, padding=2)[:, 0] > 0.0
     weight = torch.where(near, 0.0, torch.rsqrt(_smooth(variance) / STRIDE))

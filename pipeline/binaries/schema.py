@@ -117,8 +117,8 @@ SOURCES = Schema(
     row="source",
     variables={
         "obsid": _number("int64", "", "Smallest obsid of the star"),
-        "ra": _number("float64", "deg", "Right ascension (J2000), median"),
-        "dec": _number("float64", "deg", "Declination (J2000), median"),
+        "ra": _number("float64", "deg", "Right ascension (J2000), mean"),
+        "dec": _number("float64", "deg", "Declination (J2000), mean"),
         "epochs": _number("int32", "", "Exposures of the star"),
         "epochs_fitted": _number("int32", "", "Exposures to which two stars were fitted"),
         "epochs_double": _number("int32", "", "Exposures that show two stars, resolved"),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.binaries.components import assign
 from twinlines.pipeline.binaries.epochs import Epochs
-from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group
+from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group, unit_vectors
 from twinlines.pipeline.binaries.orbits import Fitting, fit_orbit
 from twinlines.pipeline.binaries.orbitsummary import ELEMENTS
 from twinlines.pipeline.binaries.pairs import Pairs, pairs
@@ -75,6 +75,9 @@ def sources(rows: xr.Dataset, *, radius: float = RADIUS) -> Sources:
     columns["flux_ratio"] = np.exp(assigned.log_flux_ratio)
     columns["wilson_mass_ratio"], columns["wilson_mass_ratio_error"] = line.mass_ratio, line.mass_ratio_error
     columns["wilson_velocity"], columns["wilson_velocity_error"] = line.gamma, line.gamma_error
+    unknown = ~np.isfinite(line.mass_ratio_error)  # the epochs are of one phase: any mass ratio will do
+    for name in ("wilson_mass_ratio", "wilson_mass_ratio_error"):
+        columns[name] = np.where(unknown, np.nan, columns[name])
     columns["wilson_p_value"], columns["wilson_status"] = assigned.all_p_value, assigned.status
     exchange = []
     for place, mine in enumerate(every):
@@ -104,7 +107,9 @@ def orbit_columns(epochs: Epochs, exchange: NDArray[np.float64], fitting: Fittin
 def is_resolved(rows: xr.Dataset) -> NDArray[np.bool_]:
     """Whether an exposure shows two stars whose lines are told apart, and their velocities are known."""
     bits = rows["fit_quality"].values
-    known = np.all([np.isfinite(rows[f"{name}_err"].values) for name in ("rv1", "rv2")], axis=0)
+    needed = ("bjdmid", "rv1", "rv2", "rv1_err", "rv2_err", "rv_covariance")
+    known = np.all([np.isfinite(rows[name].values) for name in needed], axis=0)
+    known &= np.all([rows[name].values > 0.0 for name in ("rv1_err", "rv2_err")], axis=0)
     doubtful = FitQuality.UNRESOLVED | FitQuality.RIVAL
     return np.asarray(shows_two(rows) & ((bits & doubtful) == 0) & known, np.bool_)
 
@@ -146,6 +151,12 @@ def _by_star(star: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         yield from np.split(order, np.flatnonzero(np.diff(star[order])) + 1)
 
 
+def _middle(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean position, deg, of one star's exposures, wherever it is on the sky."""
+    x, y, z = unit_vectors(ra, dec).mean(axis=0)
+    return float(np.degrees(np.arctan2(y, x)) % 360.0), float(np.degrees(np.arctan2(z, np.hypot(x, y))))
+
+
 def _summaries(
     rows: xr.Dataset, chosen: Sequence[NDArray[np.int64]], double: NDArray[np.bool_]
 ) -> dict[str, NDArray[Any]]:
@@ -157,10 +168,11 @@ def _summaries(
     def each(function: Any) -> NDArray[Any]:
         return np.array([function(mine) for mine in chosen])
 
+    place = np.array([_middle(value["ra"][mine], value["dec"][mine]) for mine in chosen])
     return {
         "obsid": each(lambda mine: value["obsid"][mine].min()),
-        "ra": each(lambda mine: np.median(value["ra"][mine])),
-        "dec": each(lambda mine: np.median(value["dec"][mine])),
+        "ra": place[:, 0],
+        "dec": place[:, 1],
         "epochs": each(len),
         "epochs_fitted": each(lambda mine: fitted[mine].sum()),
         "epochs_double": each(lambda mine: double[mine].sum()),

@@ -1,17 +1,16 @@
 """Stars of a survey: groups what was fitted, and samples orbits over a Dask client.
 
 An orbit's answer is kept until all are there, by a hash of its velocities: a broken-off call goes on, and a new release
-costs the stars that it adds exposures to. The table appears whole, in ``sources.zarr`` beside the fits it is made of.
+costs the stars that it adds exposures to. The table appears whole, as the newest ``sources-<number>.zarr``
+beside the fits it is made of.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import xarray as xr
@@ -19,12 +18,13 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from twinlines.models.threads import one_thread
+from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.binaries.epochs import Epochs
 from twinlines.pipeline.binaries.grouping import RADIUS, group
 from twinlines.pipeline.binaries.orbits import Fitting
 from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
 from twinlines.pipeline.binaries.sources import OrbitColumns, Sources, orbit_columns, sources
-from twinlines.pipeline.binaries.store import FitsError, fits_folder, join, open_fits
+from twinlines.pipeline.binaries.store import STEM, FitsError, fits_folder, join, open_fits
 from twinlines.pipeline.binaries.survey import LOCK
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.evaluation.answers import Answer, Answers
@@ -32,12 +32,16 @@ from twinlines.pipeline.evaluation.questions import Questions
 from twinlines.pipeline.jobs import locks
 from twinlines.pipeline.jobs.markers import Markers, now
 from twinlines.pipeline.progress import Progress, silent
-from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.storage import stores
 
 NUMERICS = 1
 """Numerical version of sources and orbits: raised with every change that alters a result."""
 
-_STORE, _ANSWERS = "sources.zarr", "orbits"
+_STEM, _ANSWERS = "sources", "orbits"
+
+
+class StaleWarning(UserWarning):
+    """Stars were made before the last fits."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ def make_sources(
     twinlines.pipeline.evaluation.tasks.EvaluationError
         If an orbit cannot be sampled; the others are kept.
     """
+    if not 0.0 < radius < 3600.0:
+        raise FitsError(f"the radius of a star is {radius} arcsec; give one above 0 and below 3600")
     fitting = fitting or Fitting()
     place = Path(survey).resolve()
     rows = rows_of_stars(place, radius)
@@ -112,19 +118,28 @@ def make_sources(
         answers = Answers(Markers(folder / _ANSWERS), decides)
         answers.open()
         table = stars.with_orbits(_orbits(Questions(client, answers, progress, ""), stars, fitting))
-        _publish(folder, table, {**decides, "catalog": str(rows.attrs.get("name", "")), "radius": radius})
+        about = {
+            **decides,
+            "catalog": rows.attrs["name"],
+            "fits": rows.attrs["fits"],
+            "radius": radius,
+            "created": now(),
+        }
+        columns = {name: table[name].values for name in SOURCES.variables}
+        numbered.put(folder, _STEM, SOURCES, columns, about)
     return table
 
 
 def rows_of_stars(survey: Path, radius: float) -> xr.Dataset:
     """All exposures, with their fits, of the stars of which one was fitted."""
+    path = numbered.newest(fits_folder(survey), STEM)
     catalog, fits = catalogs.open(survey), open_fits(survey)
     star = group(catalog["ra"].values, catalog["dec"].values, radius=radius)
     fitted = np.isin(catalog["obsid"].values, fits["obsid"].values)
     rows = join(catalog.isel(exposure=np.flatnonzero(np.isin(star, star[fitted & (star >= 0)]))).load(), fits)
     if not ((rows["fit_quality"].values & FitQuality.NO_SPECTRUM) == 0).any():
         raise FitsError(f"no exposure of the current catalog of {survey} was fitted; 'twinlines binaries fit' does so")
-    return rows
+    return rows.assign_attrs(fits="" if path is None else path.name)
 
 
 def _orbits(questions: Questions, stars: Sources, fitting: Fitting) -> list[OrbitColumns]:
@@ -140,22 +155,6 @@ def _orbits(questions: Questions, stars: Sources, fitting: Fitting) -> list[Orbi
 def fit_star(star: Star, _keeper: str, fitting: Fitting) -> Answer:
     """Columns of one star's orbit."""
     return {name: np.asarray(value) for name, value in orbit_columns(star.epochs, star.exchange, fitting).items()}
-
-
-def _publish(folder: Path, table: xr.Dataset, about: dict[str, object]) -> None:
-    for stale in folder.glob(f".{_STORE}.*"):
-        shutil.rmtree(stale)
-    aside = folder / f".{_STORE}.{os.getpid()}-{uuid4().hex[:8]}"
-    stores.create(aside, SOURCES, table.sizes["source"], {**about, "created": now()})
-    for name in SOURCES.variables:
-        stores.write_column(aside, SOURCES, name, table[name].values)
-    stores.seal(aside, SOURCES)
-    target = folder / _STORE
-    if target.exists():
-        target.rename(folder / f".{_STORE}.old")
-    aside.rename(target)
-    atomic.sync_folder(folder)
-    shutil.rmtree(folder / f".{_STORE}.old", ignore_errors=True)
 
 
 def open_sources(survey: str | Path) -> xr.Dataset:
@@ -182,10 +181,17 @@ def open_sources(survey: str | Path) -> xr.Dataset:
     >>> stars = tw.open_sources("S")  # doctest: +SKIP
     >>> stars.period, stars.mass_ratio  # doctest: +SKIP
     """
-    path = fits_folder(Path(survey)) / _STORE
-    if not path.exists():
-        raise FitsError(f"{survey} has no stars yet; 'twinlines binaries sources --survey {survey}' makes them")
+    folder = fits_folder(Path(survey))
+    path, fits = (numbered.newest(folder, stem) for stem in (_STEM, STEM))
+    advice = f"'twinlines binaries sources --survey {survey}' makes them"
+    if path is None:
+        raise FitsError(f"{survey} has no stars yet; {advice}")
     try:
-        return stores.open_store(path, SOURCES)
+        table = numbered.read(path, SOURCES)
     except stores.StoreError as error:
-        raise FitsError(f"{error}; 'twinlines binaries sources --survey {survey}' makes it again") from error
+        raise FitsError(f"{survey}: {error}; {advice} again") from error
+    if fits is not None and table.attrs.get("fits") != fits.name:
+        warnings.warn(
+            f"the stars of {survey} are of fits that were added to since; {advice} anew", StaleWarning, stacklevel=2
+        )
+    return table

@@ -1,31 +1,32 @@
 """A survey's two-star fits on disk: those that are there, all of them in one store, and joined to a catalog's rows.
 
 They stand in ``fits/<key>`` of the survey's folder, the hash of what decides a fit besides the exposure; ``CURRENT``
-names the key in force. ``fits.zarr`` there holds all rows that are fitted, in the order of obsid and lmjm, and appears
-whole. Knows no cluster and no wavelength.
+names the key in force. The newest ``fits-<number>.zarr`` there holds all rows that are fitted, in the order of obsid
+and lmjm. Knows no cluster and no wavelength.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.binaries.schema import FITS, FitQuality
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.catalog.export import ExportError, write
 from twinlines.pipeline.jobs.markers import Markers, now
 from twinlines.pipeline.schema import CATALOG, METADATA
 from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.storage.stores import StoreError
 from twinlines.pipeline.survey.folder import Survey
 
 KEY = np.dtype([("obsid", "<i8"), ("lmjm", "<i4"), ("content_hash", "<u8")])
@@ -34,7 +35,10 @@ KEY = np.dtype([("obsid", "<i8"), ("lmjm", "<i4"), ("content_hash", "<u8")])
 KEY_COLUMNS = ("obsid", "lmjm", "content_hash")
 """Names of the columns of :data:`KEY`."""
 
-_FOLDER, _POINTER, _WHOLE = "fits", "CURRENT", "fits.zarr"
+STEM = "fits"
+"""Kind of the stores that hold all fits."""
+
+_FOLDER, _POINTER = "fits", "CURRENT"
 _KEY_DIGITS = 16
 
 
@@ -58,20 +62,30 @@ class FitRun(Markers):
         return self.folder / "results" / f"{key}.zarr.zip"
 
     @property
-    def whole(self) -> Path:
-        """The store of all fits."""
-        return self.folder / _WHOLE
+    def whole(self) -> Path | None:
+        """The newest store of all fits; None if there is none."""
+        return numbered.newest(self.folder, STEM)
 
     def results(self) -> Iterator[Path]:
-        """Files of the tasks that are done, by name."""
+        """Files of the tasks that are done, by name; one that is damaged is not done."""
         for marker in sorted((self.folder / "done").glob("[!.]*.json")):
-            if self.finished(marker.stem, [self.result_path(marker.stem)]):
+            if self.finished(marker.stem, [self.result_path(marker.stem)], verify=True):
                 yield self.result_path(marker.stem)
 
-    def fitted(self) -> NDArray[np.void]:
-        """Keys of the rows that are fitted."""
-        parts = [keys_of(stores.read_columns(path, KEY_COLUMNS)) for path in self.results()]
-        return np.concatenate(parts) if parts else np.empty(0, KEY)
+    def kept(self) -> dict[str, NDArray[Any]]:
+        """Columns of all rows that are fitted, each once: of the tasks' files, and of what the last store has besides.
+
+        So that a file that is lost costs no row that was published once.
+        """
+        parts = [stores.read_columns(path, FITS.variables) for path in self.results()]
+        if (whole := self.whole) is not None and not stores.damaged(whole):
+            with suppress(stores.StoreError):
+                parts.append(stores.read_columns(whole, FITS.variables))
+        if not parts:
+            return {name: variable.empty((0,)) for name, variable in FITS.variables.items()}
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in FITS.variables}
+        _, first = np.unique(keys_of(columns), return_index=True)
+        return {name: values[first] for name, values in columns.items()}
 
 
 def decides() -> dict[str, Any]:
@@ -88,30 +102,29 @@ def run_of(survey: Survey, content: dict[str, Any]) -> FitRun:
     return FitRun(survey.path / _FOLDER / key)
 
 
-def publish(survey: Survey, run: FitRun, *, rewrite: bool) -> Path | None:
-    """Put all fits of a run into one store, and let it be the survey's; the caller holds the lock."""
-    for stale in run.folder.glob(f".{_WHOLE}.*"):
-        shutil.rmtree(stale)
-    if rewrite or not run.whole.exists() or stores.damaged(run.whole):
-        paths = list(run.results())
-        if not paths:
-            return None
-        parts = [stores.read_columns(path, FITS.variables) for path in paths]
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in FITS.variables}
-        order = np.lexsort((columns["content_hash"], columns["lmjm"], columns["obsid"]))
-        aside = run.folder / f".{_WHOLE}.{os.getpid()}-{uuid4().hex[:8]}"
+def publish(survey: Survey, run: FitRun, columns: Mapping[str, NDArray[Any]]) -> Path | None:
+    """Let rows that are fitted be the survey's, in the order of obsid and lmjm; the caller holds the lock.
+
+    Where they are those of the newest store, that one stays. None if there is no row.
+    """
+    if not len(columns["obsid"]):
+        return None
+    order = np.lexsort((columns["content_hash"], columns["lmjm"], columns["obsid"]))
+    ordered = {name: values[order] for name, values in columns.items()}
+    path = run.whole
+    if path is None or stores.damaged(path) or not _same_rows(path, ordered):
         about = {**run.description(), "created": now()}
-        stores.create(aside, FITS, len(order), {name: about[name] for name in (*decides(), "versions", "created")})
-        for name, values in columns.items():
-            stores.write_column(aside, FITS, name, values[order])
-        stores.seal(aside, FITS)
-        if run.whole.exists():
-            run.whole.rename(run.folder / f".{_WHOLE}.old")
-        aside.rename(run.whole)
-        atomic.sync_folder(run.folder)
-        shutil.rmtree(run.folder / f".{_WHOLE}.old", ignore_errors=True)
+        attributes = {name: about[name] for name in (*decides(), "versions", "created")}
+        path = numbered.put(run.folder, STEM, FITS, ordered, attributes)
     atomic.write_bytes(survey.path / _FOLDER / _POINTER, f"{run.folder.name}\n".encode())
-    return run.whole
+    return path
+
+
+def _same_rows(path: Path, ordered: Mapping[str, NDArray[Any]]) -> bool:
+    try:
+        return np.array_equal(keys_of(stores.read_columns(path, KEY_COLUMNS)), keys_of(ordered))
+    except stores.StoreError:
+        return False
 
 
 def open_fits(survey: str | Path) -> xr.Dataset:
@@ -138,11 +151,13 @@ def open_fits(survey: str | Path) -> xr.Dataset:
     >>> fits = tw.open_fits("S")  # doctest: +SKIP
     >>> fits.rv2 - fits.rv1  # doctest: +SKIP
     """
-    whole = fits_folder(Path(survey)) / _WHOLE
+    path = numbered.newest(fits_folder(Path(survey)), STEM)
     try:
-        return stores.open_store(whole, FITS, chunked=True)
+        if path is None:
+            raise StoreError("its store is gone")
+        return numbered.read(path, FITS)
     except stores.StoreError as error:
-        raise FitsError(f"{error}; 'twinlines binaries fit --survey {survey}' makes it again") from error
+        raise FitsError(f"{survey}: {error}; 'twinlines binaries fit --survey {survey}' makes it again") from error
 
 
 def fits_folder(survey: Path) -> Path:
@@ -153,10 +168,16 @@ def fits_folder(survey: Path) -> Path:
     FitsError
         If there are none.
     """
+    advice = f"'twinlines binaries fit --survey {survey}' makes them"
+    if not survey.is_dir():
+        raise FitsError(f"there is no survey at {survey}")
     pointer = survey / _FOLDER / _POINTER
     if not pointer.exists():
-        raise FitsError(f"{survey} has no fits of two stars yet; 'twinlines binaries fit --survey {survey}' makes them")
-    return pointer.parent / pointer.read_text().strip()
+        raise FitsError(f"{survey} has no fits of two stars yet; {advice}")
+    key = pointer.read_bytes().decode(errors="replace").strip()
+    if not re.fullmatch(rf"[0-9a-f]{{{_KEY_DIGITS}}}", key):
+        raise FitsError(f"{pointer} is damaged: it says {key[:20]!r}; {advice} anew")
+    return pointer.parent / key
 
 
 def join(rows: xr.Dataset, fits: xr.Dataset) -> xr.Dataset:

@@ -19,10 +19,12 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from twinlines.cluster.workers import keeping, kept_object
+from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.binaries.grouping import NO_STAR, group
 from twinlines.pipeline.binaries.schema import FITS
 from twinlines.pipeline.binaries.store import (
     KEY_COLUMNS,
+    STEM,
     FitRun,
     FitsError,
     decides,
@@ -160,12 +162,19 @@ def fit(
     content = decides()
     run = run_of(place, content)
     with locks.lock(place.path, "twinlines binaries fit", LOCK):
+        numbered.sweep(run.folder, STEM)  # what a full disk left must not keep it full
         run.start(content, ("results",))
-        new = np.isin(wanted, run.fitted(), invert=True)
+        new = np.isin(wanted, keys_of(run.kept()), invert=True)
         tasks = list(_tasks(place, run, wanted[new], rows["release"].values[new]))
         sizing.require(client, place.path, sizing.of_run(int(new.sum()), 0, TASK_ROWS), ignore=ignore_plan)
         failed = _compute(client, place, run, tasks, len(wanted), content, progress) if tasks else {}
-        store = publish(place, run, rewrite=len(failed) < len(tasks))
+        columns = run.kept()
+        store = publish(place, run, columns)
+    lost = int(np.isin(wanted, keys_of(columns), invert=True).sum()) - sum(
+        len(task.rows) for task in tasks if task.key in failed
+    )
+    if lost:
+        raise FitsError(f"{lost} exposures that were asked for have no fit; give the same command again")
     done = sum(len(task.rows) for task in tasks if task.key not in failed)
     double = 0
     if store is not None:
@@ -206,7 +215,13 @@ def _asked(catalog: xr.Dataset, obsids: Sequence[int] | None, everything: bool, 
 
 
 def _tasks(survey: Survey, run: FitRun, keys: NDArray[np.void], releases: NDArray[Any]) -> Iterator[RowsTask]:
-    for release in survey.releases:
+    there_are = survey.releases
+    if gone := sorted(set(releases.tolist()) - {release.name for release in there_are}):
+        raise FitsError(
+            f"rows of the catalog come from {', '.join(gone)}, which {survey} has no more; restore "
+            f"{survey.path / 'releases' / gone[0]}"
+        )
+    for release in there_are:
         mine = keys[releases == release.name]
         if not len(mine):
             continue

@@ -193,8 +193,9 @@ def inverse(curvature: Tensor) -> Tensor:
     in for one another.
     """
     scale = curvature.diagonal(dim1=1, dim2=2).sqrt()
-    known = scale > 0.0
+    known = (scale > 0.0) & scale.isfinite()
     safe = torch.where(known, scale, 1.0)
+    curvature = torch.where(curvature.isfinite(), curvature, 0.0)
     matrix = curvature / (safe[:, :, None] * safe[:, None, :])
     matrix.diagonal(dim1=1, dim2=2).copy_(torch.ones_like(scale))
     values, vectors = torch.linalg.eigh(matrix)

@@ -54,6 +54,15 @@ def test_a_row_does_not_depend_on_the_others(block: xr.Dataset, fits: xr.Dataset
     assert single.sizes["exposure"] == 1
 
 
+@pytest.mark.parametrize("value", [1e25, -1e25, 1e8, np.inf])
+def test_wild_pixels_of_one_exposure_leave_the_others_alone(block: xr.Dataset, value: float) -> None:
+    odd = block.isel(exposure=[DOUBLE, DOUBLE]).copy(deep=True)
+    odd["flux"][0, 0, 1200:1600] = value
+    found = fit_pair(odd)
+    assert float(abs(found.rv2[1] - found.rv1[1])) == pytest.approx(90.0, abs=4.0)
+    assert not np.isinf(found.rv1.values).any()
+
+
 @pytest.mark.parametrize("trouble", ["no blue arm", "NaN", "zero errors", "infinite errors", "nothing", "faint red"])
 def test_odd_spectra_are_fitted_as_far_as_they_go(block: xr.Dataset, trouble: str) -> None:
     odd = block.isel(exposure=[DOUBLE, DOUBLE]).copy(deep=True)
@@ -76,6 +85,8 @@ def test_odd_spectra_are_fitted_as_far_as_they_go(block: xr.Dataset, trouble: st
         assert np.isnan(found.rv1[0])
     else:
         assert bool(bits & FitQuality.ONE_ARM) == (trouble in ("no blue arm", "faint red"))
+        unseen = {"no blue arm": "B", "faint red": "R"}.get(trouble)
+        assert [bool(np.isnan(found[f"flux_ratio_{arm}"][0])) for arm in "BR"] == [arm == unseen for arm in "BR"]
         assert not bits & FitQuality.NOT_DOUBLE
         assert float(abs(found.rv2[0] - found.rv1[0])) == pytest.approx(90.0, abs=8.0)
     # The exposure beside it is as it was.

@@ -107,3 +107,27 @@ def test_no_star_at_all_is_an_empty_table() -> None:
 def test_exposures_without_a_position_are_of_no_star() -> None:
     rows = together([rows_of(TIMES)])
     assert sources(rows.assign(ra=rows["ra"] * np.nan)).table.sizes["source"] == 0
+
+
+def test_a_star_at_the_beginning_of_right_ascension_stays_there() -> None:
+    rows = together([rows_of(TIMES)])
+    ra = np.where(np.arange(16) % 2, 1e-4, 359.9999)
+    table = sources(rows.assign(ra=("exposure", ra))).table
+    assert table.sizes["source"] == 1
+    assert min(float(table["ra"][0]), 360.0 - float(table["ra"][0])) < 1e-4
+    assert float(table["dec"][0]) == pytest.approx(40.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bjdmid", "rv_covariance", "rv2", "rv1_err"])
+def test_an_exposure_without_a_number_counts_for_nothing(name: str) -> None:
+    rows = together([rows_of(TIMES)])
+    odd = rows.copy(deep=True)
+    place = int(np.flatnonzero(is_resolved(rows))[0])
+    odd[name][place] = np.nan
+    assert int(sources(odd).table["epochs_double"][0]) == int(is_resolved(rows).sum()) - 1
+
+
+def test_epochs_of_one_phase_give_no_mass_ratio() -> None:
+    rows = together([rows_of(np.full(5, TIMES[0]) + 1e-6 * np.arange(5))])
+    if bool(is_resolved(rows).any()):
+        assert np.isnan(sources(rows).table["wilson_mass_ratio"][0])

@@ -93,15 +93,62 @@ def test_lost_and_damaged_results_are_fitted_again(
     marker.unlink()
     other = next(path for path in results if path.name.split(".")[0] != marker.stem)
     other.write_bytes(other.read_bytes()[:-7])
-    (other.parent.parent / ".fits.zarr.1-deadbeef").mkdir()
+    (other.parent.parent / ".fits.1-deadbeef").mkdir()
+    shutil.rmtree(next((folder / "fits").rglob("fits-*.zarr")))
     report = survey.fit(client, folder, everything=True)
     assert 0 < report.fitted <= 6
     found = open_fits(folder).load()
-    assert not list((folder / "fits").rglob(".fits.zarr.*"))
+    assert not list((folder / "fits").rglob(".fits.*"))
     for name in ("obsid", "lmjm", "content_hash", "fit_pixels"):
         np.testing.assert_array_equal(found[name], expected[name])
     double = shows_two(expected)
     np.testing.assert_allclose(found.rv2[double], expected.rv2[double], atol=0.3)  # other batches, other last bits
+
+
+def test_a_lost_result_costs_no_row_that_was_published(client: Client, folder: Path) -> None:
+    before = open_fits(folder).load()
+    for path in (folder / "fits").rglob("results/*.zip"):
+        path.write_bytes(bytes(path.stat().st_size))  # of the right size
+    report = survey.fit(client, folder, obsids=[int(before.obsid[0])])
+    assert report.fitted == 0
+    np.testing.assert_array_equal(open_fits(folder)["rv1"], before["rv1"])
+
+
+def test_what_was_opened_stays_as_it_was(client: Client, folder: Path) -> None:
+    shutil.rmtree(folder / "fits")
+    rows = catalog.open(folder).load()
+    survey.fit(client, folder, obsids=[int(rows.obsid.max())])
+    opened = open_fits(folder)
+    first = opened["rv1"].values.copy()
+    survey.fit(client, folder, everything=True)
+    np.testing.assert_array_equal(opened["rv1"].values, first)
+    assert opened.sizes["exposure"] < open_fits(folder).sizes["exposure"]
+
+
+def test_a_release_that_is_gone_is_named(client: Client, folder: Path) -> None:
+    shutil.rmtree(folder / "fits")
+    shutil.rmtree(folder / "releases" / "dr1")
+    with pytest.raises(FitsError, match="come from dr1"):
+        survey.fit(client, folder, everything=True)
+
+
+@pytest.mark.parametrize("written", [b"", b"../../..", bytes(range(40))])
+def test_a_damaged_pointer_is_named_and_mended(client: Client, folder: Path, written: bytes) -> None:
+    (folder / "fits" / "CURRENT").write_bytes(written)
+    with pytest.raises(FitsError, match="CURRENT is damaged"):
+        open_fits(folder)
+    assert survey.fit(client, folder, everything=True).fitted == 0
+    open_fits(folder)
+
+
+def test_a_damaged_store_is_named_and_made_again(client: Client, folder: Path) -> None:
+    (path,) = (folder / "fits").rglob("fits-*.zarr")
+    chunk = next(file for file in (path / "rv1" / "c").rglob("*") if file.is_file())
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+    with pytest.raises(FitsError, match="is damaged"):
+        open_fits(folder)
+    assert survey.fit(client, folder, everything=True).fitted == 0
+    assert open_fits(folder).sizes["exposure"] > 4
 
 
 def test_a_new_release_costs_its_new_rows(
@@ -146,6 +193,8 @@ def test_what_cannot_be_fitted_is_said(client: Client, folder: Path, tmp_path: P
     shutil.rmtree(folder / "fits")
     with pytest.raises(FitsError, match="'twinlines binaries fit --survey"):
         open_fits(folder)
+    with pytest.raises(FitsError, match="there is no survey at"):
+        open_fits(tmp_path / "nowhere")
     with pytest.raises(FitsError, match="no fits of two stars yet"):
         store.export(folder, tmp_path / "binaries.fits")
 
@@ -186,6 +235,8 @@ def test_stars_of_a_survey_are_kept_beside_its_fits(
     kept = stars.open_sources(folder).load()
     for name in SOURCES.variables:
         np.testing.assert_array_equal(kept[name], table[name])
+    with pytest.raises(FitsError, match="the radius of a star is -1"):
+        stars.make_sources(client, folder, radius=-1.0)
     # What was sampled is not sampled again.
     monkeypatch.setattr(stars, "fit_star", None)
     again = stars.make_sources(client, folder)

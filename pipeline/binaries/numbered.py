@@ -1,0 +1,101 @@
+"""Stores that appear whole, each under a number of its own: what a reader has opened stays as it was.
+
+The newest one counts. Its predecessor stays beside it, for whoever still reads it; those before go. Knows no star.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import xarray as xr
+from numpy.typing import NDArray
+
+from twinlines.pipeline.datasets import Schema, SchemaError
+from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.storage.stores import StoreError
+
+
+def newest(folder: Path, stem: str) -> Path | None:
+    """The store of the highest number in a folder; None if there is none."""
+    every = _numbered(folder, stem)
+    return every[-1] if every else None
+
+
+def put(
+    folder: Path, stem: str, schema: Schema, columns: Mapping[str, NDArray[Any]], about: Mapping[str, object]
+) -> Path:
+    """Write a store of whole columns under the next number, and return its path.
+
+    Parameters
+    ----------
+    folder
+        Where; it exists.
+    stem
+        Name of its kind.
+    schema
+        What it holds.
+    columns
+        All of the schema's variables, rows in their order.
+    about
+        Its attributes.
+
+    Raises
+    ------
+    OSError
+        If the disk is full; what was there before stays, and nothing else.
+    """
+    sweep(folder, stem)
+    before = _numbered(folder, stem)
+    number = _number(before[-1]) + 1 if before else 1
+    aside = folder / f".{stem}.{os.getpid()}-{uuid4().hex[:8]}"
+    target = folder / f"{stem}-{number:06d}.zarr"
+    try:
+        stores.create(aside, schema, len(next(iter(columns.values()))), about)
+        for name in schema.variables:
+            stores.write_column(aside, schema, name, columns[name])
+        stores.seal(aside, schema)
+        aside.rename(target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    atomic.sync_folder(folder)
+    for old in before[:-1]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def sweep(folder: Path, stem: str) -> None:
+    """Remove what a crash left half written."""
+    for stale in folder.glob(f".{stem}.*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def read(path: Path, schema: Schema) -> xr.Dataset:
+    """Open a store lazily.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged, or of another version.
+    """
+    if problems := stores.damaged(path):
+        raise StoreError(f"{path} is damaged: {'; '.join(problems)}")
+    try:
+        return stores.open_store(path, schema, chunked=True)
+    except SchemaError as error:
+        raise StoreError(f"{path} is of another version of Twinlines ({error})") from error
+
+
+def _numbered(folder: Path, stem: str) -> list[Path]:
+    name = re.compile(rf"{re.escape(stem)}-\d{{6}}\.zarr")
+    return sorted(path for path in folder.glob(f"{stem}-*.zarr") if name.fullmatch(path.name))
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
