@@ -148,10 +148,10 @@ def fit_pairs(
     single: StarFit,
     starts: Tensor,
     *,
-    trial_steps: int = 4,
+    trial_steps: int = 3,
     finalists: int = 2,
-    most_steps: int = 30,
-    tolerance: float = 1e-2,
+    most_steps: int = 25,
+    tolerance: float = 3e-2,
     relative: float = 1e-5,
 ) -> PairFit:
     """Fit pairs of stars to exposures of which the best single star is known.
