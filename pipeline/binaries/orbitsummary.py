@@ -141,7 +141,7 @@ class VelocityLimits:
     """What the largest separation of the velocities says, whatever the period."""
 
     separation: float
-    """Largest |v1 - v2|, km/s; NaN without an epoch at which both were measured."""
+    """Largest difference of v1 and v2, km/s; NaN without an epoch at which both were measured."""
     separation_error: float
     """Its standard deviation, km/s."""
     amplitude_sum: float
@@ -156,7 +156,7 @@ class VelocityLimits:
 
 
 def velocity_limits(epochs: Epochs, prior: OrbitPrior, most_mass: float) -> VelocityLimits:
-    """Limits from the largest separation: |v1 - v2| <= (K1 + K2) (1 + e), and K1 + K2 <= (2 pi G M / P)^(1/3) at e = 0.
+    """Limits from the largest separation: at most (K1 + K2) (1 + e), and K1 + K2 <= (2 pi G M / P)^(1/3) at e = 0.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """From exposures to stars: which exposures are of one source, its mass ratio from all epochs, and its orbit.
 
 Epochs are grouped by position; at each, the two-star fit says two velocities, or that there are none. Which star is
-which is decided for all epochs together (:mod:`.components`), and where there are epochs enough an orbit is sampled
-(:mod:`.orbits`). A pure function of a catalog's rows with their fits.
+which is decided for all epochs together (:mod:`~twinlines.pipeline.binaries.components`), and where there are epochs
+enough an orbit is sampled (:mod:`.orbits`). A pure function of a catalog's rows with their fits.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def _tasks(survey: Survey, run: FitRun, keys: NDArray[np.void], releases: NDArra
     if gone := sorted(set(releases.tolist()) - {release.name for release in there_are}):
         raise FitsError(
             f"rows of the catalog come from {', '.join(gone)}, which {survey} has no more; restore "
-            f"{survey.path / 'releases' / gone[0]}"
+            f"{survey.new_release(gone[0]).target}"
         )
     for release in there_are:
         mine = keys[releases == release.name]

@@ -4,7 +4,8 @@ Written in the mean m and half the difference d of the two velocities, v1 = m + 
 
     m = gamma - kappa d,  kappa = (1 - q) / (1 + q),  q = m2 / m1 = K1 / K2.
 
-Exchanging the stars turns the signs of d and of kappa, and nothing else: that is what :mod:`.components` builds on.
+Exchanging the stars turns the signs of d and of kappa, and nothing else: that is what
+:mod:`~twinlines.pipeline.binaries.components` builds on.
 Both m and d have errors, and the fit is York's (1966, Canadian Journal of Physics 44, 1079; 2004, American Journal of
 Physics 72, 367), profiled over kappa.
 """

@@ -62,5 +62,5 @@ def test_what_is_loaded_says_what_it_holds() -> None:
         == "<Library: 2184 nodes, Teff 3500 to 10000 K, logg 0 to 5, [Fe/H] -2 to 0.5, [alpha/Fe] -0.5 to 0.7"
     )
     assert "2040 tracks, 0.1 to 2.2 Msun, EEP 202 to 605" in tracks[0]
-    assert "5 members, each for both arms (B, R, J), penalties 8, 16, 32" in ensemble[0]
+    assert "2 members, each for both arms (B, R, J), penalties 8, 16, 32" in ensemble[0]
     assert all("digest" in lines[1] for lines in (library, tracks, ensemble))

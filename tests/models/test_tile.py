@@ -58,7 +58,7 @@ def test_members_of_different_sizes_share_a_tile(make_network: Callable[..., Net
             found = elsewhere(*some(every, rows), 3)
             assert list(found) == ["B", "R", "J"]
             for head, values in found.items():
-                np.testing.assert_allclose(values, np.concatenate([o[head] for o in one_by_one], axis=1), atol=1e-5)
+                np.testing.assert_allclose(values, np.concatenate([o[head] for o in one_by_one], axis=1), atol=5e-5)
             for arm in ARMS:
                 alone = elsewhere(*some(every, rows, (arm,)), 3)
                 assert list(alone) == [arm]
