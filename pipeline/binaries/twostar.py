@@ -10,7 +10,7 @@ shallow ones. It must never know a survey, a store or a network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from twinlines.pipeline.arms import ArmName
 from twinlines.pipeline.synthesis.fitting import STAR_REACH, Observation, StarFit, inverse, project
-from twinlines.pipeline.synthesis.leastsquares import Limits, Terms, minimise_from
+from twinlines.pipeline.synthesis.leastsquares import Best, Limits, Terms, minimise_from
 from twinlines.pipeline.synthesis.starlight import PARAMETERS, VELOCITY, VSINI, Light, Starlight
 
 PAIR_PARAMETERS = (
@@ -50,6 +50,9 @@ DILUTION = (-0.1, 5.0)
 """Limits of featureless light; below zero is light that was taken away."""
 
 _FAR = 60.0  # km/s, limit of the arms' offset
+_ASIDE = (-200.0, 200.0)  # K, from where it stuck: across a node
+_CLEAR = 50.0  # km/s, of rotation at most and of separation at least
+_WORTH_A_LOOK = 25.0  # decrease of chi2 by a second star that noise hardly makes
 
 OFFSET_SIGMA = 5.0
 """Standard deviation that arms' zero points are taken to differ by before they are measured, km/s: real exposures have
@@ -187,6 +190,7 @@ def fit_pairs(
         tolerance=tolerance,
         relative=relative,
     )
+    single = _second_look(lights, observed, single, best)
     light = {name: pair_light(lights[name], name, best.parameters) for name in observed}
     turn = torch.stack([each.ratio.double() for each in light.values()]).log().mean(dim=0) > 0.0
     parameters = torch.where(turn[:, None], exchanged(best.parameters), best.parameters)
@@ -234,6 +238,33 @@ def fit_single(lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, O
     return _fit_single(lights, observed, torch.cat([starts, more], dim=2), (0.0, 0.0), trial_steps=4)
 
 
+def _second_look(
+    lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, Observation], single: StarFit, best: Best
+) -> StarFit:
+    """The best single star, looked for once more from the first star of a pair that explains an exposure far better.
+
+    One star that was sought from afar may have stuck, at a node of the library, where the pair's did not: then any pair
+    would seem to be two stars. Slow rotators that stand apart are no such pair.
+    """
+    pair = best.parameters
+    clear = (pair[:, [4, 8]] < _CLEAR).all(dim=1) & ((pair[:, RV2] - pair[:, RV1]).abs() > _CLEAR)
+    rows = torch.nonzero((single.chi2 - best.terms.chi2 > _WORTH_A_LOOK) & ~clear)[:, 0]
+    if not len(rows):
+        return single
+    mine = {name: spectra.take(rows) for name, spectra in observed.items()}
+    first = best.parameters[rows]
+    begin = torch.stack([first[:, FIRST], first[:, SECOND], *(first[:, FIRST] for _ in _ASIDE)], dim=1)
+    begin[:, 2:, TEFF1] += torch.tensor(_ASIDE, dtype=torch.float64)
+    more = begin.new_zeros((*begin.shape[:2], len(SINGLE_PARAMETERS) - begin.shape[2]))
+    more[:, :, 0] = first[:, OFFSET, None]
+    again = _fit_single(lights, mine, torch.cat([begin, more], dim=2), (0.0, 0.0), trial_steps=1)
+    better = again.chi2 < single.chi2[rows]
+    looked = StarFit(*(getattr(single, item.name).clone() for item in fields(StarFit)))
+    for item in fields(StarFit):
+        getattr(looked, item.name)[rows[better]] = getattr(again, item.name)[better]
+    return looked
+
+
 def fit_diluted(
     lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, Observation], single: StarFit
 ) -> StarFit:
@@ -251,13 +282,14 @@ def _fit_single(
     dilution: tuple[float, float],
     *,
     trial_steps: int,
+    finalists: int = 2,
 ) -> StarFit:
     best = minimise_from(
         lambda parameters, rows: _single_terms(lights, observed, parameters, rows),
         starts,
         _single_limits(lights[next(iter(observed))], dilution),
         trial_steps=trial_steps,
-        finalists=2,
+        finalists=finalists,
         most_steps=30,
         tolerance=1e-2,
     )

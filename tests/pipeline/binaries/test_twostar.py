@@ -127,3 +127,14 @@ def test_one_arm_is_enough() -> None:
 def test_no_arm_is_refused() -> None:
     with pytest.raises(ValueError, match="no arm"):
         twostar.fit_pairs(lights(), {}, None, torch.zeros(1, 1, len(PAIR_PARAMETERS)))  # type: ignore[arg-type]
+
+
+def test_a_single_star_at_which_the_first_search_sticks_is_not_split() -> None:
+    """Fast rotators of labels at which a search from afar ended 13,000 and more above the least chi2."""
+    labels = [[4336.95, 4.62, 0.17, 0.51, 377.23], [4330.10, 4.61, 0.24, 0.51, 452.47], [6050.0, 4.3, 0.0, 0.0, 300.0]]
+    pairs = PAIR.repeat(3, 1)
+    pairs[:, :5] = torch.tensor(labels, dtype=torch.float64)
+    pairs[:, LN_AREA] = twostar.LEAST_AREA
+    fit = fitted(observe(pairs, 60.0, seed=3))
+    assert float(fit.delta_chi2.max()) < 45.0
+    assert (fit.single.chi2 / fit.pixels < 1.2).all()
