@@ -27,6 +27,7 @@ from twinlines.pipeline.binaries.twostar import (
     PAIR_PARAMETERS,
     RV1,
     RV2,
+    SPINS,
     PairFit,
     fit_pairs,
     fit_single,
@@ -155,6 +156,8 @@ class Fitter:
         """Velocity and Teff by correlation: of the blue arm, else of the red one, else 0 and NaN."""
         frame = teff = np.full(len(next(iter(bright.values()))), np.nan)
         for name in ARM_NAMES:
+            if not (bright[name] & ~np.isfinite(frame)).any():
+                continue  # the other arm has told all
             each = observed[name]
             found = velocity.measure(
                 name, each.wavelength, each.normalised, each.normalised_sigma, self.templates, each.bad
@@ -223,7 +226,6 @@ def _quality(fit: PairFit, third: NDArray[np.float64]) -> NDArray[np.uint16]:
     apart = (rv2 - rv1).abs()
     rival = torch.sort(fit.rival[:, [RV1, RV2]], dim=1).values - torch.sort(fit.parameters[:, [RV1, RV2]], dim=1).values
     error = (scale * (variance[:, RV1] + variance[:, RV2] - 2.0 * fit.covariance[:, RV1, RV2])).sqrt()
-    spins = [PAIR_PARAMETERS.index(name) for name in ("vsini1", "vsini2")]
     # Slow rotation is at its lower limit as it should be, and labels at one mean little for velocities.
     watched = [PAIR_PARAMETERS.index(name) for name in ("teff1", "teff2", "rv1", "rv2", "ln_area", "offset")]
     ratio, ratio_error = (torch.stack(list(of.values())) for of in (fit.flux_ratio, fit.flux_ratio_error))
@@ -231,9 +233,9 @@ def _quality(fit: PairFit, third: NDArray[np.float64]) -> NDArray[np.uint16]:
     lines_of_third = torch.from_numpy(third) > torch.maximum(THIRD * scale, THIRD_SHARE * fit.delta_chi2)
     conditions = {
         FitQuality.NOT_CONVERGED: ~fit.converged | ~fit.chi2.isfinite(),
-        FitQuality.AT_LIMIT: fit.at_limit[:, watched].any(dim=1) | (fit.parameters[:, spins] >= FASTEST).any(dim=1),
+        FitQuality.AT_LIMIT: fit.at_limit[:, watched].any(dim=1) | (fit.parameters[:, SPINS] >= FASTEST).any(dim=1),
         FitQuality.RIVAL: (fit.rival_chi2 - fit.chi2 < RIVAL * scale) & (rival.abs() > APART).any(dim=1),
-        FitQuality.UNRESOLVED: apart < RESOLUTION + 0.4 * fit.parameters[:, spins].sum(dim=1),
+        FitQuality.UNRESOLVED: apart < RESOLUTION + 0.4 * fit.parameters[:, SPINS].sum(dim=1),
         FitQuality.NOT_DOUBLE: ~double,
         FitQuality.THIRD_STAR: double & lines_of_third,
         FitQuality.ALIKE: ((1.0 - ratio) < ratio_error * scale.sqrt()).any(dim=0),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,9 +28,14 @@ def newest(folder: Path, stem: str) -> Path | None:
 
 
 def put(
-    folder: Path, stem: str, schema: Schema, columns: Mapping[str, NDArray[Any]], about: Mapping[str, object]
+    folder: Path,
+    stem: str,
+    schema: Schema,
+    rows: int,
+    column: Callable[[str], NDArray[Any]],
+    about: Mapping[str, object],
 ) -> Path:
-    """Write a store of whole columns under the next number, and return its path.
+    """Write a store, one column in memory at a time, under the next number, and return its path.
 
     Parameters
     ----------
@@ -40,8 +45,10 @@ def put(
         Name of its kind.
     schema
         What it holds.
-    columns
-        All of the schema's variables, rows in their order.
+    rows
+        Its rows.
+    column
+        Gives each of the schema's variables, rows in their order.
     about
         Its attributes.
 
@@ -56,9 +63,9 @@ def put(
     aside = folder / f".{stem}.{os.getpid()}-{uuid4().hex[:8]}"
     target = folder / f"{stem}-{number:06d}.zarr"
     try:
-        stores.create(aside, schema, len(next(iter(columns.values()))), about)
+        stores.create(aside, schema, rows, about)
         for name in schema.variables:
-            stores.write_column(aside, schema, name, columns[name])
+            stores.write_column(aside, schema, name, column(name))
         stores.seal(aside, schema)
         aside.rename(target)
     except BaseException:
@@ -82,14 +89,24 @@ def read(path: Path, schema: Schema) -> xr.Dataset:
     Raises
     ------
     StoreError
-        If it is damaged, or of another version.
+        If files of it are gone, or it is of another version.
     """
-    if problems := stores.damaged(path):
-        raise StoreError(f"{path} is damaged: {'; '.join(problems)}")
     try:
         return stores.open_store(path, schema, chunked=True)
     except SchemaError as error:
         raise StoreError(f"{path} is of another version of Twinlines ({error})") from error
+
+
+def load(path: Path, schema: Schema) -> xr.Dataset:
+    """Read all of a store.
+
+    Raises
+    ------
+    StoreError
+        As :func:`read`; or if a value cannot be read.
+    """
+    with read(path, schema) as lazy:
+        return schema.dataset(stores.read_columns(path, schema.variables), lazy.sizes[schema.row], **lazy.attrs)
 
 
 def _numbered(folder: Path, stem: str) -> list[Path]:

@@ -24,7 +24,7 @@ from twinlines.pipeline.binaries.grouping import RADIUS, group
 from twinlines.pipeline.binaries.orbits import Fitting
 from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
 from twinlines.pipeline.binaries.sources import OrbitColumns, Sources, orbit_columns, sources
-from twinlines.pipeline.binaries.store import STEM, FitsError, fits_folder, join, open_fits
+from twinlines.pipeline.binaries.store import STEM, FitsError, fits_folder, join, load_fits
 from twinlines.pipeline.binaries.survey import LOCK
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.evaluation.answers import Answer, Answers
@@ -125,15 +125,14 @@ def make_sources(
             "radius": radius,
             "created": now(),
         }
-        columns = {name: table[name].values for name in SOURCES.variables}
-        numbered.put(folder, _STEM, SOURCES, columns, about)
+        numbered.put(folder, _STEM, SOURCES, table.sizes["source"], lambda name: table[name].values, about)
     return table
 
 
 def rows_of_stars(survey: Path, radius: float) -> xr.Dataset:
     """All exposures, with their fits, of the stars of which one was fitted."""
     path = numbered.newest(fits_folder(survey), STEM)
-    catalog, fits = catalogs.open(survey), open_fits(survey)
+    catalog, fits = catalogs.open(survey), load_fits(survey)
     star = group(catalog["ra"].values, catalog["dec"].values, radius=radius)
     fitted = np.isin(catalog["obsid"].values, fits["obsid"].values)
     rows = join(catalog.isel(exposure=np.flatnonzero(np.isin(star, star[fitted & (star >= 0)]))).load(), fits)

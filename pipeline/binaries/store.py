@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,8 @@ from twinlines.pipeline.binaries.schema import FITS, FitQuality
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.catalog.export import ExportError, write
 from twinlines.pipeline.jobs.markers import Markers, now
-from twinlines.pipeline.schema import CATALOG, METADATA
+from twinlines.pipeline.schema import CATALOG, METADATA, Schema
 from twinlines.pipeline.storage import atomic, stores
-from twinlines.pipeline.storage.stores import StoreError
 from twinlines.pipeline.survey.folder import Survey
 
 KEY = np.dtype([("obsid", "<i8"), ("lmjm", "<i4"), ("content_hash", "<u8")])
@@ -72,20 +71,34 @@ class FitRun(Markers):
             if self.finished(marker.stem, [self.result_path(marker.stem)], verify=True):
                 yield self.result_path(marker.stem)
 
-    def kept(self) -> dict[str, NDArray[Any]]:
-        """Columns of all rows that are fitted, each once: of the tasks' files, and of what the last store has besides.
+    def kept(self) -> Kept:
+        """All rows that are fitted, each once: those of the tasks' files, and what the last store has besides.
 
         So that a file that is lost costs no row that was published once.
         """
-        parts = [stores.read_columns(path, FITS.variables) for path in self.results()]
+        parts = list(self.results())
         if (whole := self.whole) is not None and not stores.damaged(whole):
-            with suppress(stores.StoreError):
-                parts.append(stores.read_columns(whole, FITS.variables))
-        if not parts:
-            return {name: variable.empty((0,)) for name, variable in FITS.variables.items()}
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in FITS.variables}
-        _, first = np.unique(keys_of(columns), return_index=True)
-        return {name: values[first] for name, values in columns.items()}
+            parts.append(whole)
+        keys = [keys_of(stores.read_columns(path, KEY_COLUMNS)) for path in parts]
+        together = np.concatenate(keys) if keys else np.empty(0, KEY)
+        ordered, first = np.unique(together, return_index=True)
+        return Kept(tuple(parts), ordered, first)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows that are fitted, in the order of obsid, lmjm and content."""
+
+    parts: tuple[Path, ...]
+    """Where they are."""
+    keys: NDArray[np.void]
+    """Their keys, of :data:`KEY`."""
+    place: NDArray[np.int64]
+    """Where each stands among the rows of all parts, one after the other."""
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One column of all rows."""
+        return np.concatenate([stores.read_columns(path, [name])[name] for path in self.parts])[self.place]
 
 
 def decides() -> dict[str, Any]:
@@ -102,29 +115,24 @@ def run_of(survey: Survey, content: dict[str, Any]) -> FitRun:
     return FitRun(survey.path / _FOLDER / key)
 
 
-def publish(survey: Survey, run: FitRun, columns: Mapping[str, NDArray[Any]]) -> Path | None:
-    """Let rows that are fitted be the survey's, in the order of obsid and lmjm; the caller holds the lock.
+def publish(survey: Survey, run: FitRun, kept: Kept) -> Path | None:
+    """Let rows that are fitted be the survey's, one column in memory at a time; the caller holds the lock.
 
     Where they are those of the newest store, that one stays. None if there is no row.
     """
-    if not len(columns["obsid"]):
+    if not len(kept.keys):
         return None
-    order = np.lexsort((columns["content_hash"], columns["lmjm"], columns["obsid"]))
-    ordered = {name: values[order] for name, values in columns.items()}
     path = run.whole
-    if path is None or stores.damaged(path) or not _same_rows(path, ordered):
+    if path is None or path not in kept.parts or not _holds(path, kept):
         about = {**run.description(), "created": now()}
         attributes = {name: about[name] for name in (*decides(), "versions", "created")}
-        path = numbered.put(run.folder, STEM, FITS, ordered, attributes)
+        path = numbered.put(run.folder, STEM, FITS, len(kept.keys), kept.column, attributes)
     atomic.write_bytes(survey.path / _FOLDER / _POINTER, f"{run.folder.name}\n".encode())
     return path
 
 
-def _same_rows(path: Path, ordered: Mapping[str, NDArray[Any]]) -> bool:
-    try:
-        return np.array_equal(keys_of(stores.read_columns(path, KEY_COLUMNS)), keys_of(ordered))
-    except stores.StoreError:
-        return False
+def _holds(path: Path, kept: Kept) -> bool:
+    return np.array_equal(keys_of(stores.read_columns(path, KEY_COLUMNS)), kept.keys)
 
 
 def open_fits(survey: str | Path) -> xr.Dataset:
@@ -151,13 +159,29 @@ def open_fits(survey: str | Path) -> xr.Dataset:
     >>> fits = tw.open_fits("S")  # doctest: +SKIP
     >>> fits.rv2 - fits.rv1  # doctest: +SKIP
     """
-    path = numbered.newest(fits_folder(Path(survey)), STEM)
+    return _newest(Path(survey), numbered.read)
+
+
+def load_fits(survey: str | Path) -> xr.Dataset:
+    """Read all of what :func:`open_fits` opens.
+
+    Raises
+    ------
+    FitsError
+        If the survey has none, or they are damaged.
+    """
+    return _newest(Path(survey), numbered.load)
+
+
+def _newest(survey: Path, how: Callable[[Path, Schema], xr.Dataset]) -> xr.Dataset:
+    advice = f"'twinlines binaries fit --survey {survey}' makes it again"
+    path = numbered.newest(fits_folder(survey), STEM)
+    if path is None:
+        raise FitsError(f"{survey}: its store of fits is gone; {advice}")
     try:
-        if path is None:
-            raise StoreError("its store is gone")
-        return numbered.read(path, FITS)
+        return how(path, FITS)
     except stores.StoreError as error:
-        raise FitsError(f"{survey}: {error}; 'twinlines binaries fit --survey {survey}' makes it again") from error
+        raise FitsError(f"{survey}: {error}; {advice}") from error
 
 
 def fits_folder(survey: Path) -> Path:
@@ -242,7 +266,7 @@ def export(survey: str | Path, path: Path, *, every: bool = False, overwrite: bo
     FitsError, CatalogError
         If there are no fits, or no catalog, or the table cannot be written there.
     """
-    catalog, fits = catalogs.open(survey), open_fits(survey)
+    catalog, fits = catalogs.open(survey), load_fits(survey)
     known = np.isin(catalog["obsid"].values, fits["obsid"].values)
     rows = join(catalog.isel(exposure=np.flatnonzero(known)), fits)
     bits = rows["fit_quality"].values

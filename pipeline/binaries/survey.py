@@ -30,7 +30,7 @@ from twinlines.pipeline.binaries.store import (
     decides,
     join,
     keys_of,
-    open_fits,
+    load_fits,
     publish,
     run_of,
     shows_two,
@@ -164,26 +164,21 @@ def fit(
     with locks.lock(place.path, "twinlines binaries fit", LOCK):
         numbered.sweep(run.folder, STEM)  # what a full disk left must not keep it full
         run.start(content, ("results",))
-        new = np.isin(wanted, keys_of(run.kept()), invert=True)
+        new = np.isin(wanted, run.kept().keys, invert=True)
         tasks = list(_tasks(place, run, wanted[new], rows["release"].values[new]))
         sizing.require(client, place.path, sizing.of_run(int(new.sum()), 0, TASK_ROWS), ignore=ignore_plan)
         failed = _compute(client, place, run, tasks, len(wanted), content, progress) if tasks else {}
-        columns = run.kept()
-        store = publish(place, run, columns)
-    lost = int(np.isin(wanted, keys_of(columns), invert=True).sum()) - sum(
-        len(task.rows) for task in tasks if task.key in failed
-    )
-    if lost:
-        raise FitsError(f"{lost} exposures that were asked for have no fit; give the same command again")
-    done = sum(len(task.rows) for task in tasks if task.key not in failed)
-    double = 0
-    if store is not None:
-        mine = join(rows, open_fits(place.path))
-        double = int(shows_two(mine).sum())
+        kept = run.kept()
+        store = publish(place, run, kept)
+    fitted = sum(len(task.rows) for task in tasks if task.key not in failed)
+    lacking = int(np.isin(wanted, kept.keys, invert=True).sum())
+    if lacking > int(new.sum()) - fitted:  # more than those of tasks that failed
+        raise FitsError(f"{lacking} exposures that were asked for have no fit; give the same command again")
+    double = 0 if store is None else int(shows_two(join(rows, load_fits(place.path))).sum())
     return FitReport(
         key=run.folder.name,
         asked=len(wanted),
-        fitted=done,
+        fitted=fitted,
         before=int((~new).sum()),
         double=double,
         failed=tuple(failed.values()),

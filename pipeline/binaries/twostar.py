@@ -42,6 +42,8 @@ FIRST, SECOND = [0, 1, 2, 3, 4, 5], [6, 7, 2, 3, 8, 9]
 """Places of each star's parameters, in the order of :data:`.starlight.PARAMETERS`, among those of a pair."""
 
 TEFF1, RV1, TEFF2, RV2, LN_AREA, OFFSET = 0, 5, 6, 9, 10, 11
+SPINS = [4, 8]
+"""Places of the rotational velocities of both."""
 
 SINGLE_PARAMETERS = (*PARAMETERS, "offset", "dilution_B", "dilution_R")
 """Parameters of one star's light; the last two are featureless light over the star's mean, in each arm."""
@@ -191,6 +193,7 @@ def fit_pairs(
         relative=relative,
     )
     single = _second_look(lights, observed, single, best)
+    stopped = (best.parameters <= limits.lower) | (best.parameters >= limits.upper)
     light = {name: pair_light(lights[name], name, best.parameters) for name in observed}
     turn = torch.stack([each.ratio.double() for each in light.values()]).log().mean(dim=0) > 0.0
     parameters = torch.where(turn[:, None], exchanged(best.parameters), best.parameters)
@@ -212,7 +215,7 @@ def fit_pairs(
         flux_ratio=ratio,
         flux_ratio_error=error,
         converged=best.converged,
-        at_limit=(parameters <= limits.lower) | (parameters >= limits.upper),
+        at_limit=torch.where(turn[:, None], stopped[:, _EXCHANGE], stopped),
         rival=best.rival,
         rival_chi2=best.rival_chi2,
         pixels=torch.stack([(spectra.weight > 0.0).sum(dim=1) for spectra in observed.values()]).sum(dim=0),
@@ -234,8 +237,14 @@ def fit_single(lights: Mapping[ArmName, Starlight], observed: Mapping[ArmName, O
     StarFit
         Its parameters are those of :data:`SINGLE_PARAMETERS`, of which those of featureless light are 0.
     """
-    more = starts.new_zeros((*starts.shape[:2], len(SINGLE_PARAMETERS) - starts.shape[2]))
-    return _fit_single(lights, observed, torch.cat([starts, more], dim=2), (0.0, 0.0), trial_steps=4)
+    return _fit_single(lights, observed, _undiluted(starts, 0.0), (0.0, 0.0), trial_steps=4)
+
+
+def _undiluted(stars: Tensor, offset: float | Tensor) -> Tensor:
+    """Parameters of single stars without featureless light, (exposure, start, parameter)."""
+    more = stars.new_zeros((*stars.shape[:2], len(SINGLE_PARAMETERS) - stars.shape[2]))
+    more[:, :, 0] = offset
+    return torch.cat([stars, more], dim=2)
 
 
 def _second_look(
@@ -247,7 +256,7 @@ def _second_look(
     would seem to be two stars. Slow rotators that stand apart are no such pair.
     """
     pair = best.parameters
-    clear = (pair[:, [4, 8]] < _CLEAR).all(dim=1) & ((pair[:, RV2] - pair[:, RV1]).abs() > _CLEAR)
+    clear = (pair[:, SPINS] < _CLEAR).all(dim=1) & ((pair[:, RV2] - pair[:, RV1]).abs() > _CLEAR)
     rows = torch.nonzero((single.chi2 - best.terms.chi2 > _WORTH_A_LOOK) & ~clear)[:, 0]
     if not len(rows):
         return single
@@ -255,14 +264,12 @@ def _second_look(
     first = best.parameters[rows]
     begin = torch.stack([first[:, FIRST], first[:, SECOND], *(first[:, FIRST] for _ in _ASIDE)], dim=1)
     begin[:, 2:, TEFF1] += torch.tensor(_ASIDE, dtype=torch.float64)
-    more = begin.new_zeros((*begin.shape[:2], len(SINGLE_PARAMETERS) - begin.shape[2]))
-    more[:, :, 0] = first[:, OFFSET, None]
-    again = _fit_single(lights, mine, torch.cat([begin, more], dim=2), (0.0, 0.0), trial_steps=1)
+    again = _fit_single(lights, mine, _undiluted(begin, first[:, OFFSET, None]), (0.0, 0.0), trial_steps=1)
     better = again.chi2 < single.chi2[rows]
-    looked = StarFit(*(getattr(single, item.name).clone() for item in fields(StarFit)))
-    for item in fields(StarFit):
-        getattr(looked, item.name)[rows[better]] = getattr(again, item.name)[better]
-    return looked
+    every = {item.name: getattr(single, item.name).clone() for item in fields(StarFit)}
+    for name, values in every.items():
+        values[rows[better]] = getattr(again, name)[better]
+    return StarFit(**every)
 
 
 def fit_diluted(
@@ -282,14 +289,12 @@ def _fit_single(
     dilution: tuple[float, float],
     *,
     trial_steps: int,
-    finalists: int = 2,
 ) -> StarFit:
     best = minimise_from(
         lambda parameters, rows: _single_terms(lights, observed, parameters, rows),
         starts,
         _single_limits(lights[next(iter(observed))], dilution),
         trial_steps=trial_steps,
-        finalists=finalists,
         most_steps=30,
         tolerance=1e-2,
     )

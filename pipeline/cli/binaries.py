@@ -110,9 +110,9 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List the exposures that were fitted and show two stars, with both velocities."""
-    from twinlines.pipeline.binaries.store import FitsError, open_fits, shows_two
+    from twinlines.pipeline.binaries.store import FitsError, load_fits, shows_two
 
-    fits = open_fits(survey).load()
+    fits = load_fits(survey)
     rows = fits if every else fits.isel(exposure=shows_two(fits))
     if not fits.sizes["exposure"]:
         raise FitsError(f"no exposure of {survey} was fitted")

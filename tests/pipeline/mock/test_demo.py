@@ -11,8 +11,10 @@ import pytest
 from distributed import Client
 from rich.console import Console
 
+from twinlines.pipeline.binaries.schema import SOURCES
 from twinlines.pipeline.cli.mock import show_demo
 from twinlines.pipeline.figures.demo import write
+from twinlines.pipeline.mock.comparison import compare_binaries
 from twinlines.pipeline.mock.demo import DemoResult, prepare_folder, run_demo
 from twinlines.pipeline.mock.release import MockConfig
 from twinlines.pipeline.mock.stars import Mixture
@@ -99,3 +101,20 @@ def test_the_demo_as_it_ships_finds_binaries_and_not_much_else(client: Client, t
     assert wide["candidates"] > 0.4 * wide["exposures"]
     assert sum(row["candidates"] for row in others.values()) < 0.05 * sum(row["exposures"] for row in others.values())
     assert result.comparison.velocities()["B"]["scatter_kms"] < 1.5
+    known = [each for each in numbers["binaries"] if np.isfinite(each["period"])]
+    assert len(known) >= 3
+    for each in known:
+        assert each["kind"] == "SB2"
+        assert each["period"] == pytest.approx(each["true_period"], rel=0.02)
+        assert each["mass_ratio"] == pytest.approx(each["true_mass_ratio"], abs=0.08)
+
+
+def test_binaries_stand_beside_their_truth(result: DemoResult) -> None:
+    truth = result.truth.exposures
+    double = truth[truth["kind"] == "SB2"]
+    columns = {name: variable.empty((1,)) for name, variable in SOURCES.variables.items()}
+    columns |= {"obsid": np.array([double["obsid"][0]]), "period": np.array([3.5]), "epochs_double": np.array([4])}
+    (compared,) = compare_binaries(result.truth, SOURCES.dataset(columns, 1))
+    assert (compared.obsid, compared.kind, compared.epochs, compared.period) == (double["obsid"][0], "SB2", 4, 3.5)
+    assert compared.true_period == double["period"][0]
+    assert compared.true_mass_ratio == double["q"][0]
