@@ -28,6 +28,7 @@ OrbitColumns = dict[str, float]
 """What is told of one star's orbit, by the names of :data:`.schema.SOURCES`."""
 
 _LEAST_ERROR = 0.3  # km/s; a velocity of one exposure is no better, whatever the photons say
+_ZERO_POINT = 4.0  # km/s, by which an exposure's zero point moves both stars alike, until it is measured
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,9 @@ def pairs_of(rows: xr.Dataset, mine: NDArray[np.int64]) -> Pairs:
     def both_errors(name: str) -> NDArray[np.float64]:
         return np.stack([rows[f"{name}{star}_err"].values[mine] for star in "12"], axis=1).astype(np.float64)
 
-    error = np.hypot(both_errors("rv"), _LEAST_ERROR)
-    correlation = rows["rv_covariance"].values[mine].astype(np.float64) / error.prod(axis=1)
+    error = np.sqrt(both_errors("rv") ** 2 + _LEAST_ERROR**2 + _ZERO_POINT**2)
+    covariance = rows["rv_covariance"].values[mine].astype(np.float64) + _ZERO_POINT**2
+    correlation = covariance / error.prod(axis=1)
     ratio, ratio_error = (rows[name].values[mine].astype(np.float64) for name in ("flux_ratio_B", "flux_ratio_B_err"))
     known = np.isfinite(ratio) & np.isfinite(ratio_error) & (ratio > 0.0) & (ratio_error > 0.0)
     warm, warm_error = both("teff"), both_errors("teff")
@@ -135,7 +137,7 @@ def pairs_of(rows: xr.Dataset, mine: NDArray[np.int64]) -> Pairs:
         rows["bjdmid"].values[mine],
         both("rv"),
         error,
-        correlation=np.clip(correlation, -0.95, 0.95),
+        correlation=np.clip(correlation, -0.999, 0.999),
         flux_ratio=np.where(known, ratio, np.nan),
         flux_ratio_error=np.where(known, ratio_error, np.nan),
         temperature=np.where(measured, warm, np.nan),

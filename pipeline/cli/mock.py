@@ -130,12 +130,14 @@ def _binaries(binaries: Sequence[BinaryComparison]) -> FittedTable:
         return f"{value:.{digits}f} ± {error:.{digits}f}" if math.isfinite(value + error) else ""
 
     return console.table(
-        ("obsid", "kind", "double epochs", "q", "true q", "period (d)", "true period (d)"),
+        ("obsid", "kind", "double epochs", "q", "true q", "period (d)", "its probability", "true period (d)"),
         [
             (
                 *(each.obsid, each.kind, each.epochs),
                 *(number(each.mass_ratio, each.mass_ratio_error, 3), f"{each.true_mass_ratio:.3f}"),
-                *(number(each.period, each.period_error, 4), f"{each.true_period:.4f}"),
+                number(each.period, each.period_error, 4),
+                f"{each.period_probability:.2f}" if math.isfinite(each.period_probability) else "",
+                f"{each.true_period:.4f}",
             )
             for each in binaries
         ],

@@ -197,6 +197,8 @@ class BinaryComparison:
     """Orbital period, d."""
     period_error: float
     """Its standard error, d."""
+    period_probability: float
+    """Probability of that period; others may be as good."""
     true_period: float
     """What was injected, d."""
 
@@ -219,6 +221,7 @@ def compare_binaries(truth: MockTruth, sources: xr.Dataset) -> tuple[BinaryCompa
                 true_mass_ratio=float(true["q"]),
                 period=float(columns["period"][row]),
                 period_error=float(columns["period_error"][row]),
+                period_probability=float(columns["mode_probability"][row]),
                 true_period=float(true["period"]),
             )
         )

@@ -101,12 +101,12 @@ def test_the_demo_as_it_ships_finds_binaries_and_not_much_else(client: Client, t
     assert wide["candidates"] > 0.4 * wide["exposures"]
     assert sum(row["candidates"] for row in others.values()) < 0.05 * sum(row["exposures"] for row in others.values())
     assert result.comparison.velocities()["B"]["scatter_kms"] < 1.5
-    known = [each for each in numbers["binaries"] if np.isfinite(each["period"])]
+    known = [each for each in numbers["binaries"] if each["period_probability"] > 0.95]
     assert len(known) >= 3
     for each in known:
         assert each["kind"] == "SB2"
         assert each["period"] == pytest.approx(each["true_period"], rel=0.02)
-        assert each["mass_ratio"] == pytest.approx(each["true_mass_ratio"], abs=0.08)
+        assert each["mass_ratio"] == pytest.approx(each["true_mass_ratio"], abs=0.15)
 
 
 def test_binaries_stand_beside_their_truth(result: DemoResult) -> None:
