@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
-from twinlines.pipeline.binaries.components import Components, assign
-from twinlines.pipeline.binaries.epochs import BLEND_REACH, Epochs, blended, together
-from twinlines.pipeline.binaries.modes import Target
-from twinlines.pipeline.binaries.orbits import Fitting, fit_orbit
-from twinlines.pipeline.binaries.orbitsummary import Orbit, OrbitStatus
-from twinlines.pipeline.binaries.pairs import Pairs, pairs
-from twinlines.pipeline.binaries.periodogram import periodogram
-from twinlines.pipeline.binaries.sampler import sample
+from twinlines.pipeline.binaries.components.assignment import Components, assign
+from twinlines.pipeline.binaries.components.epochs import BLEND_REACH, Epochs, blended, together
+from twinlines.pipeline.binaries.components.pairs import Pairs, pairs
+from twinlines.pipeline.binaries.orbits.modes import Target
+from twinlines.pipeline.binaries.orbits.periodogram import periodogram
+from twinlines.pipeline.binaries.orbits.sampler import sample
+from twinlines.pipeline.binaries.orbits.solution import Fitting, fit_orbit
+from twinlines.pipeline.binaries.orbits.summary import Orbit, OrbitStatus
 
 Array = NDArray[np.float64]
 

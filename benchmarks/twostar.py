@@ -25,10 +25,10 @@ import torch
 from scipy.optimize import least_squares
 
 from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.binaries import starts, twostar
-from twinlines.pipeline.binaries.fit import Fitter
-from twinlines.pipeline.binaries.observing import observe
-from twinlines.pipeline.binaries.store import shows_two
+from twinlines.pipeline.binaries.fits.store import shows_two
+from twinlines.pipeline.binaries.twostar import model, starts
+from twinlines.pipeline.binaries.twostar.fit import Fitter
+from twinlines.pipeline.binaries.twostar.observing import observe
 from twinlines.pipeline.lamost.dataset import read_lamost
 from twinlines.pipeline.spectra.inference import ArmSpectra
 from twinlines.pipeline.synthesis.fitting import Observation, project
@@ -42,16 +42,16 @@ _FILES = 32  # that are read together
 
 def literal(fitter: Fitter, seen: dict[str, Observation], begin: torch.Tensor) -> float:
     """chi2 of the best pair of one exposure, by scipy, from each start."""
-    limits = twostar.pair_limits(fitter.lights["B"])
+    limits = model.pair_limits(fitter.lights["B"])
     row = torch.tensor([0])
 
     def residuals(parameters: np.ndarray) -> np.ndarray:
         here = torch.from_numpy(parameters)[None]
         left = [
-            project(seen[name].take(row), twostar.pair_light(fitter.lights[name], name, here).light).residual[0]
+            project(seen[name].take(row), model.pair_light(fitter.lights[name], name, here).light).residual[0]
             for name in ARM_NAMES
         ]
-        prior = here[0, twostar.OFFSET : twostar.OFFSET + 1] / twostar.OFFSET_SIGMA
+        prior = here[0, model.OFFSET : model.OFFSET + 1] / model.OFFSET_SIGMA
         return torch.cat([*left, prior.float()]).double().numpy()
 
     found = []
@@ -80,10 +80,10 @@ def speed(exposures: int, few: int, seed: int) -> dict[str, Any]:
     spectra = {name: ArmSpectra.of(name, chosen).observe(name) for name in ARM_NAMES}
     frame = fits["rv_single"].values[np.flatnonzero(apart > 60.0)[:few]].astype(np.float64)
     seen = {name: each.clean() for name, each in observe(spectra, frame).items()}
-    single = twostar.fit_single(fitter.lights, seen, starts.single_starts(0.0 * frame, np.full(few, np.nan)))
+    single = model.fit_single(fitter.lights, seen, starts.single_starts(0.0 * frame, np.full(few, np.nan)))
     peaks = starts.peaks(fitter.lights, starts.left_of_single(fitter.lights, seen, single))
     begin = starts.pair_starts(single, peaks)
-    quick = twostar.fit_pairs(fitter.lights, seen, single, begin)
+    quick = model.fit_pairs(fitter.lights, seen, single, begin)
     began = time.perf_counter()
     chi2 = [
         literal(fitter, {name: each.take(torch.tensor([row])) for name, each in seen.items()}, begin[row])

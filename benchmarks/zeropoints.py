@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries.grouping import group
-from twinlines.pipeline.binaries.zeropoints import Velocities, ZeroPoints, against_references, zero_points
+from twinlines.pipeline.binaries.zeropoints.units import Velocities, ZeroPoints, against_references, zero_points
 from twinlines.pipeline.testing.velocities import MadeVelocities, VelocityConfig, make_velocities
 
 BASELINE_UNITS = 300

@@ -5,9 +5,9 @@ from twinlines._loading import load_ensemble as load_ensemble
 from twinlines._loading import load_library as load_library
 from twinlines._loading import load_tracks as load_tracks
 from twinlines._version import __version__ as __version__
-from twinlines.pipeline.binaries.fit import fit_pair as fit_pair
-from twinlines.pipeline.binaries.stars import open_sources as open_sources
-from twinlines.pipeline.binaries.store import open_fits as open_fits
+from twinlines.pipeline.binaries.fits.store import open_fits as open_fits
+from twinlines.pipeline.binaries.sources.survey import open_sources as open_sources
+from twinlines.pipeline.binaries.twostar.fit import fit_pair as fit_pair
 from twinlines.pipeline.catalog.catalog import open as open_catalog
 from twinlines.pipeline.lamost.dataset import read_lamost as read_lamost
 from twinlines.pipeline.mock.release import make_release as mock_release

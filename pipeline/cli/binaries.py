@@ -22,7 +22,7 @@ from twinlines.pipeline.cli.options import (
 if TYPE_CHECKING:
     import xarray as xr
 
-    from twinlines.pipeline.binaries.survey import FitReport
+    from twinlines.pipeline.binaries.fits.survey import FitReport
 
 _LISTED = 50  # exposures that are printed, if nothing else is asked for
 _WHAT = {
@@ -84,7 +84,7 @@ def fit(
     as_json: JsonOption = False,
 ) -> None:
     """Fit two stars to the candidates of the catalog. What is fitted already is not fitted again."""
-    from twinlines.pipeline.binaries.survey import fit as fit_survey
+    from twinlines.pipeline.binaries.fits.survey import fit as fit_survey
 
     with connected(where) as client, console.progress() as progress:
         report = fit_survey(
@@ -110,7 +110,7 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List the exposures that were fitted and show two stars, with both velocities."""
-    from twinlines.pipeline.binaries.store import FitsError, load_fits, shows_two
+    from twinlines.pipeline.binaries.fits.store import FitsError, load_fits, shows_two
 
     fits = load_fits(survey)
     rows = fits if every else fits.isel(exposure=shows_two(fits))
@@ -135,7 +135,7 @@ def sources_(
     as_json: JsonOption = False,
 ) -> None:
     """Group what was fitted into stars: mass ratios, systemic velocities and, where epochs are enough, orbits."""
-    from twinlines.pipeline.binaries.stars import make_sources
+    from twinlines.pipeline.binaries.sources.survey import make_sources
 
     with connected(where) as client, console.progress() as progress:
         table = make_sources(client, survey, radius=radius, progress=progress)
@@ -154,7 +154,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a FITS table of the fits: the catalog's positions, S/N and verdict of both arms, then the fits' columns."""
-    from twinlines.pipeline.binaries.store import export as export_fits
+    from twinlines.pipeline.binaries.fits.store import export as export_fits
 
     rows = export_fits(survey, out, every=every, overwrite=overwrite)
     console.show({"file": str(out), "rows": rows}, as_json, lambda where: where.print(f"{out}: {rows} rows"))

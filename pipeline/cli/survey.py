@@ -91,7 +91,7 @@ def run(
 ) -> None:
     """Compute what is not yet done and publish the catalog. Killed, it goes on where it was."""
     from twinlines.models import checkpoint
-    from twinlines.pipeline.binaries.calibrated import command_again
+    from twinlines.pipeline.binaries.zeropoints.calibrated import command_again
     from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
     from twinlines.pipeline.survey.compute import run as run_survey
 

@@ -14,7 +14,7 @@ from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import JsonOption, SurveyOption, grouped
 
 if TYPE_CHECKING:
-    from twinlines.pipeline.binaries.calibrated import CalibrationReport
+    from twinlines.pipeline.binaries.zeropoints.calibrated import CalibrationReport
 
 zero_points_app = typer.Typer()
 
@@ -62,9 +62,9 @@ def zeropoints(
     as_json: JsonOption = False,
 ) -> None:
     """Put velocities on one scale: rv_abs_* of a new catalog, by references or by stars observed several times."""
-    from twinlines.pipeline.binaries.calibrated import ReferenceSource, calibrate, open_zero_points
-    from twinlines.pipeline.binaries.references import ReferenceColumns
-    from twinlines.pipeline.binaries.zeropoints import ZeroPointConfig, ZeroPointError
+    from twinlines.pipeline.binaries.zeropoints.calibrated import ReferenceSource, calibrate, open_zero_points
+    from twinlines.pipeline.binaries.zeropoints.references import ReferenceColumns
+    from twinlines.pipeline.binaries.zeropoints.units import ZeroPointConfig, ZeroPointError
 
     names = {name.removesuffix("_column"): value for name, value in vars(columns).items()}
     if reference is None and (match is not None or any(names.values())):

@@ -17,8 +17,8 @@ from typing import Any
 
 from distributed import Client
 
-from twinlines.pipeline.binaries.stars import make_sources
-from twinlines.pipeline.binaries.survey import fit
+from twinlines.pipeline.binaries.fits.survey import fit
+from twinlines.pipeline.binaries.sources.survey import make_sources
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.ingest.ingestion import IngestReport, ingest
 from twinlines.pipeline.mock.comparison import BinaryComparison, Comparison, compare, compare_binaries

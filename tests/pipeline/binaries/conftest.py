@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.orbits import curve
-from twinlines.pipeline.binaries.epochs import Epochs, double
+from twinlines.pipeline.binaries.components.epochs import Epochs, double
 
 Maker = Callable[..., Epochs]
 

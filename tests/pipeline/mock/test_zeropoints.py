@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from twinlines.pipeline.arms import ARM_NAMES, SPEED_OF_LIGHT
-from twinlines.pipeline.binaries.references import read
+from twinlines.pipeline.binaries.zeropoints.references import read
 from twinlines.pipeline.lamost import reader
 from twinlines.pipeline.mock.release import REFERENCES, MockConfig, MockDefects, MockTruth, make_release
 from twinlines.pipeline.mock.stars import Mixture

@@ -1,0 +1,280 @@
+"""A survey's two-star fits on disk: those that are there, all of them in one store, and joined to a catalog's rows.
+
+They stand in ``fits/<key>`` of the survey's folder, the hash of what decides a fit besides the exposure; ``CURRENT``
+names the key in force. The newest ``fits-<number>.zarr`` there holds all rows that are fitted, in the order of obsid
+and lmjm. Knows no cluster and no wavelength.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from twinlines.pipeline.binaries import numbered
+from twinlines.pipeline.binaries.schema import FITS, FitQuality
+from twinlines.pipeline.catalog import catalog as catalogs
+from twinlines.pipeline.catalog.export import ExportError, write
+from twinlines.pipeline.jobs.markers import Markers, now
+from twinlines.pipeline.schema import CATALOG, METADATA, Schema
+from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.survey.folder import Survey
+
+KEY = np.dtype([("obsid", "<i8"), ("lmjm", "<i4"), ("content_hash", "<u8")])
+"""What says which exposure a row is, and whether it is the same as another."""
+
+KEY_COLUMNS = ("obsid", "lmjm", "content_hash")
+"""Names of the columns of :data:`KEY`."""
+
+STEM = "fits"
+"""Kind of the stores that hold all fits."""
+
+_FOLDER, _POINTER = "fits", "CURRENT"
+_KEY_DIGITS = 16
+
+
+class FitsError(RuntimeError):
+    """Exposures cannot be fitted as asked, or there are no fits."""
+
+
+def keys_of(columns: Any) -> NDArray[np.void]:
+    """Keys of rows, of :data:`KEY`, by their columns."""
+    keys = np.empty(len(columns["obsid"]), KEY)
+    for name in KEY_COLUMNS:
+        keys[name] = columns[name]
+    return keys
+
+
+class FitRun(Markers):
+    """The folder of a survey's fits of one key."""
+
+    def result_path(self, key: str) -> Path:
+        """File of a task's fits."""
+        return self.folder / "results" / f"{key}.zarr.zip"
+
+    @property
+    def whole(self) -> Path | None:
+        """The newest store of all fits; None if there is none."""
+        return numbered.newest(self.folder, STEM)
+
+    def results(self) -> Iterator[Path]:
+        """Files of the tasks that are done, by name; one that is damaged is not done."""
+        for marker in sorted((self.folder / "done").glob("[!.]*.json")):
+            if self.finished(marker.stem, [self.result_path(marker.stem)], verify=True):
+                yield self.result_path(marker.stem)
+
+    def kept(self) -> Kept:
+        """All rows that are fitted, each once: those of the tasks' files, and what the last store has besides.
+
+        So that a file that is lost costs no row that was published once.
+        """
+        parts = list(self.results())
+        if (whole := self.whole) is not None and not stores.damaged(whole):
+            parts.append(whole)
+        keys = [keys_of(stores.read_columns(path, KEY_COLUMNS)) for path in parts]
+        together = np.concatenate(keys) if keys else np.empty(0, KEY)
+        ordered, first = np.unique(together, return_index=True)
+        return Kept(tuple(parts), ordered, first)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows that are fitted, in the order of obsid, lmjm and content."""
+
+    parts: tuple[Path, ...]
+    """Where they are."""
+    keys: NDArray[np.void]
+    """Their keys, of :data:`KEY`."""
+    place: NDArray[np.int64]
+    """Where each stands among the rows of all parts, one after the other."""
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One column of all rows."""
+        return np.concatenate([stores.read_columns(path, [name])[name] for path in self.parts])[self.place]
+
+
+def decides() -> dict[str, Any]:
+    """What decides a fit besides the exposure, as JSON."""
+    from twinlines.pipeline.binaries.twostar.fit import NUMERICS
+    from twinlines.pipeline.library.library import Library
+
+    return {"numerics": NUMERICS, "library": Library.load().digest, "fits_version": FITS.version}
+
+
+def run_of(survey: Survey, content: dict[str, Any]) -> FitRun:
+    """The fits of a survey that something decides; touches no disk."""
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
+    return FitRun(survey.path / _FOLDER / key)
+
+
+def publish(survey: Survey, run: FitRun, kept: Kept) -> Path | None:
+    """Let rows that are fitted be the survey's, one column in memory at a time; the caller holds the lock.
+
+    Where they are those of the newest store, that one stays. None if there is no row.
+    """
+    if not len(kept.keys):
+        return None
+    path = run.whole
+    if path is None or path not in kept.parts or not _holds(path, kept):
+        about = {**run.description(), "created": now()}
+        attributes = {name: about[name] for name in (*decides(), "versions", "created")}
+        path = numbered.put(run.folder, STEM, FITS, len(kept.keys), kept.column, attributes)
+    atomic.write_bytes(survey.path / _FOLDER / _POINTER, f"{run.folder.name}\n".encode())
+    return path
+
+
+def _holds(path: Path, kept: Kept) -> bool:
+    return np.array_equal(keys_of(stores.read_columns(path, KEY_COLUMNS)), kept.keys)
+
+
+def open_fits(survey: str | Path) -> xr.Dataset:
+    """Open a survey's two-star fits lazily, in the order of obsid and lmjm.
+
+    Parameters
+    ----------
+    survey
+        Folder of the survey.
+
+    Returns
+    -------
+    xr.Dataset
+        Rows of :data:`twinlines.pipeline.binaries.schema.FITS`.
+
+    Raises
+    ------
+    FitsError
+        If the survey has none.
+
+    Examples
+    --------
+    >>> import twinlines as tw
+    >>> fits = tw.open_fits("S")  # doctest: +SKIP
+    >>> fits.rv2 - fits.rv1  # doctest: +SKIP
+    """
+    return _newest(Path(survey), numbered.read)
+
+
+def load_fits(survey: str | Path) -> xr.Dataset:
+    """Read all of what :func:`open_fits` opens.
+
+    Raises
+    ------
+    FitsError
+        If the survey has none, or they are damaged.
+    """
+    return _newest(Path(survey), numbered.load)
+
+
+def _newest(survey: Path, how: Callable[[Path, Schema], xr.Dataset]) -> xr.Dataset:
+    advice = f"'twinlines binaries fit --survey {survey}' makes it again"
+    path = numbered.newest(fits_folder(survey), STEM)
+    if path is None:
+        raise FitsError(f"{survey}: its store of fits is gone; {advice}")
+    try:
+        return how(path, FITS)
+    except stores.StoreError as error:
+        raise FitsError(f"{survey}: {error}; {advice}") from error
+
+
+def fits_folder(survey: Path) -> Path:
+    """Folder of the fits that are a survey's.
+
+    Raises
+    ------
+    FitsError
+        If there are none.
+    """
+    advice = f"'twinlines binaries fit --survey {survey}' makes them"
+    if not survey.is_dir():
+        raise FitsError(f"there is no survey at {survey}")
+    pointer = survey / _FOLDER / _POINTER
+    if not pointer.exists():
+        raise FitsError(f"{survey} has no fits of two stars yet; {advice}")
+    key = pointer.read_bytes().decode(errors="replace").strip()
+    if not re.fullmatch(rf"[0-9a-f]{{{_KEY_DIGITS}}}", key):
+        raise FitsError(f"{pointer} is damaged: it says {key[:20]!r}; {advice} anew")
+    return pointer.parent / key
+
+
+def join(rows: xr.Dataset, fits: xr.Dataset) -> xr.Dataset:
+    """Rows of a catalog with the columns of their fits.
+
+    Parameters
+    ----------
+    rows
+        Rows of :data:`twinlines.pipeline.schema.CATALOG`.
+    fits
+        What :func:`open_fits` returned.
+
+    Returns
+    -------
+    xr.Dataset
+        ``rows``, in their order, with the variables of :data:`.schema.FITS` that they lack. Missing (NaN;
+        ``fit_quality`` has ``NO_SPECTRUM``) where an exposure was not fitted, or has been changed since.
+    """
+    have = keys_of({name: fits[name].values for name in KEY_COLUMNS})
+    want = keys_of({name: rows[name].values for name in KEY_COLUMNS})
+    order = np.argsort(have)
+    place = np.searchsorted(have[order], want).clip(0, max(len(have) - 1, 0))
+    there = have[order][place] == want if len(have) else np.zeros(len(want), bool)
+    source = order[place] if len(have) else place
+    joined = {}
+    for name, variable in FITS.variables.items():
+        if name in rows.variables:
+            continue
+        values = variable.empty((len(want),))
+        values[there] = fits[name].values[source[there]]
+        if name == "fit_quality":
+            values[~there] = FitQuality.NO_SPECTRUM
+        joined[name] = (rows["obsid"].dims, values, {"units": variable.units, "long_name": variable.long_name})
+    return rows.assign(joined)
+
+
+def shows_two(fits: xr.Dataset) -> NDArray[np.bool_]:
+    """Whether the fit of each exposure shows two stars, shape (exposure,)."""
+    neither = FitQuality.NO_SPECTRUM | FitQuality.NOT_DOUBLE
+    return np.asarray((fits["fit_quality"].values & neither) == 0, np.bool_)
+
+
+def export(survey: str | Path, path: Path, *, every: bool = False, overwrite: bool = False) -> int:
+    """Write a survey's fits as a FITS table and return the number of rows.
+
+    The columns are those of the catalog that say what was observed, the verdict of both arms at penalty 16, and those
+    of :data:`.schema.FITS`, for the rows of the current catalog that were fitted as they are.
+
+    Parameters
+    ----------
+    survey
+        Folder of the survey.
+    path
+        File to write.
+    every
+        Exposures that turned out to show one star, too.
+    overwrite
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    FitsError, CatalogError
+        If there are no fits, or no catalog, or the table cannot be written there.
+    """
+    catalog, fits = catalogs.open(survey), load_fits(survey)
+    known = np.isin(catalog["obsid"].values, fits["obsid"].values)
+    rows = join(catalog.isel(exposure=np.flatnonzero(known)), fits)
+    bits = rows["fit_quality"].values
+    wanted = (bits & FitQuality.NO_SPECTRUM) == 0 if every else shows_two(rows)
+    observed = {name: CATALOG.variables[name] for name in (*METADATA, "snr_B", "snr_R", "pb_pct_J_16", "release")}
+    try:
+        return write(
+            rows.isel(exposure=np.flatnonzero(wanted)), Path(path), {**observed, **FITS.variables}, overwrite=overwrite
+        )
+    except ExportError as error:
+        raise FitsError(str(error)) from error

@@ -1,0 +1,1 @@
+"""Orbits of double-lined binaries from their velocities. Knows no survey."""

@@ -1,0 +1,1 @@
+"""From exposures to stars: what all epochs of each say together, over a survey."""

@@ -1,0 +1,187 @@
+"""From exposures to stars: which exposures are of one source, its mass ratio from all epochs, and its orbit.
+
+Epochs are grouped by position; at each, the two-star fit says two velocities, or that there are none. Which star is
+which is decided for all epochs together (:mod:`twinlines.pipeline.binaries.components`), and where there are epochs
+enough an orbit is sampled (:mod:`twinlines.pipeline.binaries.orbits`). A pure function of a catalog's rows with their
+fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from twinlines.pipeline.binaries.components.assignment import assign
+from twinlines.pipeline.binaries.components.epochs import Epochs
+from twinlines.pipeline.binaries.components.pairs import Pairs, pairs
+from twinlines.pipeline.binaries.fits.store import shows_two
+from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group, unit_vectors
+from twinlines.pipeline.binaries.orbits.solution import Fitting, fit_orbit
+from twinlines.pipeline.binaries.orbits.summary import ELEMENTS
+from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
+
+OrbitColumns = dict[str, float]
+"""What is told of one star's orbit, by the names of :data:`.schema.SOURCES`."""
+
+_LEAST_ERROR = 0.3  # km/s; a velocity of one exposure is no better, whatever the photons say
+_ZERO_POINT = 4.0  # km/s, by which an exposure's zero point moves both stars alike, until it is measured
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Stars of which an exposure shows two sets of lines."""
+
+    table: xr.Dataset
+    """Rows of :data:`.schema.SOURCES`, those with the most epochs first; without orbits."""
+    epochs: tuple[Epochs, ...]
+    """Velocities of each, the stars in their order."""
+    exchange: tuple[NDArray[np.float64], ...]
+    """Probability, for each epoch, that the stars are the other way round."""
+
+    def with_orbits(self, orbits: Sequence[OrbitColumns]) -> xr.Dataset:
+        """The table with what :func:`orbit_columns` says of each star."""
+        columns = {name: self.table[name].values.copy() for name in SOURCES.variables}
+        for place, orbit in enumerate(orbits):
+            for name, value in orbit.items():
+                columns[name][place] = value
+        return SOURCES.dataset(columns, len(orbits))
+
+
+def sources(rows: xr.Dataset, *, radius: float = RADIUS) -> Sources:
+    """Group exposures into stars, and decide which star is which at every epoch.
+
+    Parameters
+    ----------
+    rows
+        Rows of :data:`twinlines.pipeline.schema.CATALOG` with the columns of their fits (:func:`.store.join`): all
+        exposures of the stars in question.
+    radius
+        Exposures within this angle are of one star, transitively, arcsec.
+    """
+    star = group(rows["ra"].values, rows["dec"].values, radius=radius)
+    double = is_resolved(rows)
+    chosen = [mine for mine in _by_star(star) if double[mine].any()]
+    chosen.sort(key=lambda mine: (-int(double[mine].sum()), -len(mine), int(rows["obsid"].values[mine].min())))
+    columns = {name: variable.empty((len(chosen),)) for name, variable in SOURCES.variables.items()}
+    if not chosen:
+        return Sources(SOURCES.dataset(columns, 0), (), ())
+    columns |= _summaries(rows, chosen, double)
+    every = [pairs_of(rows, mine[double[mine]]) for mine in chosen]
+    assigned = assign(every)
+    line = assigned.line
+    columns["flux_ratio"] = np.exp(assigned.log_flux_ratio)
+    columns["wilson_mass_ratio"], columns["wilson_mass_ratio_error"] = line.mass_ratio, line.mass_ratio_error
+    columns["wilson_velocity"], columns["wilson_velocity_error"] = line.gamma, line.gamma_error
+    unknown = ~np.isfinite(line.mass_ratio_error)  # the epochs are of one phase: any mass ratio will do
+    for name in ("wilson_mass_ratio", "wilson_mass_ratio_error"):
+        columns[name] = np.where(unknown, np.nan, columns[name])
+    columns["wilson_p_value"], columns["wilson_status"] = assigned.all_p_value, assigned.status
+    exchange = []
+    for place, mine in enumerate(every):
+        probability, swap = (values[place, : len(mine.time)] for values in (assigned.probability, assigned.swap))
+        exchange.append(np.where(swap, 1.0 - probability, probability).clip(0.0, 1.0))
+    epochs = tuple(assigned.epochs(place, mine) for place, mine in enumerate(every))
+    return Sources(SOURCES.dataset(columns, len(chosen)), epochs, tuple(exchange))
+
+
+def orbit_columns(epochs: Epochs, exchange: NDArray[np.float64], fitting: Fitting | None = None) -> OrbitColumns:
+    """Sample the orbit of one star, which decides where the stars' order is unclear: columns of the table."""
+    orbit = fit_orbit(epochs, fitting, exchange=exchange)
+    columns: OrbitColumns = {
+        "modes": orbit.modes,
+        "mode_probability": orbit.mode_probability,
+        "orbit_chi2": orbit.chi2,
+        "orbit_freedom": orbit.freedom,
+        "jitter": orbit.jitter,
+        "orbit_status": int(orbit.status),
+    }
+    if orbit.best is not None:
+        for name in ELEMENTS:
+            columns[name], columns[f"{name}_error"] = float(getattr(orbit.best, name)), orbit.error[name]
+    return columns
+
+
+def is_resolved(rows: xr.Dataset) -> NDArray[np.bool_]:
+    """Whether an exposure shows two stars whose lines are told apart, and their velocities are known."""
+    bits = rows["fit_quality"].values
+    needed = ("bjdmid", "rv1", "rv2", "rv1_err", "rv2_err", "rv_covariance")
+    known = np.all([np.isfinite(rows[name].values) for name in needed], axis=0)
+    known &= np.all([rows[name].values > 0.0 for name in ("rv1_err", "rv2_err")], axis=0)
+    doubtful = FitQuality.UNRESOLVED | FitQuality.RIVAL
+    return np.asarray(shows_two(rows) & ((bits & doubtful) == 0) & known, np.bool_)
+
+
+def pairs_of(rows: xr.Dataset, mine: NDArray[np.int64]) -> Pairs:
+    """The velocities of some exposures of one star, in the order of time."""
+    mine = mine[np.argsort(rows["bjdmid"].values[mine], kind="stable")]
+
+    def both(name: str) -> NDArray[np.float64]:
+        return np.stack([rows[f"{name}{star}"].values[mine] for star in "12"], axis=1).astype(np.float64)
+
+    def both_errors(name: str) -> NDArray[np.float64]:
+        return np.stack([rows[f"{name}{star}_err"].values[mine] for star in "12"], axis=1).astype(np.float64)
+
+    error = np.sqrt(both_errors("rv") ** 2 + _LEAST_ERROR**2 + _ZERO_POINT**2)
+    covariance = rows["rv_covariance"].values[mine].astype(np.float64) + _ZERO_POINT**2
+    correlation = covariance / error.prod(axis=1)
+    ratio, ratio_error = (rows[name].values[mine].astype(np.float64) for name in ("flux_ratio_B", "flux_ratio_B_err"))
+    known = np.isfinite(ratio) & np.isfinite(ratio_error) & (ratio > 0.0) & (ratio_error > 0.0)
+    warm, warm_error = both("teff"), both_errors("teff")
+    measured = np.isfinite(warm_error) & (warm_error > 0.0)
+    return pairs(
+        f"obsid {int(rows['obsid'].values[mine].min())}",
+        rows["bjdmid"].values[mine],
+        both("rv"),
+        error,
+        correlation=np.clip(correlation, -0.999, 0.999),
+        flux_ratio=np.where(known, ratio, np.nan),
+        flux_ratio_error=np.where(known, ratio_error, np.nan),
+        temperature=np.where(measured, warm, np.nan),
+        temperature_error=np.where(measured, warm_error, np.nan),
+    )
+
+
+def _by_star(star: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Rows of each star."""
+    order = np.argsort(star, kind="stable")
+    order = order[star[order] != NO_STAR]
+    if len(order):
+        yield from np.split(order, np.flatnonzero(np.diff(star[order])) + 1)
+
+
+def _middle(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean position, deg, of one star's exposures, wherever it is on the sky."""
+    x, y, z = unit_vectors(ra, dec).mean(axis=0)
+    return float(np.degrees(np.arctan2(y, x)) % 360.0), float(np.degrees(np.arctan2(z, np.hypot(x, y))))
+
+
+def _summaries(
+    rows: xr.Dataset, chosen: Sequence[NDArray[np.int64]], double: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    value = {name: rows[name].values for name in ("obsid", "ra", "dec", "bjdmid", "delta_chi2_diluted", "rv1", "rv2")}
+    fitted = (rows["fit_quality"].values & FitQuality.NO_SPECTRUM) == 0
+    probability = rows.sb2.probability("J").values
+    apart = np.abs(value["rv2"] - value["rv1"])
+
+    def each(function: Any) -> NDArray[Any]:
+        return np.array([function(mine) for mine in chosen])
+
+    place = np.array([_middle(value["ra"][mine], value["dec"][mine]) for mine in chosen])
+    return {
+        "obsid": each(lambda mine: value["obsid"][mine].min()),
+        "ra": place[:, 0],
+        "dec": place[:, 1],
+        "epochs": each(len),
+        "epochs_fitted": each(lambda mine: fitted[mine].sum()),
+        "epochs_double": each(lambda mine: double[mine].sum()),
+        "bjd_first": each(lambda mine: value["bjdmid"][mine].min()),
+        "bjd_last": each(lambda mine: value["bjdmid"][mine].max()),
+        "best_probability": each(lambda mine: np.fmax.reduce(probability[mine])),
+        "delta_chi2_sum": each(lambda mine: np.nansum(value["delta_chi2_diluted"][mine])),
+        "separation_largest": each(lambda mine: apart[mine[double[mine]]].max()),
+    }

@@ -1,0 +1,1 @@
+"""Velocities on one scale: zero points of spectrographs, exposures and arms."""
