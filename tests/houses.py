@@ -14,8 +14,8 @@ HOUSES = {
 
 ROOMS = (
     *("storage", "jobs", "stars", "library", "spectra", "lamost", "synthesis", "training"),
-    # Rooms to come: validation after binaries, then report.
-    *("survey", "ingest", "catalog", "evaluation", "binaries", "mock", "testing", "figures", "cli"),
+    # A room to come: report, after validation.
+    *("survey", "ingest", "catalog", "evaluation", "binaries", "validation", "mock", "testing", "figures", "cli"),
 )
 """Rooms of the pipeline from the bottom to the top; each imports the modules beside them and the rooms before it."""
 
