@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from twinlines.cluster.errors import LaunchError
-from twinlines.cluster.profiles import Cuda
+from twinlines.cluster.profiles import GPU_TASKS, Cuda
 from twinlines.cluster.security import LOOPBACK
 
 
@@ -43,7 +43,7 @@ def options(profile: Cuda) -> dict[str, Any]:
     """Keyword arguments of dask-cuda's LocalCUDACluster."""
     return {
         "n_workers": profile.n_workers,
-        "threads_per_worker": 1,
+        "threads_per_worker": GPU_TASKS,
         "memory_limit": profile.memory or "auto",
         # 0: what exceeds device memory is an error, not a silent crawl.
         "device_memory_limit": 0,

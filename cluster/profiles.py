@@ -82,6 +82,10 @@ class Local(Here):
     name: ClassVar[str] = "local"
 
 
+GPU_TASKS = 3
+"""Tasks that a GPU's worker computes at a time: while one begins or writes, the networks judge another's exposures."""
+
+
 @dataclass(frozen=True)
 class Cuda(Here):
     """A worker for each GPU, by default for all that ``CUDA_VISIBLE_DEVICES`` allows; device memory is not spilled."""

@@ -26,7 +26,7 @@ from distributed.security import Security
 from twinlines.cluster import jobqueue
 from twinlines.cluster.environment import WORKER_ENVIRONMENT
 from twinlines.cluster.errors import LaunchError, ProfileError
-from twinlines.cluster.profiles import Slurm, walltime_seconds
+from twinlines.cluster.profiles import GPU_TASKS, Slurm, walltime_seconds
 from twinlines.cluster.security import LOOPBACK
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def job_options(profile: Slurm) -> dict[str, Any]:
     logs = profile.log_directory.absolute()
     options: dict[str, Any] = {
         "job_name": NAME,
-        "cores": profile.gpus or cores,
+        "cores": GPU_TASKS * profile.gpus or cores,
         "processes": profile.gpus or cores,
         "job_cpu": cores,
         "memory": int(parse_bytes(_given(profile, "memory", "memory"))),

@@ -29,7 +29,18 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
     return dict(identity["workers"])
 
 
+GPU = {"GPU": 1.0}
+"""Resource of a worker that has a GPU; a task that asks for it has the GPU for itself."""
+
+
+def every_worker_has_a_gpu(client: Client) -> bool:
+    """Whether there are workers, and each has a GPU."""
+    workers = workers_of(client).values()
+    return bool(workers) and all((worker.get("resources") or {}).get("GPU") for worker in workers)
+
+
 _device: ContextVar[str] = ContextVar("twinlines-device", default="cpu")
+_tasks: ContextVar[int] = ContextVar("twinlines-tasks", default=1)
 
 
 def device() -> str:
@@ -41,6 +52,14 @@ def device() -> str:
         return _device_of(get_worker())
     except ValueError:
         return _device.get()
+
+
+def tasks_at_once() -> int:
+    """Tasks that the worker whose task or loader calls this computes at a time; 1 without a worker."""
+    try:
+        return int(get_worker().state.nthreads)
+    except ValueError:
+        return _tasks.get()
 
 
 def _device_of(worker: Worker) -> str:
@@ -72,6 +91,7 @@ class Keep(WorkerPlugin):
     async def setup(self, worker: Worker) -> None:
         """Load the object (called by the worker)."""
         _device.set(_device_of(worker))
+        _tasks.set(worker.state.nthreads)
         try:
             self._object = await asyncio.to_thread(self._loader, *self._args)
         except Exception as error:

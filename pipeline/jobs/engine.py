@@ -18,6 +18,7 @@ from distributed import Client
 from distributed.scheduler import KilledWorker
 
 from twinlines.cluster.window import run_window
+from twinlines.cluster.workers import GPU, every_worker_has_a_gpu
 from twinlines.pipeline.jobs.markers import Markers
 
 RETRIES = 2
@@ -65,6 +66,8 @@ def compute(
     function: Callable[..., Any],
     tasks: Iterable[Task],
     finished: Callable[[Any, Any], None],
+    *,
+    together: bool = False,
 ) -> dict[str, Failure]:
     """Call ``function(*task)`` on the workers for each task; returns the failures by key.
 
@@ -82,6 +85,8 @@ def compute(
         Tuples of arguments, the first of which is the :class:`Piece`.
     finished
         Called with each piece that succeeded, and with what its task returned, which should be small.
+    together
+        Whether a GPU's worker, which has several threads, may compute several pieces at a time.
 
     Raises
     ------
@@ -106,14 +111,15 @@ def compute(
                 ) from error
             finished(piece, result)
 
-    for task, future in run_window(client, function, tasks, retries=RETRIES):
+    resources = None if together or not every_worker_has_a_gpu(client) else GPU
+    for task, future in run_window(client, function, tasks, retries=RETRIES, resources=resources):
         if future.status == "error" and isinstance(future.exception(), KilledWorker):
             suspects.append(task)
         else:
             settle(task, future)
     # Whatever waited on a worker that died often is suspected with the task that killed it: each gets a worker alone.
     for suspect in suspects:
-        for task, future in run_window(client, function, [suspect], retries=0):
+        for task, future in run_window(client, function, [suspect], retries=0, resources=resources):
             settle(task, future)
     return failed
 

@@ -85,6 +85,20 @@ class _Seen(NamedTuple):
     """(spectrum, pixel) its standard deviation."""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Exposures that wait for the networks: all that a core does for them is done."""
+
+    columns: Columns
+    """What is known of them already."""
+    flux: Mapping[str, NDArray[np.float32]]
+    """By arm, (exposure, pixel) flux over continuum at rest; NaN where it is not to be judged."""
+    sigma: Mapping[str, NDArray[np.float32]]
+    """Its standard deviation."""
+    keys: NDArray[np.int64]
+    """(exposure, 2) obsid and lmjm, on which the noise depends."""
+
+
 class WeightsChangedError(RuntimeError):
     """The weights on disk are not those that the run was planned with."""
 
@@ -167,7 +181,6 @@ class Inference:
             )
         return cls(ensemble, Templates.default(), parameters)
 
-    @one_thread()
     def __call__(self, block: xr.Dataset) -> xr.Dataset:
         """Compute the results of ``block``.
 
@@ -181,12 +194,18 @@ class Inference:
         xr.Dataset
             Rows of :data:`twinlines.pipeline.schema.RESULTS`, in the same order.
         """
+        return self.verdict(self.prepare(block))
+
+    def prepare(self, block: xr.Dataset) -> Prepared:
+        """Do a core's part of :meth:`__call__`; several threads may at once."""
         shared = {name: block[name].values for name in [*TABLE4, "content_hash"] if name in block.variables}
         keys = np.stack([block["obsid"].values, block["lmjm"].values.astype(np.int64)], axis=1)
-        judged = self.judge({name: ArmSpectra.of(name, block) for name in ARM_NAMES}, keys)
-        return RESULTS.dataset({**shared, **judged}, block.sizes["exposure"])
+        return self._prepare({name: ArmSpectra.of(name, block) for name in ARM_NAMES}, keys, shared)
 
-    @one_thread()
+    def verdict(self, prepared: Prepared) -> xr.Dataset:
+        """Do the networks' part of :meth:`__call__`, on the ensemble's device; one thread at a time."""
+        return RESULTS.dataset(self._judge(prepared), len(prepared.keys))
+
     def judge(self, spectra: Mapping[ArmName, ArmSpectra], keys: NDArray[np.int64]) -> Columns:
         """Results of the arms of some exposures; of spectra below the least S/N, only why they have none.
 
@@ -197,17 +216,27 @@ class Inference:
         keys
             (exposure, 2) obsid and lmjm, on which the noise depends.
         """
-        columns: dict[str, NDArray[Any]] = {}
-        flux: dict[str, NDArray[np.float32]] = {}
-        sigma: dict[str, NDArray[np.float32]] = {}
-        for name, mine in spectra.items():
-            seen = self._see(name, mine)
-            columns |= seen.columns
-            flux[name], sigma[name] = seen.flux, seen.sigma
+        return self._judge(self._prepare(spectra, keys, {}))
+
+    @one_thread()
+    def _prepare(
+        self, spectra: Mapping[ArmName, ArmSpectra], keys: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]
+    ) -> Prepared:
+        seen = {name: self._see(name, mine) for name, mine in spectra.items()}
+        return Prepared(
+            columns=dict(columns) | {name: values for each in seen.values() for name, values in each.columns.items()},
+            flux={name: each.flux for name, each in seen.items()},
+            sigma={name: each.sigma for name, each in seen.items()},
+            keys=keys,
+        )
+
+    @one_thread()
+    def _judge(self, prepared: Prepared) -> Columns:
+        columns = dict(prepared.columns)
         percentiles = self.ensemble.percentiles(
-            flux,
-            sigma,
-            keys,
+            prepared.flux,
+            prepared.sigma,
+            prepared.keys,
             seed=self.parameters.seed,
             n_draws=self.parameters.n_draws,
             percentiles=PERCENTILES,
@@ -218,11 +247,12 @@ class Inference:
             for penalty, values in by_penalty.items()
             if penalty in CATALOG_PENALTIES
         }
-        judged = {name: (columns[f"quality_{name}"] & FATAL) == 0 for name in spectra}
+        judged = {name: (columns[f"quality_{name}"] & FATAL) == 0 for name in prepared.flux}
         if len(judged) == len(ARM_NAMES):  # whoever asks for one arm misses no verdict of both
             both = np.all(list(judged.values()), axis=0)
-            for name in spectra:
-                columns[f"quality_{name}"] |= np.where(judged[name] & ~both, Quality.ONE_ARM, 0).astype(np.uint16)
+            for name in judged:
+                missed = np.where(judged[name] & ~both, Quality.ONE_ARM, 0).astype(np.uint16)
+                columns[f"quality_{name}"] = columns[f"quality_{name}"] | missed
         return columns
 
     def _see(self, name: ArmName, spectra: ArmSpectra) -> _Seen:

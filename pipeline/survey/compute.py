@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ import numpy as np
 import xarray as xr
 from distributed import Client, get_worker
 
-from twinlines.cluster.workers import device, keeping, kept_object
+from twinlines.cluster.workers import device, keeping, kept_object, tasks_at_once
 from twinlines.pipeline.jobs import engine, sizing
 from twinlines.pipeline.jobs.engine import Failure, JobError
 from twinlines.pipeline.progress import Progress
@@ -28,6 +27,7 @@ from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.plan import Plan, ShardTask
 from twinlines.pipeline.survey.releases import SurveyError
 from twinlines.pipeline.survey.runs import Recipe, SurveyRun, task_key
+from twinlines.pipeline.survey.stages import Stages, threads_for
 
 __all__ = ["Failure", "RunReport", "SurveyError", "run"]
 
@@ -224,14 +224,14 @@ class _Job:
         what = f"the inference {self.recipe.key}"
         with keeping(self.client, what, _load, self.loader, self.recipe, self.parameters) as keeper:
             tasks = ((task, stores_by_name[task.release], str(run.folder), keeper) for task in self.plan.missing)
-            return engine.compute(self.client, run, compute_shard, tasks, finished)
+            return engine.compute(self.client, run, compute_shard, tasks, finished, together=True)
 
     def _tell(self, rows: int, total: int) -> None:
         if self.progress is not None:
             self.progress("exposures", rows, total)
 
 
-def _load(loader: Loader, recipe: Recipe, parameters: Parameters) -> Callable[[xr.Dataset], xr.Dataset]:
+def _load(loader: Loader, recipe: Recipe, parameters: Parameters) -> Stages:
     """Make the inference on a worker, if its installation makes what the run's key promises.
 
     Parameters are objects, whose meaning (the library's digest, say) is the installation's of whoever holds them.
@@ -244,7 +244,9 @@ def _load(loader: Loader, recipe: Recipe, parameters: Parameters) -> Callable[[x
             f"this worker's twinlines would compute {mine.content}, but the run is {recipe.content}; "
             "install the same version of twinlines, with the same library, on the workers as where the run is started"
         )
-    return loader(str(recipe.weights), recipe.digest, parameters, device())
+    where = device()
+    infer = loader(str(recipe.weights), recipe.digest, parameters, where)
+    return Stages(infer, threads_for(where), tasks_at_once())
 
 
 def compute_shard(task: ShardTask, store: str, folder: str, keeper: str) -> dict[str, Any]:
@@ -259,12 +261,12 @@ def compute_shard(task: ShardTask, store: str, folder: str, keeper: str) -> dict
     folder
         Folder of the run.
     keeper
-        Name under which the worker keeps the inference.
+        Name under which the worker keeps the stages of the inference.
     """
     started = time.monotonic()
-    run, infer = SurveyRun(Path(folder)), kept_object(keeper)
+    run, stages = SurveyRun(Path(folder)), kept_object(keeper)
     integrity.check_rows(Path(store), task.start, task.stop)
-    results = [_checked(block, infer(block)) for block in _blocks(store, task.start, task.stop)]
+    results = list(_results(stages, store, task.start, task.stop))
     columns = {name: np.concatenate([result[name].values for result in results]) for name in RESULTS.variables}
     key = task_key(run.config_key, columns["obsid"], columns["lmjm"], columns["content_hash"])
     if key != task.key:
@@ -280,23 +282,20 @@ def compute_shard(task: ShardTask, store: str, folder: str, keeper: str) -> dict
     )
 
 
+def _results(stages: Stages, store: str, start: int, stop: int) -> Iterator[xr.Dataset]:
+    """Results of some rows of a store, block by block."""
+    with stores.open_store(store, EXPOSURES, look=False) as dataset:
+
+        def read(first: int) -> xr.Dataset:
+            return dataset.isel({EXPOSURES.row: slice(first, min(first + BLOCK_ROWS, stop))}).load()
+
+        for block, result in stages(range(start, stop, BLOCK_ROWS), read):
+            yield _checked(block, result)
+
+
 def _checked(block: xr.Dataset, result: xr.Dataset) -> xr.Dataset:
     """``result``, if its rows are those of ``block`` in the same order."""
     for name in ("obsid", "lmjm", "content_hash"):
         if not np.array_equal(result[name].values, block[name].values):
             raise SurveyError(f"the inference returned rows that differ in {name!r} from those it was given")
     return result
-
-
-def _blocks(store: str, start: int, stop: int) -> Iterator[xr.Dataset]:
-    """Rows of a store in blocks, each read in a thread while the one before is computed."""
-    with stores.open_store(store, EXPOSURES, look=False) as dataset, ThreadPoolExecutor(1) as reader:
-
-        def read(first: int) -> xr.Dataset:
-            return dataset.isel({EXPOSURES.row: slice(first, min(first + BLOCK_ROWS, stop))}).load()
-
-        coming = reader.submit(read, start)
-        for first in range(start + BLOCK_ROWS, stop, BLOCK_ROWS):
-            block, coming = coming.result(), reader.submit(read, first)
-            yield block
-        yield coming.result()

@@ -54,7 +54,7 @@ def test_one_worker_for_each_gpu_on_this_machine_only(stub: Callable[[int], list
     (options,) = launched
     assert options.pop("local_directory")
     assert options == cuda.options(Cuda(memory=2**34))
-    assert (options["n_workers"], options["threads_per_worker"], options["memory_limit"]) == (None, 1, 2**34)
+    assert (options["n_workers"], options["threads_per_worker"], options["memory_limit"]) == (None, 3, 2**34)
     assert options["resources"] == {"GPU": 1}
     assert options["device_memory_limit"] == 0  # dask-cuda's word for: no spilling from the device
     assert {options["host"], options["dashboard_address"], options["worker_dashboard_address"]} == {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -123,3 +125,37 @@ def test_a_fork_while_another_thread_computes_does_not_wait_for_ever() -> None:
     go_on.set()
     thread.join()
     assert os.waitstatus_to_exitcode(ended[1]) == 7
+
+
+GUESTS = """
+import threading
+import numpy
+import torch
+from twinlines.models.threads import one_thread
+
+torch.set_num_threads(1)
+meet = threading.Barrier(2, timeout=30)
+
+
+def work():
+    with one_thread(), one_thread():
+        meet.wait()  # both are inside at once
+
+
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not meet.broken
+torch.set_num_threads(3)
+with one_thread():
+    assert torch.get_num_threads() == 1
+assert torch.get_num_threads() == 3
+"""
+
+
+def test_where_there_is_one_thread_anyway_none_waits() -> None:
+    environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+    done = subprocess.run([sys.executable, "-c", GUESTS], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

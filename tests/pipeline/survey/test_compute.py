@@ -37,6 +37,7 @@ from twinlines.pipeline.survey import status as surveystatus
 from twinlines.pipeline.survey.compute import RunReport, SurveyError
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.runs import SurveyRun
+from twinlines.pipeline.survey.stages import Stages
 from twinlines.pipeline.testing.survey import ToyInference, ToyParameters, write_release, write_weights
 
 OLD, NEW = np.arange(1, 101), np.arange(81, 141)
@@ -154,11 +155,11 @@ def test_the_size_of_shards_changes_no_bit(
 
 
 def test_blocks_cover_a_shard_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = [block.sizes["exposure"] for block in survey._blocks(str(folder / "releases/dr1/exposures.zarr"), 3, 90)]
-    assert blocks == [87]
+    stages, store = Stages(ToyInference("toy", ToyParameters())), str(folder / "releases/dr1/exposures.zarr")
+    assert [block.sizes["exposure"] for block in survey._results(stages, store, 3, 90)] == [87]
     monkeypatch.setattr(survey, "BLOCK_ROWS", 8)
-    few = list(survey._blocks(str(folder / "releases/dr1/exposures.zarr"), 3, 22))
-    assert [block["obsid"].values.tolist() for block in few] == [[*range(4, 12)], [*range(12, 20)], [20, 21, 22]]
+    few = [block["obsid"].values.tolist() for block in survey._results(stages, store, 3, 22)]
+    assert few == [[*range(4, 12)], [*range(12, 20)], [20, 21, 22]]
 
 
 VICTIM = """
@@ -304,6 +305,27 @@ def test_a_run_uses_the_gpu_of_workers_that_have_one(
         assert _run(workers, folder, weights, loader=load).complete
     assert (tmp_path / ("cuda" if resources else "cpu")).exists()
     assert not (tmp_path / ("cpu" if resources else "cuda")).exists()
+
+
+def test_a_gpu_whose_blocks_are_prepared_ahead_makes_the_same_catalog(folder: Path, weights: Path, quiet: Path) -> None:
+    def load(weights: str, digest: str, parameters: object, device: str) -> object:
+        from twinlines.pipeline.testing.survey import ToyInference, ToyParameters
+
+        class InTwoParts(ToyInference):
+            def prepare(self, block: xr.Dataset) -> xr.Dataset:
+                return block
+
+            def verdict(self, prepared: xr.Dataset) -> xr.Dataset:
+                return self(prepared)
+
+        return InTwoParts(digest, ToyParameters())
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=3, dashboard_address=":0", resources={"GPU": 1}) as cluster,
+        Client(cluster) as workers,
+    ):
+        assert _run(workers, folder, weights, loader=load).complete
+    assert _files(_catalog(folder)) == _files(_catalog(quiet))
 
 
 def test_a_worker_that_would_compute_something_else_is_refused(client: Client, folder: Path, weights: Path) -> None:
