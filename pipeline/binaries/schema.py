@@ -111,9 +111,19 @@ def _number(dtype: str, units: str, what: str) -> Variable:
     return Variable(_OF_SOURCE, dtype, units, what)
 
 
+def _elements(row: tuple[str, ...]) -> dict[str, Variable]:
+    """Elements of an orbit, then their standard errors."""
+    elements = {name: Variable(row, "float64", units, what) for name, (units, what) in _ORBIT.items()}
+    errors = {
+        f"{name}_error": Variable(row, "float64", units, f"Standard error: {what}")
+        for name, (units, what) in _ORBIT.items()
+    }
+    return elements | errors
+
+
 SOURCES = Schema(
     name="sources",
-    version=1,
+    version=2,
     row="source",
     variables={
         "obsid": _number("int64", "", "Smallest obsid of the star"),
@@ -134,19 +144,78 @@ SOURCES = Schema(
         "wilson_velocity_error": _number("float64", "km s-1", "Standard error of it"),
         "wilson_p_value": _number("float64", "", "Chance that one binary's epochs are as far off their line"),
         "wilson_status": _number("int16", "", "Bits of the mass ratio; see components.LineStatus"),
-        **{name: _number("float64", units, what) for name, (units, what) in _ORBIT.items()},
-        **{
-            f"{name}_error": _number("float64", units, f"Standard error: {what}")
-            for name, (units, what) in _ORBIT.items()
-        },
+        "velocities_hash": _number("uint64", "", "First 64 bits of a hash of the velocities that an orbit is made of"),
+        **_elements(_OF_SOURCE),
         "modes": _number("int32", "", "Periods that the posterior tells apart"),
         "mode_probability": _number("float64", "", "Probability of the best period"),
         "orbit_chi2": _number("float64", "", "chi2 of the best orbit, jitter included"),
         "orbit_freedom": _number("int32", "", "Velocities less parameters of it"),
         "jitter": _number("float64", "km s-1", "Added to every velocity's error"),
-        "orbit_status": _number("int16", "", "Bits of the orbit; see orbitsummary.OrbitStatus"),
+        "orbit_status": _number("int16", "", "Bits of the orbit; see orbits.summary.OrbitStatus"),
     },
     chunk_rows=4096,
     shard_rows=4096,
 )
-"""Stars of which an exposure shows two sets of lines: mass ratio, systemic velocity, orbit."""
+"""Stars of which an exposure shows two sets of lines: mass ratio, systemic velocity, and the best orbit, where one was
+sampled."""
+
+_OF_SOLUTION = ("solution",)
+_LIMITS = {
+    "limit_separation": ("km s-1", "Largest difference of the two velocities at an epoch"),
+    "limit_separation_error": ("km s-1", "Standard error of it"),
+    "limit_amplitude_sum": ("km s-1", "Least (K1 + K2) (1 + e), with 95 % confidence"),
+    "limit_total_mass": ("solMass", "Least m1 + m2 of a circular orbit, whatever the period"),
+    "limit_longest_period": ("d", "Longest period of a circular orbit of stars of limit_most_mass"),
+    "limit_most_mass": ("solMass", "Largest m1 + m2 that is thinkable"),
+}
+
+ORBITS = Schema(
+    name="orbits",
+    version=1,
+    row="solution",
+    variables={
+        "obsid": Variable(_OF_SOLUTION, "int64", "", "Smallest obsid of the star"),
+        "velocities_hash": Variable(_OF_SOLUTION, "uint64", "", "Of the velocities that were fitted; as in sources"),
+        "solution_id": Variable(_OF_SOLUTION, "int32", "", "Number of the solution among the star's, 0 the likeliest"),
+        "mode_probability": Variable(_OF_SOLUTION, "float64", "", "Probability of the solution's period; NaN: limits"),
+        "modes": Variable(_OF_SOLUTION, "int32", "", "Periods that the star's posterior tells apart"),
+        **_elements(_OF_SOLUTION),
+        "rv_n_obs_primary": Variable(_OF_SOLUTION, "int32", "", "Epochs with velocities of the brighter star"),
+        "rv_n_obs_secondary": Variable(_OF_SOLUTION, "int32", "", "Epochs with velocities of the fainter star"),
+        "rv_n_nights": Variable(_OF_SOLUTION, "int32", "", "Nights with such epochs"),
+        "obj_func": Variable(_OF_SOLUTION, "float64", "", "chi2 of the orbit, jitter included"),
+        "freedom": Variable(_OF_SOLUTION, "int32", "", "Velocities less parameters"),
+        "jitter": Variable(_OF_SOLUTION, "float64", "km s-1", "Added in quadrature to every velocity's error"),
+        "effective_samples": Variable(_OF_SOLUTION, "float64", "", "Effective samples of the star's posterior"),
+        "flags": Variable(_OF_SOLUTION, "int16", "", "Bits of the orbit; see orbits.summary.OrbitStatus"),
+        "ephemeris_period": Variable(_OF_SOLUTION, "float64", "d", "Period of the ephemeris that took part, or NaN"),
+        **{name: Variable(_OF_SOLUTION, "float64", units, what) for name, (units, what) in _LIMITS.items()},
+    },
+    chunk_rows=4096,
+    shard_rows=4096,
+)
+"""Orbits of a survey's stars: a row for each solution, those of a star together, the likeliest first; one row of limits
+for a star that has too few epochs. Names are those of Gaia's nss_two_body_orbit, where it has the quantity."""
+
+_OF_SAMPLE = ("sample",)
+_SAMPLED = (
+    *("period", "t_periastron", "eccentricity", "arg_periastron", "center_of_mass_velocity"),
+    *("semi_amplitude_primary", "semi_amplitude_secondary"),
+)
+
+ORBIT_SAMPLES = Schema(
+    name="orbit_samples",
+    version=1,
+    row="sample",
+    variables={
+        "obsid": Variable(_OF_SAMPLE, "int64", "", "Smallest obsid of the star"),
+        "solution_id": Variable(_OF_SAMPLE, "int32", "", "Solution of the same period; -1: one that has no row"),
+        **{
+            name: Variable(_OF_SAMPLE, "float64" if name in _SAMPLED[:2] else "float32", *_ORBIT[name])
+            for name in _SAMPLED
+        },
+    },
+    chunk_rows=65536,
+    shard_rows=65536,
+)
+"""Posterior samples of orbits, equally likely ones, those of a star together; of the stars with the surest periods."""

@@ -15,7 +15,14 @@ from twinlines.pipeline.binaries.orbits.modes import Target
 from twinlines.pipeline.binaries.orbits.periodogram import periodogram
 from twinlines.pipeline.binaries.orbits.prior import TWO_PI, Ephemeris, OrbitPrior
 from twinlines.pipeline.binaries.orbits.sampler import Sampling, Weighted, resampled, sample
-from twinlines.pipeline.binaries.orbits.summary import Elements, Orbit, OrbitStatus, errors, velocity_limits
+from twinlines.pipeline.binaries.orbits.summary import (
+    Elements,
+    Orbit,
+    OrbitStatus,
+    Solution,
+    errors,
+    velocity_limits,
+)
 from twinlines.pipeline.binaries.orbits.ways import Ways, nights_of, ways_of
 
 Array = NDArray[np.float64]
@@ -24,6 +31,8 @@ _PARAMETERS = 7
 _GAP = 0.5  # in units of one over the span: frequencies farther apart than this are two modes
 _SURE = 0.95
 _ROUGH = 64.0  # effective samples
+_LEAST_PROBABILITY = 0.01  # of a solution
+_MOST_SOLUTIONS = 32
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ def fit_orbit(
         nothing = np.zeros(len(epochs), dtype=np.bool_)
         status = OrbitStatus.TOO_FEW_EPOCHS
         return Orbit(
-            *(epochs.source, status, count, double_nights, None, {}, None, 0, nan, nan),
+            *(epochs.source, status, count, double_nights, None, {}, None, None, (), 0, nan, nan),
             *(2 * len(epochs) - _PARAMETERS, 0.0, 0.0, nothing, limits),
         )
     ways = ways_of(epochs, exchange, nights, fitting.prior, fitting.ways)
@@ -114,15 +123,12 @@ def fit_orbit(
         if freedom <= 0 or chi2_distribution.sf(posterior.chi2, freedom) >= fitting.p_value:
             break
     fits = freedom <= 0 or chi2_distribution.sf(posterior.chi2, freedom) >= fitting.p_value
-    samples, mode = posterior.samples, posterior.mode
-    here = mode == mode[posterior.best]
-    best = samples.take(posterior.best)
-    period, span = float(best.period), max(float(np.ptp(epochs.time)), 1.0)
+    samples, best = posterior.samples, posterior.solutions[0]
+    period, span = float(best.best.period), max(float(np.ptp(epochs.time)), 1.0)
     edges = np.array([fitting.prior.shortest, fitting.prior.longest])
     near = (np.abs(np.log(samples.period[:, None] / edges)) < 0.02).any(axis=1).mean() > 0.02
-    probability = float(here.mean())
     bits = {
-        OrbitStatus.SEVERAL_PERIODS: probability < _SURE,
+        OrbitStatus.SEVERAL_PERIODS: best.probability < _SURE,
         OrbitStatus.FEW_SAMPLES: posterior.effective < _ROUGH,
         OrbitStatus.AT_LIMIT: bool(near),
         OrbitStatus.LONGER_THAN_SPAN: period > span,
@@ -133,8 +139,9 @@ def fit_orbit(
     }
     status = OrbitStatus(sum(bit for bit, flag in bits.items() if flag))
     return Orbit(
-        *(epochs.source, status, count, double_nights, best, errors(samples.take(here), best), samples),
-        *(len(np.unique(mode)), probability, posterior.chi2, freedom, jitter, posterior.effective),
+        *(epochs.source, status, count, double_nights, best.best, best.error, samples),
+        *(posterior.number, posterior.solutions, posterior.modes),
+        *(best.probability, posterior.chi2, freedom, jitter, posterior.effective),
         *(ways.exchanged[posterior.way], limits),
     )
 
@@ -142,14 +149,20 @@ def fit_orbit(
 @dataclass(frozen=True)
 class _Posterior:
     samples: Elements
-    mode: NDArray[np.int64]
-    """Number of each sample's mode."""
-    best: int
-    """The likeliest sample of the likeliest mode."""
+    number: NDArray[np.int64]
+    """Which solution each sample is of, or -1; (sample,)."""
+    solutions: tuple[Solution, ...]
+    """The likeliest first."""
+    modes: int
+    """Periods that are told apart."""
     way: int
-    """The way of exchanging it belongs to."""
-    chi2: float
+    """The way of exchanging that the best orbit belongs to."""
     effective: float
+
+    @property
+    def chi2(self) -> float:
+        """Of the best orbit."""
+        return self.solutions[0].chi2
 
 
 def _posterior(epochs: Epochs, fitting: Fitting, ephemeris: Ephemeris | None, ways: Ways) -> _Posterior:
@@ -172,20 +185,29 @@ def _posterior(epochs: Epochs, fitting: Fitting, ephemeris: Ephemeris | None, wa
     names = Elements.__dataclass_fields__
     samples = Elements(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
     mode = _modes(1.0 / samples.period, max(float(np.ptp(epochs.time)), 1.0))
-    best_mode = np.bincount(mode).argmax()
-    densities = [
-        targets[way].log_density(points[way]) + np.log(ways.chance[way]) for way in range(len(targets)) if counts[way]
-    ]
-    density = np.where(mode == best_mode, np.concatenate(densities), -np.inf)
-    best = int(density.argmax())
-    way = int(number[best])
-    # The likeliest orbit has the likeliest amplitudes, too.
-    chosen = np.concatenate(points)[best : best + 1]
-    amplitudes = targets[way].velocities.amplitudes(chosen)
-    at_best = _with_amplitudes(targets[way], chosen, amplitudes.mean)
-    for name in names:
-        getattr(samples, name)[best] = getattr(at_best, name)[0]
-    return _Posterior(samples, mode, best, way, float(amplitudes.chi2[0]), drawn[way].effective)
+    density = np.concatenate(
+        [targets[way].log_density(points[way]) + np.log(ways.chance[way]) for way in range(len(targets)) if counts[way]]
+    )
+    sizes = np.bincount(mode)
+    order = np.argsort(-sizes, kind="stable")
+    likely = order[: max(int((sizes[order] >= _LEAST_PROBABILITY * len(mode)).sum()), 1)][:_MOST_SOLUTIONS]
+    every, solutions, bests = np.concatenate(points), [], []
+    for place in likely:
+        here = mode == place
+        best = int(np.where(here, density, -np.inf).argmax())
+        way = int(number[best])
+        # The likeliest orbit has the likeliest amplitudes, too.
+        chosen = every[best : best + 1]
+        amplitudes = targets[way].velocities.amplitudes(chosen)
+        at_best = _with_amplitudes(targets[way], chosen, amplitudes.mean)
+        for name in names:
+            getattr(samples, name)[best] = getattr(at_best, name)[0]
+        elements, chi2 = samples.take(best), float(amplitudes.chi2[0])
+        solutions.append(Solution(elements, errors(samples.take(here), elements), float(here.mean()), chi2))
+        bests.append(way)
+    of_mode = np.full(len(sizes), -1, dtype=np.int64)
+    of_mode[likely] = np.arange(len(likely))
+    return _Posterior(samples, of_mode[mode], tuple(solutions), len(sizes), bests[0], drawn[bests[0]].effective)
 
 
 def _mass_ratio(epochs: Epochs) -> float:

@@ -182,6 +182,20 @@ def velocity_limits(epochs: Epochs, prior: OrbitPrior, most_mass: float) -> Velo
 
 
 @dataclass(frozen=True)
+class Solution:
+    """One period that the velocities allow, and its orbit."""
+
+    best: Elements
+    """The likeliest orbit of this period, of shape ()."""
+    error: dict[str, float]
+    """Standard deviations of the samples of this period, by the names of :data:`ELEMENTS`."""
+    probability: float
+    """Of this period."""
+    chi2: float
+    """Of the best orbit, jitter included."""
+
+
+@dataclass(frozen=True)
 class Orbit:
     """What is known of one source's orbit."""
 
@@ -199,6 +213,11 @@ class Orbit:
     """Standard deviations within that mode, by the names of :data:`ELEMENTS`; empty without a best orbit."""
     samples: Elements | None
     """Posterior samples of all modes, (sample,)."""
+    solution: NDArray[np.int64] | None
+    """Which of ``solutions`` each sample is of; -1: of a period too unlikely for one. (sample,)"""
+    solutions: tuple[Solution, ...]
+    """Periods that have 1 % of the probability or more, the likeliest first; ``best``, ``error`` and
+    ``mode_probability`` are the first one's."""
     modes: int
     """Periods that the samples tell apart."""
     mode_probability: float

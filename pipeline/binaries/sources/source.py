@@ -1,9 +1,8 @@
-"""From exposures to stars: which exposures are of one source, its mass ratio from all epochs, and its orbit.
+"""From exposures to stars: which exposures are of one source, and its mass ratio from all epochs.
 
 Epochs are grouped by position; at each, the two-star fit says two velocities, or that there are none. Which star is
-which is decided for all epochs together (:mod:`twinlines.pipeline.binaries.components`), and where there are epochs
-enough an orbit is sampled (:mod:`twinlines.pipeline.binaries.orbits`). A pure function of a catalog's rows with their
-fits.
+which is decided for all epochs together (:mod:`twinlines.pipeline.binaries.components`). A pure function of a catalog's
+rows with their fits.
 """
 
 from __future__ import annotations
@@ -21,12 +20,7 @@ from twinlines.pipeline.binaries.components.epochs import Epochs
 from twinlines.pipeline.binaries.components.pairs import Pairs, pairs
 from twinlines.pipeline.binaries.fits.store import shows_two
 from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group, unit_vectors
-from twinlines.pipeline.binaries.orbits.solution import Fitting, fit_orbit
-from twinlines.pipeline.binaries.orbits.summary import ELEMENTS
 from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
-
-OrbitColumns = dict[str, float]
-"""What is told of one star's orbit, by the names of :data:`.schema.SOURCES`."""
 
 _LEAST_ERROR = 0.3  # km/s; a velocity of one exposure is no better, whatever the photons say
 _ZERO_POINT = 4.0  # km/s, by which an exposure's zero point moves both stars alike, until it is measured
@@ -42,14 +36,6 @@ class Sources:
     """Velocities of each, the stars in their order."""
     exchange: tuple[NDArray[np.float64], ...]
     """Probability, for each epoch, that the stars are the other way round."""
-
-    def with_orbits(self, orbits: Sequence[OrbitColumns]) -> xr.Dataset:
-        """The table with what :func:`orbit_columns` says of each star."""
-        columns = {name: self.table[name].values.copy() for name in SOURCES.variables}
-        for place, orbit in enumerate(orbits):
-            for name, value in orbit.items():
-                columns[name][place] = value
-        return SOURCES.dataset(columns, len(orbits))
 
 
 def sources(rows: xr.Dataset, *, radius: float = RADIUS) -> Sources:
@@ -87,23 +73,6 @@ def sources(rows: xr.Dataset, *, radius: float = RADIUS) -> Sources:
         exchange.append(np.where(swap, 1.0 - probability, probability).clip(0.0, 1.0))
     epochs = tuple(assigned.epochs(place, mine) for place, mine in enumerate(every))
     return Sources(SOURCES.dataset(columns, len(chosen)), epochs, tuple(exchange))
-
-
-def orbit_columns(epochs: Epochs, exchange: NDArray[np.float64], fitting: Fitting | None = None) -> OrbitColumns:
-    """Sample the orbit of one star, which decides where the stars' order is unclear: columns of the table."""
-    orbit = fit_orbit(epochs, fitting, exchange=exchange)
-    columns: OrbitColumns = {
-        "modes": orbit.modes,
-        "mode_probability": orbit.mode_probability,
-        "orbit_chi2": orbit.chi2,
-        "orbit_freedom": orbit.freedom,
-        "jitter": orbit.jitter,
-        "orbit_status": int(orbit.status),
-    }
-    if orbit.best is not None:
-        for name in ELEMENTS:
-            columns[name], columns[f"{name}_error"] = float(getattr(orbit.best, name)), orbit.error[name]
-    return columns
 
 
 def is_resolved(rows: xr.Dataset) -> NDArray[np.bool_]:
