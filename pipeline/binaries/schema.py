@@ -132,6 +132,7 @@ SOURCES = Schema(
         "epochs": _number("int32", "", "Exposures of the star"),
         "epochs_fitted": _number("int32", "", "Exposures to which two stars were fitted"),
         "epochs_double": _number("int32", "", "Exposures that show two stars, resolved"),
+        "epochs_blended": _number("int32", "", "Exposures at which the two stars' lines lie together"),
         "bjd_first": _number("float64", "d", "Time of the first exposure, BJD (TDB)"),
         "bjd_last": _number("float64", "d", "Time of the last exposure, BJD (TDB)"),
         "best_probability": _number("float32", "", "Largest median binary probability by both arms, penalty 16"),

@@ -162,14 +162,18 @@ def table_columns(folder: Path, hashes: NDArray[np.uint64]) -> dict[str, NDArray
     path = numbered.newest(folder, ORBITS_STEM)
     if path is None:
         return {}
-    have = stores.read_columns(path, ("velocities_hash", "solution_id", *_OF_TABLE.values()))
-    first = np.flatnonzero(have["solution_id"] == 0)
-    place = {int(value): int(row) for value, row in zip(have["velocities_hash"][first], first, strict=True)}
+    return best_columns(stores.read_columns(path, ("velocities_hash", "solution_id", *_OF_TABLE.values())), hashes)
+
+
+def best_columns(orbits: Columns, hashes: NDArray[np.uint64]) -> dict[str, NDArray[Any]]:
+    """Columns of the table of stars, from those of solutions; missing for a star that has none."""
+    first = np.flatnonzero(orbits["solution_id"] == 0)
+    place = {int(value): int(row) for value, row in zip(orbits["velocities_hash"][first], first, strict=True)}
     rows = np.array([place.get(int(value), -1) for value in hashes], np.int64)
     there = rows >= 0
     columns = {}
     for name, stored in _OF_TABLE.items():
-        values = have[stored]
+        values = orbits[stored]
         columns[name] = np.full(len(rows), np.nan if values.dtype.kind == "f" else 0, values.dtype)
         columns[name][there] = values[rows[there]]
     return columns

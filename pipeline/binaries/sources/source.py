@@ -15,15 +15,20 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries.components.assignment import assign
-from twinlines.pipeline.binaries.components.epochs import Epochs
+from twinlines.pipeline.binaries.components.epochs import Epochs, blended
+from twinlines.pipeline.binaries.components.epochs import together as epochs_together
 from twinlines.pipeline.binaries.components.pairs import Pairs, pairs
 from twinlines.pipeline.binaries.fits.store import shows_two
 from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group, unit_vectors
+from twinlines.pipeline.binaries.orbits.ways import nights_of
 from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
 
 _LEAST_ERROR = 0.3  # km/s; a velocity of one exposure is no better, whatever the photons say
-_ZERO_POINT = 4.0  # km/s, by which an exposure's zero point moves both stars alike, until it is measured
+_ZERO_POINT = 4.0  # km/s, by which a night's zero point moves both stars alike, until it is measured
+_NIGHT = 0.5  # days; exposures that follow each other sooner share their zero point
+_SURELY = 200.0  # delta_chi2_diluted that two stars apart would have: five times what is asked of a double exposure
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,11 @@ class Sources:
     table: xr.Dataset
     """Rows of :data:`.schema.SOURCES`, those with the most epochs first; without orbits."""
     epochs: tuple[Epochs, ...]
-    """Velocities of each, the stars in their order."""
+    """Velocities of each, the stars in their order; blends, too."""
     exchange: tuple[NDArray[np.float64], ...]
     """Probability, for each epoch, that the stars are the other way round."""
+    members: tuple[NDArray[np.int64], ...]
+    """Rows of each one's exposures among those that were grouped."""
 
 
 def sources(rows: xr.Dataset, *, radius: float = RADIUS) -> Sources:
@@ -55,7 +62,7 @@ def sources(rows: xr.Dataset, *, radius: float = RADIUS) -> Sources:
     chosen.sort(key=lambda mine: (-int(double[mine].sum()), -len(mine), int(rows["obsid"].values[mine].min())))
     columns = {name: variable.empty((len(chosen),)) for name, variable in SOURCES.variables.items()}
     if not chosen:
-        return Sources(SOURCES.dataset(columns, 0), (), ())
+        return Sources(SOURCES.dataset(columns, 0), (), (), ())
     columns |= _summaries(rows, chosen, double)
     every = [pairs_of(rows, mine[double[mine]]) for mine in chosen]
     assigned = assign(every)
@@ -67,12 +74,19 @@ def sources(rows: xr.Dataset, *, radius: float = RADIUS) -> Sources:
     for name in ("wilson_mass_ratio", "wilson_mass_ratio_error"):
         columns[name] = np.where(unknown, np.nan, columns[name])
     columns["wilson_p_value"], columns["wilson_status"] = assigned.all_p_value, assigned.status
-    exchange = []
+    blends = [blends_of(rows, mine, double) for mine in chosen]
+    columns["epochs_blended"] = np.array([len(mine) for mine in blends])
+    every_epoch, exchange = [], []
     for place, mine in enumerate(every):
         probability, swap = (values[place, : len(mine.time)] for values in (assigned.probability, assigned.swap))
-        exchange.append(np.where(swap, 1.0 - probability, probability).clip(0.0, 1.0))
-    epochs = tuple(assigned.epochs(place, mine) for place, mine in enumerate(every))
-    return Sources(SOURCES.dataset(columns, len(chosen)), epochs, tuple(exchange))
+        doubt = np.where(swap, 1.0 - probability, probability).clip(0.0, 1.0)
+        light = float(columns["flux_ratio"][place])
+        blend = _blended(rows, blends[place], mine.source, light if np.isfinite(light) else 1.0)
+        order = np.argsort(np.concatenate([mine.time, blend.time]), kind="stable")
+        every_epoch.append(epochs_together([assigned.epochs(place, mine), blend]))
+        exchange.append(np.concatenate([doubt, np.zeros(len(blend))])[order])
+    epochs = tuple(every_epoch)
+    return Sources(SOURCES.dataset(columns, len(chosen)), epochs, tuple(exchange), tuple(chosen))
 
 
 def is_resolved(rows: xr.Dataset) -> NDArray[np.bool_]:
@@ -85,6 +99,45 @@ def is_resolved(rows: xr.Dataset) -> NDArray[np.bool_]:
     return np.asarray(shows_two(rows) & ((bits & doubtful) == 0) & known, np.bool_)
 
 
+def blends_of(rows: xr.Dataset, mine: NDArray[np.int64], double: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows of one star at which its lines lie together: two stars are seen, not told apart, or surely would be seen.
+
+    What is surely seen goes by the S/N: delta_chi2_diluted grows with its square, and the star's other exposures say
+    how large it is.
+    """
+    snr = sum(np.nan_to_num(rows[f"snr_{arm}"].values[mine].astype(np.float64)) ** 2 for arm in ARM_NAMES)
+    gain = rows["delta_chi2_diluted"].values[mine].astype(np.float64)
+    here = double[mine] & (snr > 0.0)
+    expected = snr * (np.median(gain[here] / snr[here]) if here.any() else 0.0)
+    bits = rows["fit_quality"].values[mine]
+    known = (bits & (FitQuality.NO_SPECTRUM | FitQuality.NOT_CONVERGED)) == 0
+    for name in ("bjdmid", "rv_single", "rv_single_err"):
+        known &= np.isfinite(rows[name].values[mine])
+    known &= rows["rv_single_err"].values[mine] > 0.0
+    together = shows_two(rows)[mine] & ((bits & FitQuality.UNRESOLVED) > 0)
+    unseen = ((bits & FitQuality.NOT_DOUBLE) > 0) & (expected > _SURELY)
+    return mine[known & ~double[mine] & (together | unseen)]
+
+
+def _zero_point(time: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Variance of each exposure's zero point, km2 s-2, as if exposures had zero points of their own, (exposure,).
+
+    Those of a night share one. With the variance as many times larger as the night has exposures, the mean of the night
+    is as uncertain as it is; the difference of the stars, which no zero point moves, stays as certain.
+    """
+    night = nights_of(time, _NIGHT)
+    return np.asarray(_ZERO_POINT**2 * np.bincount(night)[night], np.float64)
+
+
+def _blended(rows: xr.Dataset, mine: NDArray[np.int64], source: str, flux_ratio: float) -> Epochs:
+    photons = rows["rv_single_err"].values[mine].astype(np.float64) ** 2
+    error = np.sqrt(photons + _LEAST_ERROR**2 + _zero_point(rows["bjdmid"].values[mine]))
+    return blended(
+        *(source, rows["bjdmid"].values[mine], rows["rv_single"].values[mine].astype(np.float64)),
+        *(error, flux_ratio),
+    )
+
+
 def pairs_of(rows: xr.Dataset, mine: NDArray[np.int64]) -> Pairs:
     """The velocities of some exposures of one star, in the order of time."""
     mine = mine[np.argsort(rows["bjdmid"].values[mine], kind="stable")]
@@ -95,8 +148,9 @@ def pairs_of(rows: xr.Dataset, mine: NDArray[np.int64]) -> Pairs:
     def both_errors(name: str) -> NDArray[np.float64]:
         return np.stack([rows[f"{name}{star}_err"].values[mine] for star in "12"], axis=1).astype(np.float64)
 
-    error = np.sqrt(both_errors("rv") ** 2 + _LEAST_ERROR**2 + _ZERO_POINT**2)
-    covariance = rows["rv_covariance"].values[mine].astype(np.float64) + _ZERO_POINT**2
+    zero_point = _zero_point(rows["bjdmid"].values[mine])
+    error = np.sqrt(both_errors("rv") ** 2 + _LEAST_ERROR**2 + zero_point[:, None])
+    covariance = rows["rv_covariance"].values[mine].astype(np.float64) + zero_point
     correlation = covariance / error.prod(axis=1)
     ratio, ratio_error = (rows[name].values[mine].astype(np.float64) for name in ("flux_ratio_B", "flux_ratio_B_err"))
     known = np.isfinite(ratio) & np.isfinite(ratio_error) & (ratio > 0.0) & (ratio_error > 0.0)
