@@ -1,4 +1,6 @@
 from twinlines import plot as plot
+from twinlines._catalog import open_catalog as open_catalog
+from twinlines._catalog import open_sources as open_sources
 from twinlines._judging import judge as judge
 from twinlines._judging import judge_arrays as judge_arrays
 from twinlines._loading import load_ensemble as load_ensemble
@@ -6,9 +8,10 @@ from twinlines._loading import load_library as load_library
 from twinlines._loading import load_tracks as load_tracks
 from twinlines._version import __version__ as __version__
 from twinlines.pipeline.binaries.fits.store import open_fits as open_fits
-from twinlines.pipeline.binaries.sources.survey import open_sources as open_sources
+from twinlines.pipeline.binaries.sources.binary import open_binary as open_binary
+from twinlines.pipeline.binaries.sources.binary import solve_binary as solve_binary
+from twinlines.pipeline.binaries.sources.solutions import open_orbits as open_orbits
 from twinlines.pipeline.binaries.twostar.fit import fit_pair as fit_pair
-from twinlines.pipeline.catalog.catalog import open as open_catalog
 from twinlines.pipeline.lamost.dataset import read_lamost as read_lamost
 from twinlines.pipeline.mock.release import make_release as mock_release
 from twinlines.pipeline.spectra.judging import ccf as ccf
@@ -27,10 +30,13 @@ __all__ = [
     "load_library",
     "load_tracks",
     "mock_release",
+    "open_binary",
     "open_catalog",
     "open_fits",
+    "open_orbits",
     "open_sources",
     "plot",
     "read_lamost",
+    "solve_binary",
     "synthesize",
 ]

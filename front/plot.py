@@ -1,5 +1,6 @@
-"""Pictures of what was judged."""
+"""Pictures of what was judged and solved."""
 
+from twinlines.pipeline.figures.binary import binary as binary
 from twinlines.pipeline.figures.exposure import exposure as exposure
 
-__all__ = ["exposure"]
+__all__ = ["binary", "exposure"]

@@ -30,7 +30,7 @@ COMMANDS = [
     ("evaluate",), ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
     ("catalog", "diff"), ("zeropoints",), ("binaries", "fit"), ("binaries", "list"), ("binaries", "export"),
-    ("binaries", "sources"),
+    ("binaries", "sources"), ("binaries", "orbits"), ("catalog", "sources"),
     ("library", "import"), ("library", "show"), ("cluster", "show"), ("cluster", "check"),
 ]  # fmt: skip
 
@@ -99,7 +99,9 @@ def test_from_files_to_a_table(tmp_path: Path, untrained_weights: Path) -> None:
     candidates = CliRunner().invoke(cli.app, ["catalog", "candidates", "--survey", str(survey), "--json"])
     assert json.loads(candidates.output) == []
     source = CliRunner().invoke(cli.app, ["catalog", "source", "700000001", "--survey", str(survey), "--json"])
-    rows = json.loads(source.output)
+    answer = json.loads(source.output)
+    assert answer["binary"] is None  # nothing was fitted
+    rows = answer["exposures"]
     assert [row["obsid"] for row in rows] == [700000001] * 2
     assert rows[0]["rv_abs_B"] is None
     assert CliRunner().invoke(cli.app, ["catalog", "export", "--survey", str(survey), str(table)]).exit_code == 0

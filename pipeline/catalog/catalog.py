@@ -70,7 +70,9 @@ def open(survey: str | Path, name: str | None = None, *, release: str | None = N
         catalog = stores.open_store(folder, CATALOG, chunked=True)
     except stores.StoreError as error:
         raise CatalogError(f"{error}; 'twinlines run --survey {survey}' publishes the catalog again") from error
-    return _workable(catalog)
+    workable = _workable(catalog)
+    workable.encoding["source"] = str(folder)  # where other questions than the catalog's own look for their answers
+    return workable
 
 
 def _workable(catalog: xr.Dataset) -> xr.Dataset:

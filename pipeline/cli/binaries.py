@@ -39,22 +39,6 @@ _WHAT = {
     "delta_chi2": ".0f",
 }
 """Columns that tell a reader most, and how their numbers are printed."""
-_OF_SOURCES = {
-    "obsid": "d",
-    "ra": ".5f",
-    "dec": ".5f",
-    "epochs": "d",
-    "epochs_double": "d",
-    "wilson_mass_ratio": ".3f",
-    "wilson_mass_ratio_error": ".3f",
-    "wilson_velocity": ".1f",
-    "period": ".5f",
-    "period_error": ".5f",
-    "eccentricity": ".2f",
-    "semi_amplitude_primary": ".1f",
-    "semi_amplitude_secondary": ".1f",
-    "mode_probability": ".2f",
-}
 _FIRST = ("obsid", "lmjm", "rv1", "rv2", "flux_ratio_B", "delta_chi2", "fit")  # where there is no room for all
 
 binaries_app = typer.Typer(help="What follows the verdict: two velocities of each exposure.", no_args_is_help=True)
@@ -122,29 +106,6 @@ def list_(
     )
 
 
-@binaries_app.command("sources", epilog="Example: twinlines binaries sources --survey survey")
-@grouped
-def sources_(
-    *,
-    survey: SurveyOption,
-    radius: Annotated[
-        float, typer.Option("--radius", help="Exposures within this angle are of one star, arcseconds.")
-    ] = 3.0,
-    limit: LimitOption = None,
-    where: ClusterOptions,
-    as_json: JsonOption = False,
-) -> None:
-    """Group what was fitted into stars: mass ratios, systemic velocities and, where epochs are enough, orbits."""
-    from twinlines.pipeline.binaries.sources.survey import make_sources
-
-    with connected(where) as client, console.progress() as progress:
-        table = make_sources(client, survey, radius=radius, progress=progress)
-    shown = table.isel(source=slice(limit))
-    columns = {str(name): shown[name].values.tolist() for name in shown.variables}
-    summary = [{name: values[row] for name, values in columns.items()} for row in range(shown.sizes["source"])]
-    console.show(summary if as_json else [], as_json, lambda screen: show_sources(table, limit or _LISTED, screen))
-
-
 @binaries_app.command(epilog="Example: twinlines binaries export --survey survey binaries.fits")
 def export(
     survey: SurveyOption,
@@ -195,18 +156,3 @@ def show_rows(rows: xr.Dataset, limit: int, where: Console) -> None:
     if hidden > 0:
         where.print(f"... and {hidden} more; --limit shows more, 'twinlines binaries export' writes all")
     where.print(f"{rows.sizes['exposure']} exposures")
-
-
-def show_sources(table: xr.Dataset, limit: int, where: Console) -> None:
-    """Print those columns of the first ``limit`` stars that tell a reader most."""
-    shown = table.isel(source=slice(limit))
-    columns = {
-        name: [format(value, style) for value in shown[name].values.tolist()] for name, style in _OF_SOURCES.items()
-    }
-    first = ("obsid", "epochs_double", "wilson_mass_ratio", "period", "mode_probability")
-    where.print(console.table(list(columns), list(zip(*columns.values(), strict=True)), first=first))
-    hidden = table.sizes["source"] - limit
-    if hidden > 0:
-        where.print(f"... and {hidden} more; --limit shows more")
-    periods = int((table["mode_probability"].values > 0.95).sum())
-    where.print(f"{table.sizes['source']} stars with two sets of lines; the period of {periods} is known")

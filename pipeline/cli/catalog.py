@@ -119,22 +119,6 @@ def cone(
     _answer(rows, limit, penalty, as_json)
 
 
-@catalog_app.command(epilog="Example: twinlines catalog source --survey survey 738216075")
-def source(
-    survey: SurveyOption,
-    obsid: Annotated[int, typer.Argument(help="Any obsid of the star.")],
-    penalty: PenaltyOption = 16,
-    limit: LimitOption = None,
-    release: ReleaseOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List all exposures of the star that was observed as OBSID, in time order."""
-    from twinlines.pipeline.catalog import catalog
-
-    rows = catalog.open(survey, release=release).sb2.source(obsid)
-    _answer(rows, limit, penalty, as_json)
-
-
 @catalog_app.command(epilog="Example: twinlines catalog export --survey survey catalog.fits")
 def export(
     survey: SurveyOption,

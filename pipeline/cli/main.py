@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from twinlines.pipeline.cli import console, stopping, streams
+from twinlines.pipeline.cli import console, sources, stopping, streams
 from twinlines.pipeline.cli.binaries import binaries_app
 from twinlines.pipeline.cli.catalog import catalog_app
 from twinlines.pipeline.cli.cluster import cluster_app
@@ -32,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+assert sources  # its commands are in the groups binaries and catalog
 # Groups without a name add their commands to those of ``twinlines`` itself; --help lists them in this order.
 app.add_typer(mock_app)
 app.add_typer(survey_app)

@@ -18,7 +18,8 @@ from typing import Any
 from distributed import Client
 
 from twinlines.pipeline.binaries.fits.survey import fit
-from twinlines.pipeline.binaries.sources.survey import make_sources
+from twinlines.pipeline.binaries.sources.orbits import sample_orbits
+from twinlines.pipeline.binaries.sources.survey import make_sources, open_sources
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.ingest.ingestion import IngestReport, ingest
 from twinlines.pipeline.mock.comparison import BinaryComparison, Comparison, compare, compare_binaries
@@ -173,8 +174,11 @@ def run_demo(
         comparison = compare(truth, published.load())
     comparison.exposures.write(folder / "exposures.ecsv")
     fits = fit(client, folder / "survey", whole_stars=True, progress=progress)
-    table = make_sources(client, folder / "survey", progress=progress) if fits.store else None
-    binaries = () if table is None else compare_binaries(truth, table)
+    binaries: tuple[BinaryComparison, ...] = ()
+    if fits.store:
+        make_sources(folder / "survey")
+        sample_orbits(client, folder / "survey", progress=progress)
+        binaries = compare_binaries(truth, open_sources(folder / "survey").load())
     lap("binaries")
     result = DemoResult(folder, truth, ingested, comparison, binaries, figures=(), seconds=dict(seconds))
     if draw is not None:

@@ -10,8 +10,9 @@ import xarray as xr
 
 from twinlines.pipeline.binaries.components.assignment import LineStatus
 from twinlines.pipeline.binaries.fits.store import join
+from twinlines.pipeline.binaries.orbits.solution import fit_orbit
 from twinlines.pipeline.binaries.schema import FITS, SOURCES, FitQuality
-from twinlines.pipeline.binaries.sources.source import is_resolved, orbit_columns, sources
+from twinlines.pipeline.binaries.sources.source import is_resolved, sources
 from twinlines.pipeline.schema import CATALOG
 
 PERIOD, GAMMA, AMPLITUDES = 4.3059, -12.0, (62.0, 78.0)
@@ -41,6 +42,7 @@ def rows_of(
             "ra": np.full(count, 10.0 + star) + rng.uniform(-1e-4, 1e-4, count),
             "dec": np.full(count, 40.0),
             "pb_pct_J_16": np.full((count, 5), 0.99, np.float32),
+            **{name: np.full(count, 30.0) for name in ("snr_B", "snr_R")},
         },
         count,
     )
@@ -52,6 +54,8 @@ def rows_of(
             **{f"rv{place + 1}": velocity[:, place] for place in (0, 1)},
             **{name: np.full(count, 0.8) for name in ("rv1_err", "rv2_err")},
             "rv_covariance": np.zeros(count),
+            "rv_single": velocity.mean(axis=1),
+            "rv_single_err": np.full(count, 0.8),
             "flux_ratio_B": ratio,
             "flux_ratio_B_err": 0.05 * ratio,
             "delta_chi2_diluted": np.full(count, 500.0),
@@ -83,12 +87,44 @@ def test_a_star_s_exposures_give_its_mass_ratio_and_its_orbit() -> None:
     assert float(table["flux_ratio"][0]) == pytest.approx(0.7, abs=0.05)
     assert float(table["delta_chi2_sum"][0]) == 16 * 500.0
     assert float(table["bjd_last"][0] - table["bjd_first"][0]) == pytest.approx(np.ptp(TIMES))
-    with_orbits = stars.with_orbits([orbit_columns(*each) for each in zip(stars.epochs, stars.exchange, strict=True)])
-    assert float(with_orbits["period"][0]) == pytest.approx(PERIOD, abs=0.02)
-    assert abs(float(with_orbits["period"][0]) - PERIOD) < 5.0 * float(with_orbits["period_error"][0])
-    assert float(with_orbits["mass_ratio"][0]) == pytest.approx(AMPLITUDES[0] / AMPLITUDES[1], abs=0.03)
-    assert np.isnan(with_orbits["period"][1])  # three epochs are too few
+    orbit = fit_orbit(stars.epochs[0], exchange=stars.exchange[0])
+    assert orbit.best is not None
+    assert float(orbit.best.period) == pytest.approx(PERIOD, abs=0.02)
+    assert abs(float(orbit.best.period) - PERIOD) < 5.0 * orbit.error["period"]
+    assert abs(float(orbit.best.mass_ratio) - AMPLITUDES[0] / AMPLITUDES[1]) < 4.0 * orbit.error["mass_ratio"]
+    assert fit_orbit(stars.epochs[1], exchange=stars.exchange[1]).best is None  # three epochs are too few
     assert rows.sizes["exposure"] == 16
+
+
+def test_lines_that_lie_together_are_blends_where_two_stars_would_be_seen() -> None:
+    rows = together([rows_of(TIMES)])
+    double = is_resolved(rows)
+    blend = int((~double).sum())
+    assert blend >= 2
+    stars = sources(rows)
+    # An exposure that shows one star is a blend if it is exposed well enough to show two.
+    assert int(stars.table["epochs_blended"][0]) == blend == int((~stars.epochs[0].resolved).sum())
+    assert (np.diff(stars.epochs[0].time) > 0.0).all()
+    assert (stars.exchange[0][~stars.epochs[0].resolved] == 0.0).all()
+    place = np.flatnonzero(~double)
+    single = rows.copy(deep=True)
+    single["fit_quality"][place] = int(FitQuality.NOT_DOUBLE)
+    assert int(sources(single).table["epochs_blended"][0]) == blend
+    single["snr_R"][place] = 3.0
+    single["snr_B"][place] = 0.0
+    assert int(sources(single).table["epochs_blended"][0]) == 0
+
+
+def test_exposures_of_a_night_share_their_zero_point() -> None:
+    alone = sources(together([rows_of(TIMES[:6])])).epochs[0]
+    night = sources(together([rows_of([float(TIMES[0]) + 0.02 * step for step in range(4)] + [30.0])])).epochs[0]
+    first = night.take(night.resolved & (night.time < 2_458_000.0 + 25.0))
+    for epochs, exposures in ((alone.take(alone.resolved), 1), (first, len(first))):
+        covariance = epochs.covariance[0]
+        difference = covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1]
+        # Each exposure has the stars' difference as well as it is measured, and a night one zero point of 4 km/s.
+        assert difference == pytest.approx(2.0 * (0.8**2 + 0.3**2), rel=1e-3)
+        assert covariance[0, 1] / exposures == pytest.approx(16.0, rel=1e-3)
 
 
 def test_the_order_of_rows_changes_nothing() -> None:
@@ -102,7 +138,6 @@ def test_no_star_at_all_is_an_empty_table() -> None:
     rows = together([rows_of(TIMES[:5], double=False)])
     assert sources(rows).table.sizes["source"] == 0
     assert sources(rows.isel(exposure=[])).table.sizes["source"] == 0
-    assert sources(rows).with_orbits([]).sizes["source"] == 0
 
 
 def test_exposures_without_a_position_are_of_no_star() -> None:

@@ -226,7 +226,7 @@ def test_the_command_says_what_it_took_and_what_came_of_it(done: Path, gaia: Ref
     assert said["reference"]["by"] == "obsid"
     assert (said["new"], said["figure"], said["rows"]) == (True, None, 180)
     assert "no references: zero points come from repeated stars" in asked("zeropoints", "--survey", done)
-    rows = json.loads(asked("catalog", "source", "700000000", "--survey", done, "--json"))
+    rows = json.loads(asked("catalog", "source", "700000000", "--survey", done, "--json"))["exposures"]
     assert all(row["rv_abs_B"] is not None for row in rows)
     with pytest.raises(ZeroPointError, match="give --reference, too"):
         asked("zeropoints", "--survey", done, "--velocity-column", "v")
