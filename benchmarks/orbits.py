@@ -1,6 +1,6 @@
 """What is recovered of simulated double-lined binaries, and how many sources a second, against plain rejection.
 
-    python benchmarks/orbits.py [--sources 60] [--seed 1] [--baseline 6]
+    python benchmarks/orbits.py [--sources 60] [--seed 1] [--baseline 6] [--work 8] [--periods 1 100]
 
 Binaries have periods of 1 to 100 days, 6 to 20 exposures over three years (one to three a night, in bright time, in the
 months in which a field is up), errors of 1 to 3 km/s, and stars in random order; exposures at which they are less than
@@ -18,7 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -27,11 +27,12 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 
 from twinlines.pipeline.binaries.components.assignment import Components, assign
-from twinlines.pipeline.binaries.components.epochs import BLEND_REACH, Epochs, blended, together
+from twinlines.pipeline.binaries.components.epochs import BLEND_REACH, Epochs, blended, double, together
 from twinlines.pipeline.binaries.components.pairs import Pairs, pairs
 from twinlines.pipeline.binaries.orbits.modes import Target
-from twinlines.pipeline.binaries.orbits.periodogram import periodogram
-from twinlines.pipeline.binaries.orbits.sampler import sample
+from twinlines.pipeline.binaries.orbits.periodogram import Periodogram, periodogram
+from twinlines.pipeline.binaries.orbits.prior import OrbitPrior
+from twinlines.pipeline.binaries.orbits.sampler import Sampling, sample
 from twinlines.pipeline.binaries.orbits.solution import Fitting, fit_orbit
 from twinlines.pipeline.binaries.orbits.summary import Orbit, OrbitStatus
 
@@ -168,6 +169,13 @@ class Recovery:
     best_mode_of_confident: float
     """Of those with a best mode of 95 % or more: it is the true one."""
     confident_of: int
+    said: float
+    """Mean probability of the best modes: how often the true period would be the best mode, if the posterior is right.
+    No choice among the periods does better with the same prior."""
+    lost_by_search: int
+    """Sources whose true period is not the best mode, though its evidence is three times the best mode's or more."""
+    lost_of: int
+    """Sources whose true period is not the best mode."""
 
 
 def orbit_of(truth: Truth, components: Components, row: int, fitting: Fitting) -> Orbit:
@@ -218,6 +226,47 @@ def is_best(truth: Truth, orbit: Orbit) -> bool:
     return bool(apart < 0.5 / max(np.ptp(times), 1.0))
 
 
+def evidence_near(epochs: Epochs, period: float, mass_ratio: float, fitting: Fitting) -> float:
+    """Log evidence of the orbits that gain or lose less than half a cycle on a period over the epochs' span.
+
+    They are searched for there alone, with all that is spent on a whole source.
+    """
+    target, span = Target(epochs, fitting.prior), max(float(np.ptp(epochs.time)), 1.0)
+    whole = periodogram(epochs, fitting.prior, mass_ratio, target.velocities.reference)
+    near = np.abs(whole.frequency - 1.0 / period) <= 0.5 / span
+    if near.sum() < 2:
+        return -np.inf
+    part = Periodogram(whole.frequency[near], whole.log_posterior[near], whole.phase[near])
+    drawn = sample(target, part, replace(fitting.sampling, prior_samples=1, more_prior_samples=1))
+    inside = np.abs(drawn.points[:, 0] - 1.0 / period) <= 0.5 / span
+    share = drawn.weight[inside].sum() / drawn.weight.sum()
+    return drawn.log_evidence + float(np.log(max(share, 1e-300)))
+
+
+def truth_against_best(truth: Truth, components: Components, row: int, orbit: Orbit, fitting: Fitting) -> float:
+    """Log odds of the true period, the stars in their true order, against the best mode's as it has them."""
+    assert orbit.best is not None
+    blends = [] if truth.blends is None else [truth.blends]
+    pairs_ = truth.pairs
+    raw = double(pairs_.source, pairs_.time, pairs_.velocity, pairs_.error, pairs_.correlation)
+    true = together([raw.swapped(truth.swap), *blends])
+    found = together([components.epochs(row, pairs_), *blends]).swapped(orbit.exchanged)
+    jitter = orbit.jitter
+    here = evidence_near(found.with_jitter(jitter), float(orbit.best.period), truth.mass_ratio, fitting)
+    return evidence_near(true.with_jitter(jitter), truth.period, truth.mass_ratio, fitting) - here
+
+
+def calibration(orbits: Sequence[Orbit], best: NDArray[np.bool_]) -> list[tuple[float, float, int, float, float]]:
+    """Of best modes within ranges of probability: low, high, how many, probability said, fraction that is right."""
+    said = np.array([orbit.mode_probability for orbit in orbits])
+    rows = []
+    for low, high in ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 0.95), (0.95, 1.01)):
+        mine = (said >= low) & (said < high)
+        if mine.any():
+            rows.append((low, min(high, 1.0), int(mine.sum()), float(said[mine].mean()), float(best[mine].mean())))
+    return rows
+
+
 def recover(truths: Sequence[Truth], fitting: Fitting) -> tuple[Recovery, list[Orbit], float, float]:
     """Assign and fit all; the seconds that each took, too."""
     began = time.process_time()
@@ -235,11 +284,15 @@ def recover(truths: Sequence[Truth], fitting: Fitting) -> tuple[Recovery, list[O
     best = np.array([is_best(truths[row], orbits[row]) for row in rows])
     inside = np.array([is_inside(truths[row], orbits[row]) for row in rows])
     sure = np.array([orbits[row].mode_probability >= 0.95 for row in rows])
+    lost = [row for row, right in zip(rows, best, strict=True) if not right]
+    odds = [truth_against_best(truths[row], components, row, orbits[row], fitting) for row in lost]
     recovery = Recovery(
         *(float((error[three] < 0.1).mean()), int(three.sum()), wrong / int(counts.sum()), int(counts.sum())),
         after / int(counts[fits].sum()),
         *(float(best.mean()), float(inside.mean()), len(rows)),
         *(float(best[sure].mean()), int(sure.sum())),
+        float(np.mean([orbits[row].mode_probability for row in rows])),
+        *(int(np.sum(np.array(odds) > np.log(3.0))), len(lost)),
     )
     return recovery, orbits, assigned - began, ended - assigned
 
@@ -278,14 +331,30 @@ def rejection_seconds(truth: Truth, components: Components, row: int, fitting: F
     return an_orbit * drawn.effective * float(np.exp(mean_log - drawn.log_evidence)), ours, loop
 
 
+def thorough(work: int) -> Sampling:
+    """The default sampling, with so many times as much of all that is searched, drawn and kept."""
+    usual = Sampling()
+    return replace(
+        usual,
+        **{name: work * getattr(usual, name) for name in ("prior_samples", "peaks", "draws", "kernels", "kept")},
+        enough=work * usual.enough,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sources", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--baseline", type=int, default=6, help="sources whose dense rejection is reckoned")
+    parser.add_argument("--work", type=int, default=1, help="times as many peaks, draws and samples as by default")
+    parser.add_argument(
+        "--periods", type=float, nargs=2, help="range of the prior's periods, if not the default's, days"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    truths, fitting = simulate(options.sources, options.seed), Fitting()
+    truths, fitting = simulate(options.sources, options.seed), Fitting(sampling=thorough(options.work))
+    if options.periods:
+        fitting = replace(fitting, prior=OrbitPrior(shortest=options.periods[0], longest=options.periods[1]))
     fitting.prior.draw(fitting.sampling.prior_samples, fitting.sampling.seed)  # made once for all sources
     recovery, orbits, assigning, fitted = recover(truths, fitting)
     fits = [orbit for orbit in orbits if orbit.best is not None]
@@ -299,7 +368,15 @@ def main() -> None:
         f"{recovery.period_of} with 6 or more; best mode, where that has 95 %: "
         f"{recovery.best_mode_of_confident:.3f} of {recovery.confident_of}"
     )
+    print(
+        f"probability said of the best modes: {recovery.said:.3f} in the mean; of the {recovery.lost_of} that are not "
+        f"the true period, {recovery.lost_by_search} have a third of its evidence or less: lost by the search"
+    )
     rows = [row for row, orbit in enumerate(orbits) if orbit.best is not None]
+    six = [row for row in rows if len(truths[row].pairs.time) >= 6]
+    right = np.array([is_best(truths[row], orbits[row]) for row in six])
+    for low_, high_, count, said_, hit in calibration([orbits[row] for row in six], right):
+        print(f"  best modes of {low_:.2f} to {high_:.2f}: {count}, said {said_:.2f}, right {hit:.2f}")
     for low, high in ((3, 3), (4, 4), (5, 5), (6, 7), (8, 99)):
         those = [row for row in rows if len(truths[row].pairs.time) >= 6 and low <= orbits[row].nights <= high]
         if those:

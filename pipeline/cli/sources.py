@@ -185,7 +185,7 @@ def source(
         check(figure)
     rows = catalog.open(survey, release=release).sb2.source(obsid)
     rows.sb2.probability("B", penalty=penalty)  # refuses a penalty that there is none of
-    binary, why_not = try_binary(survey, obsid)
+    binary, why_not = try_binary(survey, obsid, spectra=figure is not None)
     if figure is not None:
         from twinlines.pipeline.binaries.fits.store import FitsError
 

@@ -353,9 +353,7 @@ def _draw_period(panel: Axes, source: Binary) -> None:
     panel.set_ylabel("Probability")
     rest = 1.0 - float(probability.sum())
     more = f"; {rest:.0%} elsewhere" if rest > 0.005 else ""
-    panel.set_title(
-        f"Posterior of the period: {int(source.solutions['modes'][0])} modes{more}", fontsize=9.5, loc="left"
-    )
+    panel.set_title(f"Period: {int(source.solutions['modes'][0])} modes{more}", fontsize=9.5, loc="left")
 
 
 def _write_limits(panel: Axes, source: Binary) -> None:

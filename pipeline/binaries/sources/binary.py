@@ -102,7 +102,7 @@ class Binary:
         }
 
 
-def open_binary(survey: str | Path, obsid: int) -> Binary:
+def open_binary(survey: str | Path, obsid: int, *, spectra: bool = True) -> Binary:
     """All that a survey knows of one star with two sets of lines.
 
     Parameters
@@ -111,13 +111,16 @@ def open_binary(survey: str | Path, obsid: int) -> Binary:
         Folder of the survey, of which stars were made (``twinlines binaries sources``).
     obsid
         Any obsid of the star.
+    spectra
+        Whether its spectra are read, too, which a figure needs: a second for a release of millions.
 
     Raises
     ------
     CatalogError
         If the catalog has no such obsid.
     FitsError
-        If the survey has no stars yet, or none of this star's exposures shows two sets of lines, resolved.
+        If the survey has no stars yet, none of this star's exposures shows two sets of lines, resolved, or spectra are
+        asked for and their release is gone.
 
     Examples
     --------
@@ -148,7 +151,8 @@ def open_binary(survey: str | Path, obsid: int) -> Binary:
         row = table.isel(source=here[:1]).load()
     else:  # the table is older than the fits: a warning said so
         row = found.table.assign(velocities_hash=("source", hashes_of(found)))
-    return _binary(found, rows, row, *_solutions(place, int(row["obsid"][0]), int(row["velocities_hash"][0])), place)
+    told = _solutions(place, int(row["obsid"][0]), int(row["velocities_hash"][0]))
+    return _binary(found, rows, row, *told, place if spectra else None)
 
 
 def _solutions(survey: Path, obsid: int, velocities: int) -> tuple[xr.Dataset, xr.Dataset]:

@@ -83,10 +83,10 @@ def select(
     return table.isel(source=order[chosen[order]])
 
 
-def try_binary(survey: str | Path, obsid: int) -> tuple[Binary | None, str]:
+def try_binary(survey: str | Path, obsid: int, *, spectra: bool = True) -> tuple[Binary | None, str]:
     """What :func:`.binary.open_binary` returns, or None and why there is nothing."""
     try:
-        return open_binary(survey, obsid), ""
+        return open_binary(survey, obsid, spectra=spectra), ""
     except FitsError as error:
         return None, str(error)
 
@@ -126,7 +126,7 @@ class Binaries:
             period=period,
         )
 
-    def source(self, obsid: int) -> Binary:
+    def source(self, obsid: int, *, spectra: bool = True) -> Binary:
         """All that is known of the star that was observed as ``obsid``: see :func:`.binary.open_binary`.
 
         Raises
@@ -134,7 +134,7 @@ class Binaries:
         FitsError, CatalogError
             As there; also if this is not a catalog that was opened.
         """
-        return open_binary(self._survey(), obsid)
+        return open_binary(self._survey(), obsid, spectra=spectra)
 
     def _survey(self) -> Path:
         """Folder of the survey whose catalog this is, or a part of it."""

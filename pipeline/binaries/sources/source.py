@@ -110,7 +110,7 @@ def blends_of(rows: xr.Dataset, mine: NDArray[np.int64], double: NDArray[np.bool
     here = double[mine] & (snr > 0.0)
     expected = snr * (np.median(gain[here] / snr[here]) if here.any() else 0.0)
     bits = rows["fit_quality"].values[mine]
-    known = (bits & (FitQuality.NO_SPECTRUM | FitQuality.NOT_CONVERGED)) == 0
+    known = (bits & FitQuality.NO_SPECTRUM) == 0
     for name in ("bjdmid", "rv_single", "rv_single_err"):
         known &= np.isfinite(rows[name].values[mine])
     known &= rows["rv_single_err"].values[mine] > 0.0
