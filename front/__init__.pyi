@@ -1,6 +1,4 @@
 from twinlines import plot as plot
-from twinlines._catalog import open_catalog as open_catalog
-from twinlines._catalog import open_sources as open_sources
 from twinlines._judging import judge as judge
 from twinlines._judging import judge_arrays as judge_arrays
 from twinlines._loading import load_ensemble as load_ensemble
@@ -10,6 +8,8 @@ from twinlines._version import __version__ as __version__
 from twinlines.pipeline.binaries.fits.store import open_fits as open_fits
 from twinlines.pipeline.binaries.sources.binary import open_binary as open_binary
 from twinlines.pipeline.binaries.sources.binary import solve_binary as solve_binary
+from twinlines.pipeline.binaries.sources.questions import open_catalog as open_catalog
+from twinlines.pipeline.binaries.sources.questions import open_sources as open_sources
 from twinlines.pipeline.binaries.sources.solutions import open_orbits as open_orbits
 from twinlines.pipeline.binaries.twostar.fit import fit_pair as fit_pair
 from twinlines.pipeline.lamost.dataset import read_lamost as read_lamost

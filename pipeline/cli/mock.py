@@ -126,21 +126,27 @@ def _exposures(sb2s: list[dict[str, Any]], others: list[dict[str, Any]]) -> Fitt
 def _binaries(binaries: Sequence[BinaryComparison]) -> FittedTable:
     """Mass ratios and periods of the stars with two sets of lines, beside the truth."""
 
-    def number(value: float, error: float, digits: int) -> str:
-        return f"{value:.{digits}f} ± {error:.{digits}f}" if math.isfinite(value + error) else ""
+    def number(value: float, error: float, digits: int, unknown: str) -> str:
+        return f"{value:.{digits}f} ± {error:.{digits}f}" if math.isfinite(value + error) else unknown
+
+    def share(probability: float) -> str:
+        return f"{probability:.2f}" if math.isfinite(probability) else ""
 
     return console.table(
-        ("obsid", "kind", "double epochs", "q", "true q", "period (d)", "its probability", "true period (d)"),
+        (
+            *("obsid", "kind", "double epochs", "q", "true q"),
+            *("period (d)", "its probability", "true period (d)", "probability given to it"),
+        ),
         [
             (
                 *(each.obsid, each.kind, each.epochs),
-                *(number(each.mass_ratio, each.mass_ratio_error, 3), f"{each.true_mass_ratio:.3f}"),
-                number(each.period, each.period_error, 4),
-                f"{each.period_probability:.2f}" if math.isfinite(each.period_probability) else "",
-                f"{each.true_period:.4f}",
+                *(number(each.mass_ratio, each.mass_ratio_error, 3, "one phase"), f"{each.true_mass_ratio:.3f}"),
+                *(number(each.period, each.period_error, 4, "too few nights"), share(each.period_probability)),
+                *(f"{each.true_period:.4f}", share(each.true_period_probability)),
             )
             for each in binaries
         ],
+        first=("obsid", "q", "true q", "period (d)", "true period (d)", "probability given to it"),
         title="Binaries: mass ratios and periods against the injected truth",
     )
 

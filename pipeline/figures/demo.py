@@ -1,4 +1,4 @@
-"""The demo's pictures: spectra of one SB2, probabilities against separation, velocities against the truth."""
+"""The demo's pictures: one SB2's spectra, probabilities by separation, velocities and the truth, a binary's page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName, doppler_factor
+from twinlines.pipeline.binaries.sources.binary import open_binary
+from twinlines.pipeline.figures.binary import binary
 from twinlines.pipeline.figures.canvas import ARM_TITLES, BLUE_COLOUR, RED_COLOUR, new_figure, save
 from twinlines.pipeline.mock.demo import DemoResult
 from twinlines.pipeline.mock.showpiece import Epoch, showpiece
@@ -46,6 +48,9 @@ def write(result: DemoResult) -> tuple[Path, ...]:
         {name: comparison.residuals(name) for name in ARM_NAMES},
         {name: data[f"rv_obs_err_{name}"] for name in ARM_NAMES},
     )
+    known = [each for each in result.binaries if each.period_probability > 0.95] or list(result.binaries)
+    if known:
+        figures["binary"] = binary(open_binary(result.folder / "survey", known[0].obsid))
     return tuple(save(figure, folder / f"{name}.png") for name, figure in figures.items())
 
 

@@ -201,16 +201,32 @@ class BinaryComparison:
     """Probability of that period; others may be as good."""
     true_period: float
     """What was injected, d."""
+    true_period_probability: float
+    """Probability of the solution that has the true period: no half cycle is gained or lost over the exposures; 0 if
+    none has it."""
 
 
-def compare_binaries(truth: MockTruth, sources: xr.Dataset) -> tuple[BinaryComparison, ...]:
-    """Stars of a survey, :data:`twinlines.pipeline.binaries.schema.SOURCES`, beside the truth of its mock release."""
+def compare_binaries(truth: MockTruth, sources: xr.Dataset, orbits: xr.Dataset) -> tuple[BinaryComparison, ...]:
+    """Stars of a survey beside the truth of its mock release.
+
+    Parameters
+    ----------
+    truth
+        What was injected.
+    sources, orbits
+        Rows of :data:`twinlines.pipeline.binaries.schema.SOURCES` and of its ``ORBITS``.
+    """
+    solution = {name: orbits[name].values for name in ("obsid", "period", "mode_probability")}
     table = truth.exposures
     first = {int(obsid): row for row, obsid in reversed(list(enumerate(table["obsid"].data.tolist())))}
     columns = {name: sources[name].values for name in sources.variables}
     compared = []
     for row, obsid in enumerate(columns["obsid"].tolist()):
         true = table[first[obsid]]
+        span = max(float(columns["bjd_last"][row] - columns["bjd_first"][row]), 1.0)
+        with np.errstate(invalid="ignore"):
+            same = np.abs(1.0 / solution["period"] - 1.0 / float(true["period"])) < 0.5 / span
+        mine = (solution["obsid"] == obsid) & np.isfinite(solution["period"])
         compared.append(
             BinaryComparison(
                 obsid=obsid,
@@ -223,6 +239,9 @@ def compare_binaries(truth: MockTruth, sources: xr.Dataset) -> tuple[BinaryCompa
                 period_error=float(columns["period_error"][row]),
                 period_probability=float(columns["mode_probability"][row]),
                 true_period=float(true["period"]),
+                true_period_probability=(
+                    float(solution["mode_probability"][mine & same].sum()) if mine.any() else float("nan")
+                ),
             )
         )
     return tuple(compared)

@@ -19,6 +19,7 @@ from distributed import Client
 
 from twinlines.pipeline.binaries.fits.survey import fit
 from twinlines.pipeline.binaries.sources.orbits import sample_orbits
+from twinlines.pipeline.binaries.sources.solutions import open_orbits
 from twinlines.pipeline.binaries.sources.survey import make_sources, open_sources
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.ingest.ingestion import IngestReport, ingest
@@ -178,7 +179,8 @@ def run_demo(
     if fits.store:
         make_sources(folder / "survey")
         sample_orbits(client, folder / "survey", progress=progress)
-        binaries = compare_binaries(truth, open_sources(folder / "survey").load())
+        table, orbits = open_sources(folder / "survey").load(), open_orbits(folder / "survey").load()
+        binaries = compare_binaries(truth, table, orbits)
     lap("binaries")
     result = DemoResult(folder, truth, ingested, comparison, binaries, figures=(), seconds=dict(seconds))
     if draw is not None:

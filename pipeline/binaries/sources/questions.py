@@ -11,8 +11,11 @@ import xarray as xr
 
 from twinlines.pipeline.binaries.fits.store import FitsError
 from twinlines.pipeline.binaries.sources.binary import Binary, open_binary
-from twinlines.pipeline.binaries.sources.survey import open_sources
+from twinlines.pipeline.binaries.sources.survey import open_sources as open_sources
+from twinlines.pipeline.catalog.catalog import open as open_catalog  # as the front door has it, with this accessor
 from twinlines.pipeline.catalog.questions import CatalogError
+
+__all__ = ["Binaries", "Order", "open_catalog", "open_sources", "select", "try_binary"]
 
 Order = Literal["evidence", "double", "epochs", "period", "separation", "mass_ratio", "obsid"]
 """What stars are sorted by."""

@@ -11,7 +11,7 @@ import pytest
 from distributed import Client
 from rich.console import Console
 
-from twinlines.pipeline.binaries.schema import SOURCES
+from twinlines.pipeline.binaries.schema import ORBITS, SOURCES
 from twinlines.pipeline.cli.mock import show_demo
 from twinlines.pipeline.figures.demo import write
 from twinlines.pipeline.mock.comparison import compare_binaries
@@ -66,7 +66,9 @@ def test_measured_velocities_are_the_injected_ones(result: DemoResult) -> None:
 
 
 def test_numbers_pictures_and_words_come_out(result: DemoResult) -> None:
-    assert [path.name for path in result.figures] == ["epochs.png", "probability.png", "velocities.png"]
+    figures = [path.name for path in result.figures]
+    assert figures[:3] == ["epochs.png", "probability.png", "velocities.png"]
+    assert figures[3:] == (["binary.png"] if result.binaries else [])
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in result.figures)
     assert json.loads((result.folder / "demo.json").read_text()) == json.loads(json.dumps(result.to_json()))
     console = Console(file=io.StringIO(), width=160)
@@ -114,7 +116,19 @@ def test_binaries_stand_beside_their_truth(result: DemoResult) -> None:
     double = truth[truth["kind"] == "SB2"]
     columns = {name: variable.empty((1,)) for name, variable in SOURCES.variables.items()}
     columns |= {"obsid": np.array([double["obsid"][0]]), "period": np.array([3.5]), "epochs_double": np.array([4])}
-    (compared,) = compare_binaries(result.truth, SOURCES.dataset(columns, 1))
+    columns |= {"bjd_first": np.array([0.0]), "bjd_last": np.array([100.0])}
+    true = float(double["period"][0])
+    solutions = {
+        "obsid": np.repeat(double["obsid"][:1], 3),
+        "period": np.array([3.5, 1.0 / (1.0 / true + 0.004), 1.0 / (1.0 / true + 0.006)]),
+        "mode_probability": np.array([0.7, 0.2, 0.1]),
+    }
+    orbits = ORBITS.dataset(solutions, 3)
+    (compared,) = compare_binaries(result.truth, SOURCES.dataset(columns, 1), orbits)
+    # Half a cycle in 100 days is 0.005 in frequency.
+    assert compared.true_period_probability == pytest.approx(0.2 + 0.7 * (abs(1.0 / 3.5 - 1.0 / true) < 0.005))
+    (without,) = compare_binaries(result.truth, SOURCES.dataset(columns, 1), ORBITS.dataset({}, 0))
+    assert np.isnan(without.true_period_probability)
     assert (compared.obsid, compared.kind, compared.epochs, compared.period) == (double["obsid"][0], "SB2", 4, 3.5)
     assert compared.true_period == double["period"][0]
     assert compared.true_mass_ratio == double["q"][0]

@@ -17,6 +17,7 @@ from twinlines.pipeline.binaries.fits import store, survey
 from twinlines.pipeline.binaries.fits.store import FitsError, join, open_fits, shows_two
 from twinlines.pipeline.binaries.schema import FITS, SOURCES, FitQuality
 from twinlines.pipeline.binaries.sources import survey as stars
+from twinlines.pipeline.binaries.sources.binary import open_binary
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.catalog.catalog import CatalogError
 from twinlines.pipeline.cli import main as cli
@@ -221,31 +222,37 @@ def test_the_commands_show_and_write_fits(folder: Path, tmp_path: Path) -> None:
     assert again.exit_code == 1
 
 
-def test_stars_of_a_survey_are_kept_beside_its_fits(
-    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stars_of_a_survey_are_kept_beside_its_fits(folder: Path) -> None:
     with pytest.raises(FitsError, match="has no stars yet"):
         stars.open_sources(folder)
-    table = stars.make_sources(client, folder)
+    table = stars.make_sources(folder)
     SOURCES.validate(table)
     fits = open_fits(folder).load()
     assert table.sizes["source"] >= 1
     assert set(table["obsid"].values.tolist()) <= set(fits["obsid"].values.tolist())
     assert int(table["epochs_double"].sum()) <= int(shows_two(fits).sum())
-    assert np.isnan(table["period"]).all()  # of one night each
+    assert np.isnan(table["period"]).all()  # no orbit was asked for
     kept = stars.open_sources(folder).load()
     for name in SOURCES.variables:
         np.testing.assert_array_equal(kept[name], table[name])
     with pytest.raises(FitsError, match="the radius of a star is -1"):
-        stars.make_sources(client, folder, radius=-1.0)
-    # What was sampled is not sampled again.
-    monkeypatch.setattr(stars, "fit_star", None)
-    again = stars.make_sources(client, folder)
+        stars.make_sources(folder, radius=-1.0)
+    again = stars.make_sources(folder)
     for name in SOURCES.variables:
         np.testing.assert_array_equal(again[name], table[name])
-    listed = CliRunner().invoke(cli.app, ["binaries", "sources", "--survey", str(folder), "--workers", "1"])
+    listed = CliRunner().invoke(cli.app, ["binaries", "sources", "--survey", str(folder)])
     assert listed.exit_code == 0, listed.output
     assert f"{table.sizes['source']} stars with two sets of lines" in listed.output
+    # The star's spectra come from the release, in the order of its exposures.
+    binary = open_binary(folder, int(table["obsid"][0]))
+    assert binary.spectra is not None
+    for name in ("obsid", "lmjm", "content_hash"):
+        np.testing.assert_array_equal(binary.spectra[name], binary.exposures[name])
+    picture = folder / "binary.png"
+    command = ["catalog", "source", str(int(table["obsid"][0])), "--survey", str(folder), "--figure", str(picture)]
+    shown = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+    assert "no orbit was asked for since its velocities are these" in shown.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_other_exposures_of_the_same_stars_are_fitted_if_asked_for(client: Client, folder: Path) -> None:
