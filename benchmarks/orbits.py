@@ -314,17 +314,12 @@ def rejection_seconds(truth: Truth, components: Components, row: int, fitting: F
     log = target.log_density(drawn.points[some]) - target.prior.log_density(drawn.points[some])
     mean_log = float(logsumexp(log, b=drawn.weight[some]))
     began = time.process_time()
+    weight = np.linalg.inv(epochs.covariance)
     for point in points[:20]:
         eccentricity, omega = target.prior.shape(point[None])
         shape = curve(target.velocities.time, 1.0 / point[0], eccentricity[0], omega[0], -point[3] / point[0])
-        columns = np.stack(
-            [
-                np.stack([shape, 0.0 * shape, 1.0 + 0.0 * shape], 1),
-                np.stack([0.0 * shape, -shape, 1.0 + 0.0 * shape], 1),
-            ],
-            1,
-        )
-        weight = np.linalg.inv(epochs.covariance)
+        none, one = np.zeros_like(shape), np.ones_like(shape)
+        columns = np.stack([np.stack([shape, none, one], 1), np.stack([none, -shape, one], 1)], 1)
         normal = np.einsum("nik,nij,njl->kl", columns, weight, columns) + 1e-6 * np.eye(3)
         np.linalg.solve(normal, np.einsum("nik,nij,nj->k", columns, weight, epochs.velocity))
     loop = (time.process_time() - began) / 20
@@ -332,13 +327,12 @@ def rejection_seconds(truth: Truth, components: Components, row: int, fitting: F
 
 
 def thorough(work: int) -> Sampling:
-    """The default sampling, with so many times as much of all that is searched, drawn and kept."""
+    """The default sampling, or one with so many times as much of all that is searched, drawn and kept, and deeper."""
     usual = Sampling()
-    return replace(
-        usual,
-        **{name: work * getattr(usual, name) for name in ("prior_samples", "peaks", "draws", "kernels", "kept")},
-        enough=work * usual.enough,
-    )
+    names = ("prior_samples", "peaks", "draws", "kernels", "kept")
+    more = {name: work * getattr(usual, name) for name in names} | {"enough": work * usual.enough}
+    deeper = {"rounds": usual.rounds + 2, "depth": usual.depth + 4.0} if work > 1 else {}
+    return replace(usual, **more, **deeper)
 
 
 def main() -> None:

@@ -72,9 +72,9 @@ def binary(source: Binary, *, arm: str = "B", most: int = _MOST) -> Figure:
     name: ArmName = "B" if arm == "B" else "R"
     spectra = _chosen(source, name, most)
     figure = new_figure(13.0, max(8.0, 2.0 + 0.62 * len(spectra)))
-    left, right = figure.add_gridspec(1, 2, width_ratios=(1.0, 1.05), wspace=0.03)
-    panel = figure.add_subplot(left)
-    rows = right.subgridspec(2, 2, height_ratios=(1.15, 1.0), hspace=0.06, wspace=0.06)
+    halves = figure.add_gridspec(1, 2, width_ratios=(1.0, 1.05), wspace=0.03)
+    panel = figure.add_subplot(halves[0])
+    rows = halves[1].subgridspec(2, 2, height_ratios=(1.15, 1.0), hspace=0.06, wspace=0.06)
     curve = figure.add_subplot(rows[0, :])
     _draw_spectra(panel, source, name, spectra)
     _draw_curve(curve, source)
@@ -130,7 +130,7 @@ def _spread(rows: NDArray[np.int64], place: Array, most: int) -> NDArray[np.int6
     cell = np.floor((place[rows] - low) / max(high - low, 1e-12) * (most - 1e-9)).astype(int)
     first = np.unique(cell, return_index=True)[1]
     rest = np.setdiff1d(np.arange(len(rows)), first)
-    return rows[np.sort(np.concatenate([first, rest])[:most])]
+    return np.asarray(rows[np.sort(np.concatenate([first, rest])[:most])], np.int64)
 
 
 @one_thread()

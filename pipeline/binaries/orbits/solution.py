@@ -139,10 +139,23 @@ def fit_orbit(
     }
     status = OrbitStatus(sum(bit for bit, flag in bits.items() if flag))
     return Orbit(
-        *(epochs.source, status, count, double_nights, best.best, best.error, samples),
-        *(posterior.number, posterior.solutions, posterior.modes),
-        *(best.probability, posterior.chi2, freedom, jitter, posterior.effective),
-        *(ways.exchanged[posterior.way], limits),
+        source=epochs.source,
+        status=status,
+        epochs=count,
+        nights=double_nights,
+        best=best.best,
+        error=best.error,
+        samples=samples,
+        solution=posterior.number,
+        solutions=posterior.solutions,
+        modes=posterior.modes,
+        mode_probability=best.probability,
+        chi2=posterior.chi2,
+        freedom=freedom,
+        jitter=jitter,
+        effective=posterior.effective,
+        exchanged=ways.exchanged[posterior.way],
+        limits=limits,
     )
 
 

@@ -263,7 +263,7 @@ def _as_orbit_has_it(epochs: Epochs, exchange: NDArray[np.float64], orbit: Eleme
 
     def chi2(each: Epochs) -> NDArray[np.float64]:
         off = each.velocity - model
-        return np.einsum("ni,nij,nj->n", off, np.linalg.inv(each.covariance), off)
+        return np.asarray(np.einsum("ni,nij,nj->n", off, np.linalg.inv(each.covariance), off), np.float64)
 
     return epochs.swapped((chi2(turned) < chi2(epochs)) & (np.minimum(exchange, 1.0 - exchange) > 0.01))
 

@@ -105,7 +105,8 @@ def blends_of(rows: xr.Dataset, mine: NDArray[np.int64], double: NDArray[np.bool
     What is surely seen goes by the S/N: delta_chi2_diluted grows with its square, and the star's other exposures say
     how large it is.
     """
-    snr = sum(np.nan_to_num(rows[f"snr_{arm}"].values[mine].astype(np.float64)) ** 2 for arm in ARM_NAMES)
+    each = [np.nan_to_num(rows[f"snr_{arm}"].values[mine].astype(np.float64)) for arm in ARM_NAMES]
+    snr = np.square(each).sum(axis=0)
     gain = rows["delta_chi2_diluted"].values[mine].astype(np.float64)
     here = double[mine] & (snr > 0.0)
     expected = snr * (np.median(gain[here] / snr[here]) if here.any() else 0.0)
@@ -116,7 +117,7 @@ def blends_of(rows: xr.Dataset, mine: NDArray[np.int64], double: NDArray[np.bool
     known &= rows["rv_single_err"].values[mine] > 0.0
     together = shows_two(rows)[mine] & ((bits & FitQuality.UNRESOLVED) > 0)
     unseen = ((bits & FitQuality.NOT_DOUBLE) > 0) & (expected > _SURELY)
-    return mine[known & ~double[mine] & (together | unseen)]
+    return np.asarray(mine[known & ~double[mine] & (together | unseen)], np.int64)
 
 
 def _zero_point(time: NDArray[np.float64]) -> NDArray[np.float64]:
