@@ -1,0 +1,178 @@
+"""The commands ``twinlines validate`` of the paper's section 4: other lists, eclipsing binaries, colours, the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twinlines.pipeline.cli import console
+from twinlines.pipeline.cli.catalog import (
+    PenaltyOption,
+    PercentileOption,
+    ReleaseOption,
+    RuleOption,
+    ThresholdOption,
+)
+from twinlines.pipeline.cli.options import JsonOption, OverwriteOption, SurveyOption, grouped
+
+if TYPE_CHECKING:
+    from twinlines.pipeline.validation.observed import Asked
+
+literature_app = typer.Typer()
+
+ColumnOption = Annotated[str | None, typer.Option(help="Column of the table.", show_default="a usual name")]
+RadiusOption = Annotated[float, typer.Option("--radius", help="Largest distance of a match, arcsec.")]
+
+
+class MatchOption(StrEnum):
+    """How rows of a table are found in the catalog."""
+
+    POSITION = "position"
+    OBSID = "obsid"
+
+
+MatchedByOption = Annotated[
+    MatchOption | None,
+    typer.Option("--match", help="How stars are found.", show_default="by position, if a table has any"),
+]
+
+
+class OutputError(ValueError):
+    """What a validation makes cannot be written as asked."""
+
+
+@dataclass(frozen=True)
+class RuleOptions:
+    """Which exposures are candidates, of which catalog."""
+
+    rule: Annotated[
+        RuleOption,
+        typer.Option("--rule", help="joint: the probability by both arms together; paper: that of each arm."),
+    ] = RuleOption.JOINT
+    penalty: PenaltyOption = 16
+    percentile: PercentileOption = None
+    threshold: ThresholdOption = None
+    release: ReleaseOption = None
+
+    def asked(self) -> Asked:
+        """The rule."""
+        from twinlines.pipeline.validation.observed import Asked
+
+        return Asked(self.rule.value, self.penalty, self.percentile, self.threshold)
+
+
+@dataclass(frozen=True)
+class OutOptions:
+    """Where figures and tables go."""
+
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for figures (.png) and tables (.ecsv); made if need be.")
+    ] = None
+    overwrite: OverwriteOption = False
+
+    def files(self, names: Sequence[str]) -> dict[str, Path]:
+        """Paths of files by their names, none of which may be there; nothing without a folder.
+
+        Raises
+        ------
+        OutputError
+            If one is there, or the folder is a file.
+        """
+        if self.out is None:
+            return {}
+        if self.out.exists() and not self.out.is_dir():
+            raise OutputError(f"{self.out} is a file; name a folder for {', '.join(names)}")
+        there = [name for name in names if (self.out / name).exists()]
+        if there and not self.overwrite:
+            raise OutputError(f"{self.out} has {', '.join(there)} already; name another folder, or give --overwrite")
+        self.out.mkdir(parents=True, exist_ok=True)
+        return {name: self.out / name for name in names}
+
+
+@dataclass(frozen=True)
+class PlaceColumns:
+    """Columns by which stars are found."""
+
+    ra_column: ColumnOption = None
+    dec_column: ColumnOption = None
+    obsid_column: ColumnOption = None
+
+    def asked(self, **others: str | None) -> dict[str, str]:
+        """Names by what they are for, those that were given."""
+        every = {name.removesuffix("_column"): value for name, value in vars(self).items()} | others
+        return {what: name for what, name in every.items() if name is not None}
+
+
+@literature_app.command(
+    epilog="Example: twinlines validate crossmatch --survey survey kounkel.fits sb9.vot --out lists"
+)
+@grouped
+def crossmatch(
+    *,
+    tables: Annotated[
+        list[Path],
+        typer.Argument(help="Lists of SB2s: FITS, ECSV, CSV, VOTable or machine-readable.", metavar="TABLE..."),
+    ],
+    survey: SurveyOption,
+    rules: RuleOptions,
+    radius: RadiusOption = 3.0,
+    match: MatchedByOption = None,
+    columns: PlaceColumns,
+    period_column: ColumnOption = None,
+    periods: Annotated[
+        str, typer.Option("--periods", help="Ends of the period's bins, days, with commas between.")
+    ] = "1,10,100,1000",
+    files: OutOptions,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold the catalog against other lists of SB2s: which stars it recovers, by period; how lists agree (Figure 11)."""
+    from twinlines.pipeline.catalog import catalog
+    from twinlines.pipeline.cli.literature_show import show_crossmatch
+    from twinlines.pipeline.validation.foreign import crossmatch as lists
+
+    names = ["matched.ecsv", "crossmatch.png", *(["agreement.png"] if len(tables) > 1 else [])]
+    written = files.files(names)
+    ends = _numbers(periods, "--periods")
+    foreign = lists.read_lists(tables, columns.asked(period=period_column))
+    opened = catalog.open(survey, release=rules.release)
+    result = lists.crossmatch(
+        opened, foreign, rules.asked(), radius=radius, by=match.value if match else None, periods=ends
+    )
+    if written:
+        from twinlines.pipeline.figures import crossmatch as figures
+
+        _write(result.table(), written["matched.ecsv"], opened.attrs)
+        figures.crossmatch_figure(result, written["crossmatch.png"])
+        if len(tables) > 1:
+            figures.agreement_figure(result, written["agreement.png"])
+    console.show(
+        _summary(result.to_json(), opened.attrs, written), as_json, lambda where: show_crossmatch(result, where)
+    )
+    _say(written, as_json)
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OutputError(f"{option} is {text!r}; give numbers with commas between, such as 1,10,100") from None
+
+
+def _write(table: Any, path: Path, attrs: Mapping[str, Any]) -> None:
+    """Write a table (ECSV) with the catalog that it comes of."""
+    table.meta["catalog"] = str(attrs.get("name", ""))
+    table.write(path, format="ascii.ecsv", overwrite=True)
+
+
+def _summary(numbers: Mapping[str, Any], attrs: Mapping[str, Any], written: Mapping[str, Path]) -> dict[str, Any]:
+    return {"catalog": attrs.get("name"), **numbers, "files": [str(path) for path in written.values()]}
+
+
+def _say(written: Mapping[str, Path], as_json: bool) -> None:
+    if written and not as_json:
+        console.say(console.out(), [f"written: {path}" for path in written.values()])
