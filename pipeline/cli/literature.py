@@ -156,6 +156,71 @@ def crossmatch(
     _say(written, as_json)
 
 
+@literature_app.command(epilog="Example: twinlines validate kebc --survey survey --table kebc.csv --out eclipses")
+@grouped
+def kebc(
+    *,
+    survey: SurveyOption,
+    table: Annotated[
+        Path,
+        typer.Option("--table", help="Ephemerides: the Kepler Eclipsing Binary Catalog's CSV, or any such table."),
+    ],
+    star: Annotated[
+        str | None,
+        typer.Option(
+            "--star",
+            help="Name in the table, or an obsid, of the star whose spectra are drawn.",
+            show_default="that with the most exposures",
+        ),
+    ] = None,
+    penalty: PenaltyOption = 16,
+    snr: Annotated[float, typer.Option("--snr", help="Least S/N of an exposure that counts.")] = 10.0,
+    periods: Annotated[
+        str, typer.Option("--periods", help="Shortest and longest period of a star that counts, days.")
+    ] = "1,10",
+    radius: RadiusOption = 3.0,
+    columns: PlaceColumns,
+    period_column: ColumnOption = None,
+    epoch_column: ColumnOption = None,
+    epoch_offset: Annotated[
+        float | None,
+        typer.Option(
+            "--epoch-offset",
+            help="Days to add to epochs to have BJD.",
+            show_default="2400000 where they lack it",
+        ),
+    ] = None,
+    release: ReleaseOption = None,
+    files: OutOptions,
+    as_json: JsonOption = False,
+) -> None:
+    """Eclipsing binaries with known periods: probabilities against phase (Figure 8), spectra by phase (Figure 9)."""
+    from twinlines.pipeline.catalog import catalog
+    from twinlines.pipeline.cli.literature_show import show_eclipsing
+    from twinlines.pipeline.validation.eclipsing.ephemerides import read_ephemerides
+    from twinlines.pipeline.validation.eclipsing.phases import EclipsingConfig, eclipsing
+    from twinlines.pipeline.validation.eclipsing.spectra import phased_spectra, star_row
+
+    written = files.files(["phases.ecsv", "phases.png", "spectra.png"])
+    ends = _numbers(periods, "--periods")
+    if len(ends) != 2 or not 0.0 < ends[0] < ends[1]:
+        raise OutputError(f"--periods is {periods!r}; give the shortest and the longest, days, such as 1,10")
+    stars = read_ephemerides(table, columns.asked(period=period_column, epoch=epoch_column), epoch_offset)
+    opened = catalog.open(survey, release=release)
+    result = eclipsing(survey, opened, stars, EclipsingConfig(snr, (ends[0], ends[1]), radius), penalty)
+    shown = star_row(result, star)
+    if written:
+        from twinlines.pipeline.figures import eclipsing as figures
+
+        _write(result.table(), written["phases.ecsv"], opened.attrs)
+        figures.phases_figure(result, written["phases.png"])
+        figures.spectra_figure(phased_spectra(survey, result, star), written["spectra.png"])
+    console.show(
+        _summary(result.to_json(), opened.attrs, written), as_json, lambda where: show_eclipsing(result, shown, where)
+    )
+    _say(written, as_json)
+
+
 def _numbers(text: str, option: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))

@@ -10,6 +10,7 @@ from twinlines.pipeline.cli import console
 
 if TYPE_CHECKING:
     from twinlines.models.evaluation import Rate
+    from twinlines.pipeline.validation.eclipsing.phases import Eclipsing
     from twinlines.pipeline.validation.foreign.crossmatch import Crossmatch
     from twinlines.pipeline.validation.foreign.table import ForeignTable
 
@@ -33,6 +34,10 @@ def table_lines(table: ForeignTable, notes: tuple[str, ...]) -> list[str]:
     """How a table was read."""
     taken = ", ".join(f"{what} from {name!r}" for what, name in table.columns.items())
     return [f"{table.path}: {table.rows} rows; {taken}", *(f"{table.label}: {note}" for note in notes)]
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def show_crossmatch(result: Crossmatch, where: Console) -> None:
@@ -75,3 +80,45 @@ def show_crossmatch(result: Crossmatch, where: Console) -> None:
         where.print(
             console.table(("stars of", "that are in", "number", "of", "% (95 % interval)"), pairs, title="Agreement")
         )
+
+
+def show_eclipsing(result: Eclipsing, star: int, where: Console) -> None:
+    """Print how many exposures show two stars by phase, orbits, and one star's exposures."""
+    console.say(where, table_lines(result.ephemerides.table, result.notes))
+    numbers = result.to_json()
+    console.say(where, [f"in the catalog: {_of(numbers['exposures'], 'exposure')} of {_of(numbers['stars'], 'star')}"])
+    low, high = result.config.periods
+    for head, said in numbers["heads"].items():
+        outside, near = said["out_of_eclipse"], said["near_eclipse"]
+        console.say(
+            where,
+            [
+                f"{head}: {_of(said['exposures'], 'exposure')} of {_of(said['stars'], 'star')} with S/N above {result.config.snr:g} and "
+                f"P of {low:g} to {high:g} d; p50 above 0.5 in {outside['double']} of {outside['exposures']} at phases 0.1 "
+                f"to 0.4 and 0.6 to 0.9, in {near['double']} of {near['exposures']} nearer to eclipses"
+            ],
+        )
+    for row, circle in list(result.circles.items())[:20]:
+        console.say(
+            where,
+            [
+                f"{result.ephemerides.name[row]}: K1 + K2 = {circle.sum_amplitude:.1f} +- "
+                f"{circle.sum_amplitude_error:.1f} km/s from {circle.exposures} exposures (circular orbit), scatter "
+                f"{circle.scatter:.1f} km/s"
+            ],
+        )
+    mine = [at for at, one in enumerate(result.star.tolist()) if one == star]
+    columns = ["obsid", "lmjm", "phase", *(f"p50 {head}" for head in result.probability), "separation", "expected"]
+    rows = [
+        (
+            int(result.rows["obsid"].values[at]),
+            int(result.rows["lmjm"].values[at]),
+            f"{result.phase[at]:.4f}",
+            *(f"{values[at]:.3f}" for values in result.probability.values()),
+            f"{result.separation[at]:.1f}",
+            f"{result.expected[at]:.1f}",
+        )
+        for at in mine
+    ]
+    name, period = result.ephemerides.name[star], result.ephemerides.period[star]
+    where.print(console.table(columns, rows, title=f"{name}, P = {period:.7g} d; separations in km/s"))

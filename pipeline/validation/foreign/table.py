@@ -180,6 +180,7 @@ class _Reading:
     asked: dict[str, str]
     names: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    without_unit: dict[str, list[str]] = field(default_factory=dict)
 
     def read(self, needed: tuple[str, ...], wanted: tuple[str, ...]) -> ForeignTable:
         unknown = [name for name in self.asked.values() if name not in self.table.colnames]
@@ -210,6 +211,9 @@ class _Reading:
         if name := self._find("name"):
             self.names["name"] = name
             values["name"] = np.ma.filled(np.ma.asarray(self.table[name]).astype(str), "")
+        if self.without_unit:
+            units = "; ".join(f"{', '.join(map(repr, names))} in {unit}" for unit, names in self.without_unit.items())
+            self.notes.append(f"columns without a unit are taken as they usually are: {units}")
         return ForeignTable(self.path, len(self.table), self.names, tuple(self.notes), values)
 
     def _find(self, what: str) -> str | None:
@@ -241,7 +245,7 @@ class _Reading:
         if ours is None:
             return 1.0
         if unit is None or (isinstance(unit, u.UnrecognizedUnit) and not str(unit).strip()):
-            self.notes.append(f"{name!r} has no unit: taken for {ours}")
+            self.without_unit.setdefault(str(ours), []).append(name)
             return 1.0
         if what == "ra" and unit in _HOURS:
             return 15.0
