@@ -221,6 +221,143 @@ def kebc(
     _say(written, as_json)
 
 
+class ExtinctionOption(StrEnum):
+    """Where extinction comes from."""
+
+    COLUMNS = "columns"
+    BAYESTAR = "bayestar"
+    SFD = "sfd"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class PhotometryColumns:
+    """Columns of photometry."""
+
+    parallax_column: ColumnOption = None
+    g_column: ColumnOption = None
+    bp_rp_column: ColumnOption = None
+    ebv_column: ColumnOption = None
+
+
+@dataclass(frozen=True)
+class NearbyOptions:
+    """Which stars are in the diagram."""
+
+    parallax: Annotated[float, typer.Option("--parallax", help="Least parallax, mas.")] = 3.0
+    parallax_over_error: Annotated[
+        float, typer.Option("--parallax-over-error", help="Least parallax over its error.")
+    ] = 5.0
+    ruwe: Annotated[float, typer.Option("--ruwe", help="Largest RUWE.")] = 1.4
+    snr: Annotated[float, typer.Option("--snr", help="Least S/N of an exposure, in either arm.")] = 10.0
+
+
+@literature_app.command(epilog="Example: twinlines validate cmd --survey survey --photometry gaia.fits --out colours")
+@grouped
+def cmd(
+    *,
+    survey: SurveyOption,
+    photometry: Annotated[
+        Path,
+        typer.Option("--photometry", help="Gaia's columns of the stars: parallax, G, BP-RP (FITS, ECSV, ...)."),
+    ],
+    extinction: Annotated[
+        ExtinctionOption | None,
+        typer.Option(
+            "--extinction",
+            help="Where extinction comes from: columns of the table, or a dust map (needs dustmaps).",
+            show_default="columns, if the table has any, else none",
+        ),
+    ] = None,
+    dust_scale: Annotated[
+        float | None, typer.Option("--dust-scale", help="E(B-V) over the map's unit.", show_default="the usual one")
+    ] = None,
+    rules: RuleOptions,
+    nearby: NearbyOptions,
+    radius: RadiusOption = 3.0,
+    match: MatchedByOption = None,
+    columns: PlaceColumns,
+    more_columns: PhotometryColumns,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Publish the catalog anew, with intrinsic colours (bprp0).")
+    ] = False,
+    files: OutOptions,
+    as_json: JsonOption = False,
+) -> None:
+    """Put stars into the colour-magnitude diagram: binaries lie 0.75 mag above single stars (Figures 10 and 12)."""
+    from twinlines.pipeline.catalog import catalog
+    from twinlines.pipeline.cli.literature_show import show_diagram
+    from twinlines.pipeline.validation.colours import diagram as diagrams
+    from twinlines.pipeline.validation.colours.correlations import correlations
+    from twinlines.pipeline.validation.colours.publish import publish as publish_colours
+
+    written = files.files(["stars.ecsv", "fractions.ecsv", "cmd.png", "candidates.png"])
+    named = {name.removesuffix("_column"): value for name, value in vars(more_columns).items()}
+    table = diagrams.read_photometry(photometry, columns.asked(**named))
+    opened = catalog.open(survey, release=rules.release)
+    result = diagrams.diagram(
+        opened,
+        table,
+        rules.asked(),
+        diagrams.NearbyConfig(**vars(nearby)),
+        source=extinction.value if extinction else None,
+        scale=dust_scale,
+        radius=radius,
+        by=match.value if match else None,
+    )
+    if publish and extinction is None and result.extinction.source == "none":
+        raise OutputError(
+            "bprp0 is an intrinsic colour, and the table has no columns of extinction; give --extinction bayestar or "
+            "sfd, or --extinction none if there is none to speak of"
+        )
+    if written:
+        from twinlines.pipeline.figures import colours as figures
+
+        _write(result.stars(), written["stars.ecsv"], opened.attrs)
+        _write(result.cells(), written["fractions.ecsv"], opened.attrs)
+        figures.diagram_figure(result, written["cmd.png"])
+        figures.candidates_figure(result, correlations(survey, opened, result), written["candidates.png"])
+    published = publish_colours(survey, result, str(opened.attrs["name"])) if publish else None
+    summary = _summary(result.to_json(), opened.attrs, written)
+    summary["published"] = published.to_json() if published else None
+    console.show(summary, as_json, lambda where: show_diagram(result, published, where))
+    _say(written, as_json)
+
+
+@literature_app.command(epilog="Example: twinlines validate summary --survey survey --out summary")
+@grouped
+def summary(
+    *,
+    survey: SurveyOption,
+    rules: RuleOptions,
+    radius: Annotated[float, typer.Option("--radius", help="Exposures within this are of one star, arcsec.")] = 3.0,
+    files: OutOptions,
+    as_json: JsonOption = False,
+) -> None:
+    """The catalog at a glance: probabilities against S/N (Figure 7), observations of candidates (Figure 13)."""
+    from twinlines.pipeline.catalog import catalog
+    from twinlines.pipeline.cli.literature_show import show_overview
+    from twinlines.pipeline.schema import HEADS
+    from twinlines.pipeline.validation.overview import overview
+
+    names = {head: f"probabilities-{head}.png" for head in HEADS}
+    written = files.files([*names.values(), "observations.png"])
+    opened = catalog.open(survey, release=rules.release)
+    result = overview(opened, rules.asked(), radius)
+    if written:
+        from twinlines.pipeline.figures import overview as figures
+
+        heads = {head for head, _, _ in result.counts}
+        for head, name in names.items():
+            if head in heads:
+                figures.probabilities_figure(result, head, written[name])
+            else:
+                del written[name]
+        figures.observations_figure(result, written["observations.png"])
+    console.show(_summary(result.to_json(), opened.attrs, written), as_json, lambda where: show_overview(result, where))
+    _say(written, as_json)
+
+
 def _numbers(text: str, option: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))

@@ -10,9 +10,12 @@ from twinlines.pipeline.cli import console
 
 if TYPE_CHECKING:
     from twinlines.models.evaluation import Rate
+    from twinlines.pipeline.validation.colours.diagram import Diagram
+    from twinlines.pipeline.validation.colours.publish import Published
     from twinlines.pipeline.validation.eclipsing.phases import Eclipsing
     from twinlines.pipeline.validation.foreign.crossmatch import Crossmatch
     from twinlines.pipeline.validation.foreign.table import ForeignTable
+    from twinlines.pipeline.validation.overview import Overview
 
 
 def percent(rate: Rate) -> str:
@@ -90,23 +93,19 @@ def show_eclipsing(result: Eclipsing, star: int, where: Console) -> None:
     low, high = result.config.periods
     for head, said in numbers["heads"].items():
         outside, near = said["out_of_eclipse"], said["near_eclipse"]
-        console.say(
-            where,
-            [
-                f"{head}: {_of(said['exposures'], 'exposure')} of {_of(said['stars'], 'star')} with S/N above {result.config.snr:g} and "
-                f"P of {low:g} to {high:g} d; p50 above 0.5 in {outside['double']} of {outside['exposures']} at phases 0.1 "
-                f"to 0.4 and 0.6 to 0.9, in {near['double']} of {near['exposures']} nearer to eclipses"
-            ],
+        text = (
+            f"{head}: {_of(said['exposures'], 'exposure')} of {_of(said['stars'], 'star')} with S/N above "
+            f"{result.config.snr:g} and P of {low:g} to {high:g} d; p50 above 0.5 in {outside['double']} of "
+            f"{outside['exposures']} at phases 0.1 to 0.4 and 0.6 to 0.9, in {near['double']} of {near['exposures']} "
+            "nearer to eclipses"
         )
+        console.say(where, [text])
     for row, circle in list(result.circles.items())[:20]:
-        console.say(
-            where,
-            [
-                f"{result.ephemerides.name[row]}: K1 + K2 = {circle.sum_amplitude:.1f} +- "
-                f"{circle.sum_amplitude_error:.1f} km/s from {circle.exposures} exposures (circular orbit), scatter "
-                f"{circle.scatter:.1f} km/s"
-            ],
+        text = (
+            f"{result.ephemerides.name[row]}: K1 + K2 = {circle.sum_amplitude:.1f} +- {circle.sum_amplitude_error:.1f} "
+            f"km/s from {_of(circle.exposures, 'exposure')} (circular orbit), scatter {circle.scatter:.1f} km/s"
         )
+        console.say(where, [text])
     mine = [at for at, one in enumerate(result.star.tolist()) if one == star]
     columns = ["obsid", "lmjm", "phase", *(f"p50 {head}" for head in result.probability), "separation", "expected"]
     rows = [
@@ -122,3 +121,51 @@ def show_eclipsing(result: Eclipsing, star: int, where: Console) -> None:
     ]
     name, period = result.ephemerides.name[star], result.ephemerides.period[star]
     where.print(console.table(columns, rows, title=f"{name}, P = {period:.7g} d; separations in km/s"))
+
+
+def show_diagram(result: Diagram, published: Published | None, where: Console) -> None:
+    """Print how many stars are in the diagram, where its candidates lie, and what was published."""
+    console.say(where, table_lines(result.table, result.notes))
+    console.say(where, [rule_line(result.observed.asked.to_json()), f"extinction: {result.extinction.words}"])
+    console.say(where, ["stars: " + ", ".join(f"{count} {words}" for words, count in result.counts.items())])
+    for head, (judged, above) in result.exposures.items():
+        console.say(where, [f"{head}: {above} of {_of(judged, 'exposure')} have p0 above 0.5"])
+    middle = result.to_json()["median_height"]
+    text = (
+        f"median height above the main sequence of single stars: candidates {middle['candidates']:+.2f} mag, others "
+        f"{middle['others']:+.2f} mag; two equal stars are 0.75 mag brighter"
+    )
+    console.say(where, [text, f"candidates redder than 2.5 mag, put aside: {int(result.eliminated.sum())}"])
+    rows = [
+        (
+            "below" if low == float("-inf") else f"{low:g}",
+            "and more" if high == float("inf") else f"{high:g}",
+            f"{each.count:.0f}",
+            each.trials,
+            percent(each),
+        )
+        for low, high, each in result.fractions()
+    ]
+    titles = ("height from", "below", "candidates", "stars", "% (95 % interval)")
+    where.print(console.table(titles, rows, title="Candidates by height above the main sequence (mag)"))
+    if published is not None:
+        what = "published" if published.new else "there already"
+        text = f"catalog with bprp0 of {published.exposures} of {published.rows} exposures, {what}: {published.catalog}"
+        console.say(where, [text])
+
+
+def show_overview(result: Overview, where: Console) -> None:
+    """Print how many stars are candidates, and how often they were observed."""
+    said = result.to_json()
+    often = said["observations"]
+    lines = [
+        rule_line(result.observed.asked.to_json()),
+        f"candidates: {said['stars_candidates']} of {said['stars_judged']} judged stars, {percent(result.fraction)} %",
+    ]
+    if len(result.observations):
+        lines.append(
+            f"candidate exposures: {said['exposures_candidates']}; exposures of a candidate star: median "
+            f"{often['median']:g}, of which candidates {often['median_double']:g}; stars with 6 or more: "
+            f"{often['stars_with_6_or_more']}"
+        )
+    console.say(where, lines)

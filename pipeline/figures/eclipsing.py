@@ -1,4 +1,4 @@
-"""Eclipsing binaries against phase: probabilities with the W of the paper's Figure 8, and spectra as in its Figure 9."""
+"""Eclipsing binaries against phase: probabilities with the W of Figure 8 of the paper, and spectra as in Figure 9."""
 
 from __future__ import annotations
 

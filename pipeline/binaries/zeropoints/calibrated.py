@@ -135,6 +135,8 @@ def calibrate(
             "reference": reference.to_json() if reference else None,
             "numerics": NUMERICS,
         }
+        if "colours" in about:  # which are to be in the new catalog, too
+            decided["colours"] = about["colours"]["key"]
         name = f"{base.removesuffix(SUFFIX)}-zp{_hash(decided)}{SUFFIX}"
         target, table = place.catalog(name), place.zero_points(name)
         new = not (_whole(target) and _whole(table))

@@ -70,6 +70,19 @@ class Group:
 
 
 def groups_of(by: str, values: NDArray[np.float64], found: NDArray[np.bool_], ends: Sequence[float]) -> list[Group]:
+    """Recovery of stars in bins between ``ends``, and of those whose value is not known.
+
+    Parameters
+    ----------
+    by
+        What the values are.
+    values
+        (star,) values, 0 or more; NaN where unknown.
+    found
+        (star,) whether a star is recovered.
+    ends
+        Ends of the bins, rising; the first begins at 0, the last has no end.
+    """
     every = (0.0, *ends, np.inf)
     result = []
     for low, high in pairwise(every):
