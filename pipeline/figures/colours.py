@@ -36,7 +36,7 @@ def diagram_figure(result: Diagram, path: str | Path) -> Path:
     """
     heads = [head for head in _TITLES if head in result.double]
     figure = new_figure(3.1 * max(len(heads), 3), 8.6)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1.0))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1.0), squeeze=False)[:, 0]
     panels = upper.subplots(1, len(heads), sharex=True, sharey=True, squeeze=False)[0]
     for panel, head in zip(panels, heads, strict=True):
         _all_stars(panel, result)
@@ -156,7 +156,7 @@ def candidates_figure(result: Diagram, some: Sequence[StarCorrelation], path: st
     """
     figure = new_figure(9.6, 6.4)
     columns = 2 if len(some) > 5 else 1
-    left, right = figure.subfigures(1, 2, width_ratios=(1.2, 0.55 * columns))
+    left, right = figure.subfigures(1, 2, width_ratios=(1.2, 0.55 * columns), squeeze=False)[0]
     panel = left.subplots()
     _all_stars(panel, result)
     kept, cut = result.shown & result.candidate & ~result.eliminated, result.shown & result.eliminated

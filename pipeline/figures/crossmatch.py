@@ -41,7 +41,7 @@ def crossmatch_figure(result: Crossmatch, path: str | Path) -> Path:
     }
     parts = {words: part for words, part in parts.items() if part.any()}
     figure = new_figure(9.6, 2.1 * len(parts) + 3.4)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(2.1 * len(parts), 3.4))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(2.1 * len(parts), 3.4), squeeze=False)[:, 0]
     panels = upper.subplots(len(parts), len(heads), squeeze=False, sharex=True, sharey="row")
     for row, (words, part) in zip(panels, parts.items(), strict=True):
         for panel, head in zip(row, heads, strict=True):

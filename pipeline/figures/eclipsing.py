@@ -33,7 +33,7 @@ def phases_figure(result: Eclipsing, path: str | Path) -> Path:
         If the figure cannot be written there.
     """
     heads = list(result.probability)
-    measured = np.isfinite(result.separation).any()
+    measured = bool(np.isfinite(result.separation).any())
     figure = new_figure(9.6, 2.2 * len(heads) + (2.4 if measured else 0.4))
     panels = figure.subplots(len(heads) + measured, 1, sharex=True, squeeze=False)[:, 0]
     period = result.ephemerides.period[result.star]
@@ -51,7 +51,7 @@ def phases_figure(result: Eclipsing, path: str | Path) -> Path:
     chosen = np.unique(period[np.any(list(result.counts.values()), axis=0)])
     if len(chosen) > 1:
         mappable = figure.colorbar(
-            *(_mappable(norm), list(panels[: len(heads)])), label="Period (d)", aspect=40, pad=0.01
+            _mappable(norm), ax=list(panels[: len(heads)]), label="Period (d)", aspect=40, pad=0.01
         )
         mappable.ax.tick_params(labelsize=8)
     return save(figure, path)

@@ -34,7 +34,7 @@ class Overview:
     observed: Observed
     """Its stars, and the rule of candidates."""
     counts: Mapping[tuple[str, int, int], NDArray[np.int64]]
-    """(S/N bin, probability bin) exposures, by head, penalty and percentile. S/N is the arm's; for both arms, the blue's."""
+    """(S/N bin, probability bin) exposures, by head, penalty and percentile. S/N is the arm's; for both, the blue's."""
     observations: NDArray[np.int64]
     """(candidate star,) its judged exposures."""
     double: NDArray[np.int64]
@@ -90,7 +90,7 @@ def overview(catalog: xr.Dataset, asked: Asked | None = None, radius: float = RA
         If the catalog has no verdict.
     """
     observed = observe(catalog, asked, radius)
-    snr = {arm: catalog[f"snr_{arm}"].values.astype(np.float64) for arm in ARM_NAMES}
+    snr: dict[str, Array] = {arm: catalog[f"snr_{arm}"].values.astype(np.float64) for arm in ARM_NAMES}
     snr[JOINT] = snr[ARM_NAMES[0]]
     counts = {}
     for head in HEADS:
@@ -116,4 +116,4 @@ def _counts(snr: Array, probability: NDArray[np.floating[Any]]) -> NDArray[np.in
         *(np.minimum(snr[known], SNR_EDGES[-1]), probability[known].astype(np.float64)),
         bins=(SNR_EDGES, PROBABILITY_EDGES),
     )
-    return counts.astype(np.int64)
+    return np.asarray(counts, np.int64)

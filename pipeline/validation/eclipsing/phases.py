@@ -20,6 +20,7 @@ from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries.fits.store import FitsError, join, load_fits
 from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS
 from twinlines.pipeline.binaries.sources.source import is_resolved
+from twinlines.pipeline.catalog.questions import Rule
 from twinlines.pipeline.schema import HEADS, JOINT
 from twinlines.pipeline.validation.eclipsing.circle import Circle, fit_circle
 from twinlines.pipeline.validation.eclipsing.ephemerides import Ephemerides
@@ -92,7 +93,8 @@ class Eclipsing:
 
     def out_of_eclipse(self) -> NDArray[np.bool_]:
         """Whether exposures are at the phases :data:`OUT_OF_ECLIPSE`."""
-        return np.any([(self.phase >= low) & (self.phase <= high) for low, high in OUT_OF_ECLIPSE], axis=0)
+        parts = [(self.phase >= low) & (self.phase <= high) for low, high in OUT_OF_ECLIPSE]
+        return np.asarray(np.any(parts, axis=0), np.bool_)
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object."""
@@ -173,7 +175,7 @@ def eclipsing(
     config = config or EclipsingConfig()
     notes = list(ephemerides.notes)
     heads = [head for head in HEADS if catalog.sb2.has(head, penalty)]
-    rule = "joint" if JOINT in heads else "paper"
+    rule: Rule = "joint" if JOINT in heads else "paper"
     observed = observe(catalog, Asked(rule, penalty), config.radius)
     mine = match(ephemerides.table, observed, config.radius)
     star_of = np.full(observed.stars, -1, np.int64)

@@ -67,7 +67,8 @@ def nearest(ra: Array, dec: Array, to_ra: Array, to_dec: Array, radius: float) -
     points, first = np.unique(np.stack([to_ra[others], to_dec[others]], axis=-1), axis=0, return_index=True)
     tree = cKDTree(unit_vectors(points[:, 0], points[:, 1]))
     longest = 2.0 * np.sin(radius * _ARCSEC / 2.0)
-    chord, place = tree.query(unit_vectors(ra[mine], dec[mine]), distance_upper_bound=np.nextafter(longest, 2.0))
+    asked = unit_vectors(ra[mine], dec[mine])
+    chord, place = map(np.atleast_1d, tree.query(asked, distance_upper_bound=np.nextafter(longest, 2.0)))
     near = np.isfinite(chord)
     found, away = np.full(len(place), NO_ROW, np.int64), np.full(len(place), np.nan)
     found[near] = others[first[place[near]]]
