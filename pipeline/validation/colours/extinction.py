@@ -7,7 +7,9 @@ functions once, and looked for where its configuration says.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -112,7 +114,8 @@ def from_map(name: str, ra: Array, dec: Array, distance: Array, scale: float | N
     """
     about = MAPS[name]
     scale = about.scale if scale is None else scale
-    query = _open(name, about)
+    with redirect_stdout(sys.stderr):  # dustmaps prints how it loads, and standard output is for answers
+        query = _open(name, about)
     known = np.isfinite(ra) & np.isfinite(dec)
     if about.three_d:
         known &= np.isfinite(distance) & (distance > 0.0)
