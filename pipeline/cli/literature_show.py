@@ -103,7 +103,9 @@ def show_eclipsing(result: Eclipsing, star: int, where: Console) -> None:
     for row, circle in list(result.circles.items())[:20]:
         text = (
             f"{result.ephemerides.name[row]}: K1 + K2 = {circle.sum_amplitude:.1f} +- {circle.sum_amplitude_error:.1f} "
-            f"km/s from {_of(circle.exposures, 'exposure')} (circular orbit), scatter {circle.scatter:.1f} km/s"
+            f"km/s from {_of(circle.exposures, 'exposure')} (circular orbit), scatter {circle.scatter:.1f} km/s; "
+            f"eclipsed at phase 0: K = {circle.amplitude_a:.1f}, the other: {circle.amplitude_b:.1f}, both +- "
+            f"{circle.amplitude_error:.1f} km/s"
         )
         console.say(where, [text])
     mine = [at for at, one in enumerate(result.star.tolist()) if one == star]

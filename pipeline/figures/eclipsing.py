@@ -19,6 +19,7 @@ from twinlines.pipeline.validation.eclipsing.phases import BINS, OUT_OF_ECLIPSE,
 from twinlines.pipeline.validation.eclipsing.spectra import WINDOWS, PhasedSpectra
 
 _SPREAD = 0.12  # of a line's depth in units of the phase
+_SURE = 0.2  # of K1 + K2: amplitudes with larger errors are not drawn
 _MOST_LINES = 60  # spectra that are drawn as lines; more are drawn as an image
 
 
@@ -148,7 +149,7 @@ def spectra_figure(result: PhasedSpectra, path: str | Path) -> Path:
                 panel.plot(wavelength, result.phase[at] + _SPREAD * (spectrum - 1.0), color=colour, linewidth=0.8)
         else:
             _draw_image(panel, result, wavelength, flux, double)
-        if result.circle is not None and np.isfinite(result.circle.gamma):
+        if result.circle is not None and result.circle.amplitude_error < _SURE * result.circle.sum_amplitude:
             phase = np.linspace(0.0, 1.0, 401)
             sine = np.sin(2.0 * np.pi * phase)
             circle = result.circle

@@ -249,7 +249,7 @@ def _orbits(
         if np.abs(secondary - 0.5) > _CIRCULAR:
             continue
         mine = np.flatnonzero((star == one) & resolved)
-        circle = fit_circle(phase[mine], velocity[mine], error[mine])
+        circle = fit_circle(phase[mine], rows["bjdmid"].values[mine], velocity[mine], error[mine])
         if circle is not None:
             circles[one] = circle
             expected[star == one] = circle.separation(phase[star == one])
