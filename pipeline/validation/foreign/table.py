@@ -278,7 +278,7 @@ class _Reading:
                 try:
                     Angle(str(texts[row]), unit)
                 except ValueError:
-                    self._refuse(f"row {row} has {texts[row]!r} in {name!r}", f"it is taken for {what}, as text")
+                    self._refuse(f"row {row} has {str(texts[row])!r} in {name!r}", f"it is taken for {what}, as text")
             raise
         return angles
 
