@@ -30,7 +30,9 @@ COMMANDS = [
     ("evaluate",), ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
     ("catalog", "diff"), ("zeropoints",), ("binaries", "fit"), ("binaries", "list"), ("binaries", "export"),
-    ("binaries", "sources"), ("binaries", "orbits"), ("catalog", "sources"),
+    ("binaries", "orbits"), ("catalog", "sources"),
+    ("binaries", "sources"), ("validate", "crossmatch"), ("validate", "kebc"), ("validate", "cmd"),
+    ("validate", "summary"),
     ("library", "import"), ("library", "show"), ("cluster", "show"), ("cluster", "check"),
 ]  # fmt: skip
 

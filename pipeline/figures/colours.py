@@ -55,7 +55,8 @@ def diagram_figure(result: Diagram, path: str | Path) -> Path:
         panel.tick_params(labelsize=8)
     _limits(panels[0], result)
     panels[0].set_ylabel(_MAGNITUDE_LABEL, fontsize=9)
-    panels[0].legend(fontsize=7, loc="upper right")
+    if len(result.ridge[0]):
+        panels[0].legend(fontsize=7, loc="upper right")
     cells, heights = lower.subplots(1, 2)
     _fractions(cells, result)
     _heights(heights, result)
