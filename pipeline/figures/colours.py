@@ -12,7 +12,8 @@ from twinlines.pipeline.catalog.questions import MAXIMUM_COLOUR
 from twinlines.pipeline.figures.canvas import BLUE_COLOUR, RED_COLOUR, new_figure, save
 from twinlines.pipeline.figures.crossmatch import HEAD_COLOURS
 from twinlines.pipeline.validation.colours.correlations import WIDEST, StarCorrelation
-from twinlines.pipeline.validation.colours.diagram import COLOUR_STEP, EQUAL, MAGNITUDE_STEP, Diagram
+from twinlines.pipeline.validation.colours.diagram import COLOUR_STEP, MAGNITUDE_STEP, Diagram
+from twinlines.pipeline.validation.colours.sequence import EQUAL
 
 _TITLES = {
     "B": "$p_0$ > 0.5, blue arm",

@@ -23,14 +23,12 @@ from twinlines.pipeline.catalog.questions import MAXIMUM_COLOUR
 from twinlines.pipeline.schema import JOINT
 from twinlines.pipeline.validation.colours import extinction
 from twinlines.pipeline.validation.colours.extinction import Extinction, Source
+from twinlines.pipeline.validation.colours.sequence import EQUAL, is_dwarf, main_sequence
 from twinlines.pipeline.validation.foreign.match import By, match
 from twinlines.pipeline.validation.foreign.table import ForeignTable, ForeignTableError, read
 from twinlines.pipeline.validation.observed import Asked, Observed, ValidationError, observe, probabilities
 
 Array = NDArray[np.float64]
-
-EQUAL = 2.5 * float(np.log10(2.0))
-"""How much brighter two equal stars are than one, mag: 0.75."""
 
 HEIGHTS = (-0.2, 0.2, 0.4, 0.6, 0.9)
 """Ends of bins of the height above the ridge of single stars, mag."""
@@ -38,8 +36,6 @@ HEIGHTS = (-0.2, 0.2, 0.4, 0.6, 0.9)
 COLOUR_STEP, MAGNITUDE_STEP = 0.2, 0.5
 """Cells of the diagram in which fractions of candidates are counted, mag."""
 
-_RIDGE_STARS, _RIDGE_BINS = 10, 60  # fewest of a bin of colour, most bins
-_RIDGE_WIDTH = 0.4  # mag: stars that are farther from the ridge do not pull it; equal pairs are
 _WANTED = ("parallax", "parallax_error", "g", "bp", "rp", "bp_rp", "ruwe", "ebv", "a_g", "e_bp_rp")
 _WITHOUT = {
     "parallax": "no star has an absolute magnitude",
@@ -202,12 +198,6 @@ def _median(values: Array) -> float:
     return float(np.median(values)) if len(values) else float("nan")
 
 
-def is_dwarf(colour: Array, magnitude: Array) -> NDArray[np.bool_]:
-    """Whether stars are on or near the main sequence: fainter than 0.5 + 2.95 (BP - RP)_0, and no white dwarfs."""
-    line = 0.5 + 2.95 * colour
-    return np.asarray((magnitude > line) & (magnitude < line + 5.5), np.bool_)
-
-
 def read_photometry(path: Any, asked: Mapping[str, str] | None = None) -> ForeignTable:
     """Read Gaia's photometry of stars: positions or obsids, colours, and what else there is.
 
@@ -333,7 +323,7 @@ def diagram(
         double=double,
         exposures=exposures,
         counts=counts,
-        ridge=_ridge(colour[shown & ~candidate], magnitude[shown & ~candidate]),
+        ridge=main_sequence(colour[shown & ~candidate], magnitude[shown & ~candidate]),
     )
 
 
@@ -376,26 +366,3 @@ def _double(
     if JOINT in double and observed.asked.rule == "joint":
         double[JOINT] = observed.count(observed.candidate & bright) > 0
     return double, exposures
-
-
-def _ridge(colour: Array, magnitude: Array) -> tuple[Array, Array]:
-    """The main sequence of single stars: medians, in bins of colour of equally many dwarfs, of stars not far from them.
-
-    Nothing, if there are too few.
-    """
-    dwarf = is_dwarf(colour, magnitude)
-    order = np.argsort(colour[dwarf], kind="stable")
-    colour, magnitude = colour[dwarf][order], magnitude[dwarf][order]
-    bins = min(len(colour) // _RIDGE_STARS, _RIDGE_BINS)
-    if bins < 2:
-        return np.empty(0), np.empty(0)
-    parts = np.array_split(np.arange(len(colour)), bins)
-    middles = np.array([np.median(colour[part]) for part in parts])
-    ridge = np.array([np.median(magnitude[part]) for part in parts])
-    if (np.diff(middles) <= 0.0).any():  # many stars of one colour
-        return np.empty(0), np.empty(0)
-    for _ in range(20):
-        residual = magnitude - np.interp(colour, middles, ridge)
-        near = np.abs(residual) < _RIDGE_WIDTH
-        ridge = ridge + [float(np.median(residual[part][near[part]])) if near[part].any() else 0.0 for part in parts]
-    return middles, ridge

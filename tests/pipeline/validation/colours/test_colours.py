@@ -22,9 +22,10 @@ from twinlines.pipeline.schema import CATALOG
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.testing.velocities import write_catalog
 from twinlines.pipeline.testing.verdicts import MadeVerdicts, make_verdicts
-from twinlines.pipeline.validation.colours.diagram import EQUAL, Diagram, diagram, read_photometry
+from twinlines.pipeline.validation.colours.diagram import Diagram, diagram, read_photometry
 from twinlines.pipeline.validation.colours.extinction import A_G, E_BP_RP, from_map
 from twinlines.pipeline.validation.colours.publish import publish
+from twinlines.pipeline.validation.colours.sequence import EQUAL
 from twinlines.pipeline.validation.foreign.table import ForeignTableError
 from twinlines.pipeline.validation.observed import ValidationError
 
