@@ -68,7 +68,8 @@ def nearest(ra: Array, dec: Array, to_ra: Array, to_dec: Array, radius: float) -
     tree = cKDTree(unit_vectors(points[:, 0], points[:, 1]))
     longest = 2.0 * np.sin(radius * _ARCSEC / 2.0)
     asked = unit_vectors(ra[mine], dec[mine])
-    chord, place = map(np.atleast_1d, tree.query(asked, distance_upper_bound=np.nextafter(longest, 2.0)))
+    queried = tree.query(asked, distance_upper_bound=np.nextafter(longest, 2.0))
+    chord, place = np.asarray(queried[0], np.float64), np.asarray(queried[1], np.int64)
     near = np.isfinite(chord)
     found, away = np.full(len(place), NO_ROW, np.int64), np.full(len(place), np.nan)
     found[near] = others[first[place[near]]]
