@@ -1,0 +1,1 @@
+"""From presumed single stars to p-values, a prevalence, and candidates at a stated false discovery rate."""
