@@ -5,6 +5,7 @@ They know rows and columns, and no folder: what ``judge`` returns is asked in th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -36,6 +37,10 @@ SOURCE_RADIUS = 3.0
 
 JOINT_THRESHOLD = 0.5
 """Least median of the probability by both arms together, penalty 16, of a candidate."""
+
+EXPECTED_FALSE, BOUNDED_FALSE = "star_expected_false", "star_bounded_false"
+"""Columns of a calibrated catalog (:mod:`twinlines.pipeline.validation.trust`): the least false discovery rate, in the
+mean over surveys, and the least bound of the false proportion of this one, of candidates that include the star."""
 
 Rule = Literal["joint", "paper"]
 """Names of the candidates' rules."""
@@ -104,6 +109,8 @@ class SB2:
         threshold: float | None = None,
         arms: Literal["both", "any"] = "both",
         unfamiliar: bool = False,
+        fdr: float | None = None,
+        in_the_mean: bool = False,
     ) -> xr.Dataset:
         """Exposures of SB2 candidates.
 
@@ -123,16 +130,70 @@ class SB2:
         unfamiliar
             Of the joint rule: whether exposures count of which an arm is unlike any star, or two, of the library (the
             bit ``UNFAMILIAR``), so that the verdict on them is a guess.
+        fdr
+            Of a calibrated catalog (:func:`twinlines.open_calibrated`), instead of all above: all exposures of as many
+            stars as there can be if at most this part of the stars is single. It holds in this survey with the
+            calibration's confidence, for whatever value of it, and however many are tried.
+        in_the_mean
+            Let that part hold in the mean over surveys alone: more stars, of which the false part is above ``fdr``
+            about as often as below.
 
         Returns
         -------
         xr.Dataset
             The rows of the catalog that are candidates, loaded.
         """
+        if fdr is not None:
+            plain = (rule, penalty, percentile, threshold, arms, unfamiliar)
+            if plain != ("joint", 16, None, None, "both", False):
+                raise CatalogError("fdr goes by the calibration, which has its own rule; leave the other arguments out")
+            return self._rows(np.flatnonzero(self.is_warranted(fdr, in_the_mean=in_the_mean)))
         chosen = self.is_candidate(
             rule=rule, penalty=penalty, percentile=percentile, threshold=threshold, arms=arms, unfamiliar=unfamiliar
         )
         return self._rows(np.flatnonzero(chosen))
+
+    def is_warranted(self, fdr: float, *, in_the_mean: bool = False) -> NDArray[np.bool_]:
+        """Whether each exposure is of a star of :meth:`candidates` at a false discovery rate, shape (exposure,).
+
+        Raises
+        ------
+        CatalogError
+            If the rows are not calibrated, ``fdr`` is no rate, or the nulls are too few for it: then no star is a
+            candidate, whatever it shows.
+        """
+        if not 0.0 < fdr < 1.0:
+            raise CatalogError(f"fdr is {fdr}; give a false discovery rate above 0 and below 1, such as 0.05")
+        name = EXPECTED_FALSE if in_the_mean else BOUNDED_FALSE
+        if name not in self._catalog.variables:
+            raise CatalogError(
+                "these rows are not calibrated, so that nobody knows what part of them is single; 'twinlines calibrate "
+                "--survey S' calibrates the catalog of S, and twinlines.open_calibrated(S) opens it so"
+            )
+        least = self._catalog[name].values
+        chosen = np.asarray(least <= fdr, np.bool_)
+        if not chosen.any() and self._beyond_nulls():
+            best = float(least.min())
+            more = np.ceil(max(best / fdr, 2.0))
+            raise CatalogError(
+                f"too few nulls for a false discovery rate of {fdr:g}: stars score above all of them, but so few nulls "
+                f"warrant {f'{best:.2g} at best' if best < 1.0 else 'no rate'}. Some {more:.0f} times as many would do "
+                f"(twinlines calibrate --nulls); or ask for a higher rate{'' if in_the_mean else ', or in the mean'}"
+            )
+        return chosen
+
+    def _beyond_nulls(self) -> bool:
+        """Whether a star of a calibrated catalog scores above all nulls."""
+        nulls = json.loads(self._catalog.attrs["calibration"])["summary"]["equal_nulls"]
+        p_value = self._catalog["star_p_value"].values
+        return bool((p_value <= (1.0 + 1e-9) / (1.0 + nulls)).any())
+
+    def is_clean(self) -> NDArray[np.bool_]:
+        """Whether each exposure is one that the joint rule lets be a candidate, whatever its verdict, (exposure,)."""
+        self._require("bprp0", *(f"npixbad_{arm}" for arm in ARM_NAMES))
+        bad = [self._catalog[f"npixbad_{arm}"].values >= MAXIMUM_BAD_PIXELS for arm in ARM_NAMES]
+        cool = self._catalog["bprp0"].values >= MAXIMUM_COLOUR
+        return np.asarray(~(np.any(bad, axis=0) | cool | self.is_unfamiliar()), np.bool_)
 
     def is_candidate(
         self,

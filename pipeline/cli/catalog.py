@@ -31,6 +31,8 @@ _COLUMNS = {
 }
 """Columns that tell a reader most, and how their numbers are printed."""
 _FIRST = ("obsid", "lmjm", "p50 J", "p50 B", "p50 R", "p0 B", "p0 R")  # where there is no room for all
+_CALIBRATED = {"p_value": "p", "star_p_value": "p star", "star_bounded_false": "false at most"}
+"""Columns of a calibrated catalog, and their titles."""
 _QUALITY = {"quality B": "quality_B", "quality R": "quality_R"}
 
 
@@ -82,13 +84,29 @@ def candidates(
     unfamiliar: Annotated[
         bool, typer.Option("--unfamiliar", help="Also exposures that are unlike any star, or two, of the library.")
     ] = False,
+    fdr: Annotated[
+        float | None,
+        typer.Option("--fdr", help="Of a calibrated catalog, instead: at most this part of the stars is single."),
+    ] = None,
+    in_the_mean: Annotated[
+        bool, typer.Option("--in-the-mean", help="Of --fdr: in the mean over surveys, not in this one.")
+    ] = False,
     limit: LimitOption = None,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List exposures of SB2 candidates: by both arms together, or by the rule of Zhang et al. (2022)."""
+    """List exposures of SB2 candidates: by both arms together, by the paper's rule, or at a false discovery rate."""
     from twinlines.pipeline.catalog import catalog
 
+    if fdr is not None:
+        if rule is not RuleOption.JOINT or percentile is not None or threshold is not None or any_arm or unfamiliar:
+            raise typer.BadParameter("--fdr goes by the calibration; leave the other options of the rule out")
+        if release is not None:
+            raise typer.BadParameter("--fdr is of the current catalog, which was calibrated; leave --release out")
+        _answer(_warranted(survey, fdr, in_the_mean), limit, penalty, as_json)
+        return
+    if in_the_mean:
+        raise typer.BadParameter("--in-the-mean says how --fdr is meant; give --fdr, too")
     every = catalog.open(survey, release=release).sb2.candidates(
         rule=rule.value,
         penalty=penalty,
@@ -164,6 +182,12 @@ def diff(
     console.show(report.to_json(), as_json, lambda screen: show_diff(report, screen))
 
 
+def _warranted(survey: Path, fdr: float, in_the_mean: bool) -> xr.Dataset:
+    from twinlines.pipeline.validation.trust.survey import open_calibrated
+
+    return open_calibrated(survey).sb2.candidates(fdr=fdr, in_the_mean=in_the_mean)
+
+
 def _answer(rows: xr.Dataset, limit: int | None, penalty: int, as_json: bool, left_out: int = 0) -> None:
     rows.sb2.probability("B", penalty=penalty)  # refuses a penalty that there is none of, also where JSON has them all
     # They are put together only if they are asked for.
@@ -175,7 +199,7 @@ def rows_to_json(rows: xr.Dataset) -> list[dict[str, Any]]:
     """Rows with the columns of Table 4, and the names of their quality bits, as objects for JSON."""
     from twinlines.pipeline.schema import TABLE4, Quality
 
-    columns = {name: rows[name].values.tolist() for name in TABLE4}
+    columns = {name: rows[name].values.tolist() for name in (*TABLE4, *_CALIBRATED) if name in rows}
     for name in _QUALITY.values():
         columns[name] = [[bit.name for bit in Quality(bits)] for bits in rows[name].values.tolist()]
     return [{name: values[row] for name, values in columns.items()} for row in range(rows.sizes["exposure"])]
@@ -192,6 +216,9 @@ def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console, left_o
     for head, percentile in (("J", 50), ("B", 50), ("R", 50), ("B", 0), ("R", 0)):
         values = shown.sb2.probability(head, penalty=penalty, percentile=percentile).values
         columns[f"p{percentile} {head}"] = [f"{value:.3f}" for value in values]
+    columns |= {
+        title: [f"{value:.2g}" for value in shown[name].values] for name, title in _CALIBRATED.items() if name in shown
+    }
     columns |= {title: list(explain(shown[name].values)) for title, name in _QUALITY.items()}
     where.print(console.table(list(columns), list(zip(*columns.values(), strict=True)), first=_FIRST))
     hidden = rows.sizes["exposure"] - limit
@@ -200,7 +227,8 @@ def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console, left_o
     if left_out:
         where.print(f"{left_out} more are like nothing that the library knows; --unfamiliar lists them, too")
     source = f"; catalog {rows.attrs['name']}" if "name" in rows.attrs else ""
-    where.print(f"{rows.sizes['exposure']} exposures; probabilities at penalty {penalty}{source}")
+    stars = f" of {len(set(rows['star'].values.tolist()))} stars" if "star" in rows else ""
+    where.print(f"{rows.sizes['exposure']} exposures{stars}; probabilities at penalty {penalty}{source}")
 
 
 def show_diff(report: CatalogDiff, where: Console) -> None:

@@ -23,7 +23,7 @@ from twinlines.pipeline.cli.mock import mock_app
 from twinlines.pipeline.cli.survey import survey_app
 from twinlines.pipeline.cli.tracks import tracks_app
 from twinlines.pipeline.cli.training import training_app
-from twinlines.pipeline.cli.validate import validate_app
+from twinlines.pipeline.cli.validate import calibrate_app, validate_app
 from twinlines.pipeline.cli.zeropoints import zero_points_app
 
 _RESUMED = ("ingest", "run", "synthesize", "train", "evaluate")  # that go on where they were
@@ -40,6 +40,7 @@ app.add_typer(survey_app)
 app.add_typer(zero_points_app)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(binaries_app, name="binaries")
+app.add_typer(calibrate_app)
 app.add_typer(validate_app, name="validate")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(library_app, name="library")

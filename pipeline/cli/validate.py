@@ -1,10 +1,192 @@
-"""The commands ``twinlines validate``: a catalog held against what is known."""
+"""The commands ``twinlines calibrate`` and ``twinlines validate``: how far a catalog can be trusted."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+from rich.console import Console
 
+from twinlines.pipeline.cli import console
+from twinlines.pipeline.cli.catalog import RuleOption
 from twinlines.pipeline.cli.literature import literature_app
+from twinlines.pipeline.cli.options import JsonOption, SeedOption, SurveyOption, grouped
 
-validate_app = typer.Typer(help="A catalog held against what is known from elsewhere.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from twinlines.pipeline.validation.false_positives import NullReport
+    from twinlines.pipeline.validation.intervals import Rate
+    from twinlines.pipeline.validation.trust.classes import Classes
+    from twinlines.pipeline.validation.trust.nulls import NullRule
+    from twinlines.pipeline.validation.trust.survey import CalibrationReport
+
+calibrate_app = typer.Typer()
+validate_app = typer.Typer(help="How far a catalog can be trusted, and what is known from elsewhere.", no_args_is_help=True)
 validate_app.add_typer(literature_app)
+
+_SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2)  # rates at which the number of candidates is printed
+
+ConfidenceOption = Annotated[
+    float, typer.Option("--confidence", min=0.5, max=0.99, help="Chance with which bounds and intervals hold.")
+]
+
+
+@dataclass(frozen=True)
+class NullOptions:
+    """Which stars are presumed single, and in what classes they fall."""
+
+    nulls: Annotated[
+        Path | None,
+        typer.Option(
+            "--nulls",
+            help="List of single stars, by obsid or ra and dec: FITS, ECSV, CSV or VOTable.",
+            show_default="the survey's own, of constant velocity and narrow lines",
+        ),
+    ] = None
+    nights: Annotated[int, typer.Option("--nights", min=2, help="Of the survey's own: fewest nights.")] = 4
+    snr_edges: Annotated[
+        str, typer.Option("--snr-edges", help="S/N of the blue arm that divide classes; '' for none.")
+    ] = "10,20,40"
+    teff_edges: Annotated[
+        str, typer.Option("--teff-edges", help="Temperatures of templates, K, that divide classes; '' for none.")
+    ] = "4750,6000,7250"
+
+    def classes(self) -> Classes:
+        """Where classes end."""
+        from twinlines.pipeline.validation.trust.classes import Classes
+
+        return Classes(_numbers("--snr-edges", self.snr_edges), _numbers("--teff-edges", self.teff_edges))
+
+    def rule(self) -> NullRule:
+        """What the survey's own single stars must show."""
+        from twinlines.pipeline.validation.trust.nulls import NullRule
+
+        return NullRule(nights=self.nights)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{option} is {text!r}; give numbers between commas, such as 10,20,40") from None
+
+
+@calibrate_app.command(epilog="Example: twinlines calibrate --survey survey --fdr 0.05")
+@grouped
+def calibrate(
+    *,
+    survey: SurveyOption,
+    which: NullOptions,
+    fdr: Annotated[
+        float, typer.Option("--fdr", min=0.0001, max=0.9999, help="False discovery rate that is asked for.")
+    ] = 0.05,
+    least_nulls: Annotated[int, typer.Option("--least-nulls", min=2, help="Fewest nulls of a class.")] = 20,
+    confidence: ConfidenceOption = 0.95,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the catalog's stars with presumed single ones: p-values, prevalence, candidates of a stated purity."""
+    import numpy as np
+
+    from twinlines.pipeline.catalog.questions import CatalogError
+    from twinlines.pipeline.validation.trust.calibration import Settings
+    from twinlines.pipeline.validation.trust.survey import calibrate as calibrate_survey
+    from twinlines.pipeline.validation.trust.survey import open_calibrated
+
+    settings = Settings(which.classes(), least_nulls, confidence, seed)
+    report = calibrate_survey(survey, nulls=which.nulls, settings=settings, rule=which.rule())
+    rows, refused, candidates = open_calibrated(survey), None, 0
+    try:
+        candidates = len(np.unique(rows["star"].values[rows.sb2.is_warranted(fdr)]))
+    except CatalogError as error:
+        refused = str(error)
+    summary = {**report.to_json(), "fdr": fdr, "candidates": candidates, "refused": refused}
+    console.show(summary, as_json, lambda screen: show_calibration(report, fdr, screen))
+    if refused is not None:
+        console.complain(refused)
+        raise typer.Exit(1)
+
+
+@validate_app.command(epilog="Example: twinlines validate nulls --survey survey")
+@grouped
+def nulls(
+    *,
+    survey: SurveyOption,
+    which: NullOptions,
+    rule: Annotated[RuleOption, typer.Option("--rule", help="The candidates' rule.")] = RuleOption.JOINT,
+    confidence: ConfidenceOption = 0.95,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how often presumed single stars are taken for binaries, by class; the worst class is named."""
+    from twinlines.pipeline.validation.false_positives import false_positives
+
+    report = false_positives(
+        survey,
+        nulls=which.nulls,
+        candidates=rule.value,
+        classes=which.classes(),
+        rule=which.rule(),
+        confidence=confidence,
+    )
+    console.show(report.to_json(), as_json, lambda screen: show_nulls(report, screen))
+
+
+def show_calibration(report: CalibrationReport, fdr: float, where: Console) -> None:
+    """Print nulls, classes, the prevalence, and how many candidates there are at some rates."""
+    import numpy as np
+
+    from twinlines.pipeline.validation.false_positives import said
+
+    result = report.calibration
+    share, tested = result.prevalence, result.tested
+    percent = f"{100 * share.confidence:g} %"
+    interval = f"{share.value:.4f} ({share.low:.4f} to {share.high:.4f}, {percent})"
+    console.say(
+        where,
+        [
+            f"nulls: {int(result.null.sum())} presumed single stars ({said(report.counts)})",
+            f"nulls: for bounds they are worth {result.equal_nulls} of equal weight",
+            f"stars: {int(tested.sum())} tested of {int((~result.null).sum())}",
+            f"prevalence: {interval} of the stars tested show more than single stars do",
+        ],
+    )
+    table = [(one.label, one.nulls, one.stars, one.untested) for one in result.classes]
+    where.print(console.table(("class", "nulls", "stars tested", "too few nulls for"), table))
+    rows: list[tuple[object, ...]] = []
+    for rate in sorted({*_SHOWN, fdr}):
+        counts = [int(np.sum(values[tested] <= rate)) for values in (result.bounded_false, result.expected_false)]
+        rows.append((f"{rate:g}", *counts))
+    where.print(console.table(("at most false", f"stars ({percent})", "stars (in the mean)"), rows))
+    console.say(where, [f"calibration: {report.store}"])
+
+
+def show_nulls(report: NullReport, where: Console) -> None:
+    """Print rates by class."""
+    from twinlines.pipeline.validation.false_positives import said
+
+    rows = [
+        (
+            one.label,
+            one.stars,
+            one.exposures.trials,
+            one.exposures.count,
+            _interval(one.exposures),
+            _interval(one.any_exposure),
+        )
+        for one in (*report.classes, report.whole)
+    ]
+    titles = ("class", "nulls", "exposures", "candidates", "false positive rate", "of stars, any exposure")
+    where.print(console.table(titles, rows, first=("class", "exposures", "false positive rate")))
+    console.say(
+        where,
+        [
+            f"nulls: {report.nulls} presumed single stars ({said(report.counts)})",
+            f"rule: {report.rule}; intervals of {100 * report.confidence:g} %; catalog {report.catalog}",
+            f"worst: {report.worst}",
+        ],
+    )
+
+
+def _interval(rate: Rate) -> str:
+    return f"{rate.value:.4f} ({rate.low:.4f} to {rate.high:.4f})"

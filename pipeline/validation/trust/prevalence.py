@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
-"""Levels above which p-values are counted."""
+LEVEL = 0.2
+"""Level above which stars are counted as single. Fixed: choosing the level that shows the most binaries, as is often
+done, was seen to overstate the prevalence by a fifth of it where there were 300 nulls. A higher one catches binaries
+that are harder to see, and is blurred more by the luck of the nulls."""
 
 STOREY = 0.5
 """Level by which q-values are made: a choice from the data would spoil their guarantee."""
@@ -55,7 +57,7 @@ def singles(p_value: Array, level: float) -> float:
 def estimate(
     p_value: Array, nulls: float, rng: np.random.Generator, *, at_least: float, confidence: float
 ) -> Prevalence:
-    """Estimate the prevalence at that level at which its mean squared error seems least (Storey 2002, section 9).
+    """Estimate the prevalence by the stars above :data:`LEVEL`.
 
     Its interval has the luck of the stars, and of the nulls: of K nulls, the part of singles above the j-th highest is
     Beta(K + 1 - j, j).
@@ -74,24 +76,16 @@ def estimate(
         Of the interval.
     """
     stars = len(p_value)
-    drawn = {level: _draws(p_value, nulls, level, rng) for level in LEVELS if level * (nulls + 1.0) >= 1.0}
-    if not drawn:
-        drawn = {STOREY: _draws(p_value, nulls, STOREY, rng)}
-    middle = {level: float(np.median(values)) for level, values in drawn.items()}
-    lowest = min(middle.values())
-    best = min(drawn, key=lambda level: (middle[level] - lowest) ** 2 + float(np.var(drawn[level])))
+    drawn = 1.0 - np.minimum(_draws(p_value, nulls, LEVEL, rng) / stars, 1.0)
     tail = (1.0 - confidence) / 2.0
-    low, high = (
-        float(number) for number in np.quantile(1.0 - np.minimum(drawn[best] / stars, 1.0), (tail, 1.0 - tail))
-    )
+    low, value, high = (float(number) for number in np.quantile(drawn, (tail, 0.5, 1.0 - tail)))
     low = max(low, at_least)  # the bound holds, too
-    value = max(1.0 - middle[best] / stars, low)
-    return Prevalence(value, low, max(high, value), confidence, best, at_least, stars)
+    return Prevalence(max(value, low), low, max(high, low), confidence, LEVEL, at_least, stars)
 
 
 def _draws(p_value: Array, nulls: float, level: float, rng: np.random.Generator) -> Array:
     """Likely numbers of singles, (draw,)."""
-    rank = np.floor(level * (nulls + 1.0))
+    rank = max(np.floor(level * (nulls + 1.0)), 1.0)
     part = rng.beta(nulls + 1.0 - rank, rank, size=_DRAWS)
     seen = rng.gamma(np.sum(p_value > level) + 0.5, size=_DRAWS)
     return np.asarray(seen / part)
