@@ -26,7 +26,7 @@ from twinlines.pipeline.cli.training import training_app
 from twinlines.pipeline.cli.validate import calibrate_app, validate_app
 from twinlines.pipeline.cli.zeropoints import zero_points_app
 
-_RESUMED = ("ingest", "run", "synthesize", "train", "evaluate")  # that go on where they were
+_RESUMED = ("ingest", "run", "synthesize", "train", "evaluate", "validate")  # that go on where they were
 
 app = typer.Typer(
     no_args_is_help=True,

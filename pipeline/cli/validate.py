@@ -12,17 +12,27 @@ from rich.console import Console
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.catalog import RuleOption
 from twinlines.pipeline.cli.literature import literature_app
-from twinlines.pipeline.cli.options import JsonOption, SeedOption, SurveyOption, grouped
+from twinlines.pipeline.cli.options import (
+    ClusterOptions,
+    IgnorePlanOption,
+    JsonOption,
+    SeedOption,
+    SurveyOption,
+    WeightsOption,
+    connected,
+    grouped,
+)
 
 if TYPE_CHECKING:
     from twinlines.pipeline.validation.false_positives import NullReport
+    from twinlines.pipeline.validation.injection.survey import InjectionReport
     from twinlines.pipeline.validation.intervals import Rate
     from twinlines.pipeline.validation.trust.classes import Classes
     from twinlines.pipeline.validation.trust.nulls import NullRule
     from twinlines.pipeline.validation.trust.survey import CalibrationReport
 
 calibrate_app = typer.Typer()
-validate_app = typer.Typer(help="How far a catalog can be trusted, and what is known from elsewhere.", no_args_is_help=True)
+validate_app = typer.Typer(help="How far a catalog can be trusted, and what others have found.", no_args_is_help=True)
 validate_app.add_typer(literature_app)
 
 _SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2)  # rates at which the number of candidates is printed
@@ -132,6 +142,58 @@ def nulls(
     console.show(report.to_json(), as_json, lambda screen: show_nulls(report, screen))
 
 
+@validate_app.command(epilog="Example: twinlines validate injection --survey survey --figure completeness.png")
+@grouped
+def injection(
+    *,
+    survey: SurveyOption,
+    count: Annotated[int, typer.Option("--count", min=1, help="Binaries to inject.")] = 2000,
+    which: NullOptions,
+    minimum_snr: Annotated[
+        float, typer.Option("--minimum-snr", help="S/N that a single spectrum must have in both arms.")
+    ] = 30.0,
+    mass_ratio: Annotated[float, typer.Option("--mass-ratio", help="Least mass ratio; the largest is 1.")] = 0.6,
+    weights: WeightsOption = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="Draw what is found (.png).")] = None,
+    seed: SeedOption = 0,
+    where: ClusterOptions,
+    ignore_plan: IgnorePlanOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Combine the survey's own single spectra into known binaries, and count what the whole chain finds of them.
+
+    What is judged is kept: the same command goes on where it was, and more binaries cost those that are new.
+    """
+    from twinlines.pipeline.validation.injection.draws import InjectionConfig
+    from twinlines.pipeline.validation.injection.reals import RealConfig
+    from twinlines.pipeline.validation.injection.survey import inject
+
+    if figure is not None:  # not after all is computed
+        from twinlines.pipeline.figures.canvas import check
+
+        check(figure)
+    with connected(where) as client, console.progress() as progress:
+        report = inject(
+            client,
+            survey,
+            count=count,
+            config=InjectionConfig(mass_ratio=(mass_ratio, 1.0), seed=seed),
+            real=RealConfig(minimum_snr),
+            nulls=which.nulls,
+            rule=which.rule(),
+            classes=which.classes(),
+            weights=weights,
+            progress=progress,
+            ignore_plan=ignore_plan,
+        )
+    if figure is not None:
+        from twinlines.pipeline.figures.injection import completeness_figure
+
+        completeness_figure(report.completeness, figure, report.catalog)
+    summary = {**report.to_json(), "figure": str(figure) if figure else None}
+    console.show(summary, as_json, lambda screen: show_injection(report, figure, screen))
+
+
 def show_calibration(report: CalibrationReport, fdr: float, where: Console) -> None:
     """Print nulls, classes, the prevalence, and how many candidates there are at some rates."""
     import numpy as np
@@ -186,6 +248,26 @@ def show_nulls(report: NullReport, where: Console) -> None:
             f"worst: {report.worst}",
         ],
     )
+
+
+def show_injection(report: InjectionReport, figure: Path | None, where: Console) -> None:
+    """Print what was found, by what binaries are."""
+    found = report.completeness
+    titles = {"separation": "velocity separation", "flux_ratio": "flux ratio, blue arm", "snr": "S/N", "type": "type"}
+    rows: list[tuple[object, ...]] = [
+        (titles[name] if at == 0 else "", one.label, one.found.trials, one.stars, _interval(one.found))
+        for name, bins in found.by.items()
+        for at, one in enumerate(bins)
+    ]
+    rows.append(("all", "", found.whole.found.trials, found.whole.stars, _interval(found.whole.found)))
+    where.print(console.table(("binaries", "of", "injected", "real stars", "found"), rows))
+    lost = f"{len(report.left_out)} could not be used{': ' + report.left_out[0] if report.left_out else ''}"
+    lines = [
+        f"real spectra: {report.spectra} of {report.stars} single stars of {report.release}; {lost}",
+        f"injections: {report.store}",
+        f"each star's own completeness: {report.of_stars}",
+    ]
+    console.say(where, [*lines, *([f"figure: {figure}"] if figure else [])])
 
 
 def _interval(rate: Rate) -> str:

@@ -145,7 +145,7 @@ class ObservedSource:
         if not (ratio > 0.0).all():
             raise ExtrasError(f"observed: ratio {ratio.min():g} was drawn; give a prior above 0")
         in_arm = {name: ratio * _colour(stars, name, star1, star2) for name in ARM_NAMES}
-        limit = {name: _limit(stars.snr[name], star1, star2, in_arm[name]) for name in ARM_NAMES}
+        limit = {name: snr_limit(stars.snr[name], star1, star2, in_arm[name]) for name in ARM_NAMES}
         snr = np.minimum(drawn.snr, limit["B"])
         red_snr = np.minimum(drawn.snr_of("R"), limit["R"]) / snr
         unknown = np.full(len(numbers), np.nan)
@@ -176,7 +176,7 @@ def _colour(stars: RealStars, arm: str, star1: NDArray[np.int64], star2: NDArray
     return np.where(np.isfinite(colour), colour, 1.0)
 
 
-def _limit(snr: Array, star1: NDArray[np.int64], star2: NDArray[np.int64], ratio: Array) -> Array:
+def snr_limit(snr: Array, star1: NDArray[np.int64], star2: NDArray[np.int64], ratio: Array) -> Array:
     """S/N to which a pair is limited in an arm, so that the noise that is added hides the stars' own."""
     first, second = 1.0 / snr[star1], ratio / snr[star2]
     # The noise of a star that is both adds up, that of two stars does not.

@@ -1,4 +1,4 @@
-"""The data model of a catalog's calibration, and of completeness: names, dtypes and units.
+"""The data model of a catalog's calibration, of injected binaries, and of completeness: names, dtypes and units.
 
 The only place that knows these stored names; :mod:`twinlines.pipeline.schema` has those of the catalog, and
 :mod:`twinlines.pipeline.catalog.questions` asks for two of them.
@@ -59,3 +59,35 @@ COMPLETENESS = Schema(
     shard_rows=65536,
 )
 """Each star's own completeness; joined to :data:`twinlines.pipeline.binaries.schema.SOURCES` by ``obsid``."""
+
+
+def _of_injection(dtype: str, units: str, what: str) -> Variable:
+    return Variable(("injection",), dtype, units, what)
+
+
+INJECTIONS = Schema(
+    name="injections",
+    version=1,
+    row="injection",
+    variables={
+        "number": _of_injection("int64", "", "Serial number of the draw"),
+        "star1": _of_injection("str", "", "Smallest obsid of the first star, a real single one of the survey"),
+        "star2": _of_injection("str", "", "Smallest obsid of the second star"),
+        "teff1": _of_injection("float32", "K", "Temperature of the first star's best template"),
+        "teff2": _of_injection("float32", "K", "Temperature of the second star's best template"),
+        "mass_ratio": _of_injection("float32", "", "Mass of the second star over the first's, on the main sequence"),
+        "flux_ratio_B": _of_injection("float32", "", "Flux of the second star over the first's, blue arm"),
+        "flux_ratio_R": _of_injection("float32", "", "Flux of the second star over the first's, red arm"),
+        "separation": _of_injection("float32", "km s-1", "Velocity of the second star less the first's"),
+        "velocity": _of_injection("float32", "km s-1", "Velocity of the first star"),
+        "snr_B": _of_injection("float32", "", "Signal-to-noise ratio of the blue arm"),
+        "snr_R": _of_injection("float32", "", "Signal-to-noise ratio of the red arm"),
+        "rv_B": _of_injection("float32", "km s-1", "Radial velocity measured from the blue arm"),
+        "rv_R": _of_injection("float32", "km s-1", "Radial velocity measured from the red arm"),
+        "probability": _of_injection("float32", "", "Median binary probability, penalty 16, both arms together"),
+        "candidate": _of_injection("bool", "", "Whether it is a candidate by the joint rule"),
+    },
+    chunk_rows=16384,
+    shard_rows=16384,
+)
+"""Known binaries of a survey's own single stars, and what the chain says of them."""

@@ -52,6 +52,10 @@ class Classes:
         parts = [_range(self.teff, warm, "", " K"), _range(self.snr, bright, "S/N ", "")]
         return ", ".join(part for part in parts if part) or "all"
 
+    def teff_label(self, teff: float) -> str:
+        """The type of a temperature, in words."""
+        return _range(self.teff, int(np.searchsorted(self.teff, teff, side="right")), "", " K") or "all"
+
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object."""
         return asdict(self)

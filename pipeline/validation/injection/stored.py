@@ -1,0 +1,79 @@
+"""Each star's own completeness, opened, and joined to a survey's stars with two sets of lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from twinlines.pipeline.binaries import numbered
+from twinlines.pipeline.binaries.sources.survey import open_sources
+from twinlines.pipeline.catalog import catalog as catalogs
+from twinlines.pipeline.storage import stores
+from twinlines.pipeline.survey.folder import Survey
+from twinlines.pipeline.validation.schema import COMPLETENESS
+from twinlines.pipeline.validation.trust.classes import TrustError
+from twinlines.pipeline.validation.trust.survey import folder_of
+
+STEM = "completeness"
+"""Kind of the stores."""
+
+
+def open_completeness(survey: str | Path) -> xr.Dataset:
+    """Open each star's own completeness, of the survey's current catalog.
+
+    Parameters
+    ----------
+    survey
+        Folder of the survey.
+
+    Returns
+    -------
+    xr.Dataset
+        Rows of :data:`twinlines.pipeline.validation.schema.COMPLETENESS`.
+
+    Raises
+    ------
+    TrustError
+        If no binaries were injected for this catalog.
+    """
+    place = Survey.at(survey)
+    name = str(catalogs.open(survey).attrs["name"])
+    advice = f"'twinlines validate injection --survey {survey}' makes it"
+    path = numbered.newest(folder_of(place, name), STEM)
+    if path is None:
+        raise TrustError(f"the catalog {name} of {survey} has no completeness; {advice}")
+    try:
+        return numbered.load(path, COMPLETENESS)
+    except stores.StoreError as error:
+        raise TrustError(f"{error}; {advice} again") from error
+
+
+def sources_with_completeness(survey: str | Path) -> xr.Dataset:
+    """A survey's stars with two sets of lines, each with its own completeness.
+
+    Returns
+    -------
+    xr.Dataset
+        Rows of :data:`twinlines.pipeline.binaries.schema.SOURCES`, and ``completeness`` with its interval; NaN where no
+        exposure of the star can be judged.
+
+    Raises
+    ------
+    FitsError, TrustError
+        If there are no stars, or no completeness.
+    """
+    table, own = open_sources(survey), open_completeness(survey)
+    have, want = own["obsid"].values, table["obsid"].values
+    order = np.argsort(have)
+    place = np.searchsorted(have[order], want).clip(0, max(len(have) - 1, 0))
+    there = have[order][place] == want if len(have) else np.zeros(len(want), bool)
+    joined = {}
+    for name in ("completeness", "completeness_low", "completeness_high", "injections"):
+        variable = COMPLETENESS.variables[name]
+        values = variable.empty((len(want),))
+        if len(have):
+            values[there] = own[name].values[order][place[there]]
+        joined[name] = (("source",), values, {"units": variable.units, "long_name": variable.long_name})
+    return table.assign(joined)
