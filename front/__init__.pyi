@@ -17,6 +17,7 @@ from twinlines.pipeline.mock.release import make_release as mock_release
 from twinlines.pipeline.spectra.judging import ccf as ccf
 from twinlines.pipeline.spectra.quality import explain as explain
 from twinlines.pipeline.training.sample import synthesize as synthesize
+from twinlines.pipeline.validation.trust.survey import open_calibrated as open_calibrated
 
 # Names that are others here are re-exported only if they are listed.
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "load_tracks",
     "mock_release",
     "open_binary",
+    "open_calibrated",
     "open_catalog",
     "open_fits",
     "open_orbits",

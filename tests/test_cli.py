@@ -33,6 +33,7 @@ COMMANDS = [
     ("binaries", "orbits"), ("catalog", "sources"),
     ("binaries", "sources"), ("validate", "crossmatch"), ("validate", "kebc"), ("validate", "cmd"),
     ("validate", "summary"),
+    ("calibrate",), ("validate", "nulls"), ("validate", "injection"),
     ("library", "import"), ("library", "show"), ("cluster", "show"), ("cluster", "check"),
 ]  # fmt: skip
 

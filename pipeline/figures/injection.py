@@ -33,13 +33,13 @@ def draw(found: Completeness, title: str = "") -> Figure:
     figure = new_figure(11.0, 3.9)
     panels = figure.subplots(1, 3, sharey=True, width_ratios=(1.7, 1.0, 1.0))
     rows = [(at, row) for at, row in enumerate(found.grid) if any(one.found.trials for one in row)]
-    ratios = [_ends(found.by["flux_ratio"], row) for row in range(len(found.by["flux_ratio"]))]
+    ratios = [one.label for one in found.by["flux_ratio"]]  # those that have a binary, as these rows
     for order, (at, row) in enumerate(rows):
         colour = colormaps["viridis"](0.9 * order / max(len(rows) - 1, 1))
         aside = 0.12 * (order - (len(rows) - 1) / 2.0)
-        _line(panels[0], row, aside, colour, _MARKERS[at % len(_MARKERS)], f"flux ratio {ratios[order]}")
+        _line(panels[0], row, aside, colour, _MARKERS[at % len(_MARKERS)], ratios[order])
     _ticks(panels[0], found.grid[0], "Velocity separation")
-    panels[0].legend(fontsize=7, loc="lower right")
+    figure.legend(loc="outside right center", title="Flux ratio", fontsize=7, title_fontsize=8)
     for panel, (name, label) in zip(panels[1:], _TITLES.items(), strict=True):
         _line(panel, found.by[name], 0.0, BLUE_COLOUR, "o", None)
         _ticks(panel, found.by[name], label)
@@ -79,7 +79,3 @@ def _ticks(panel: Axes, bins: Sequence[Bin], label: str) -> None:
     panel.set_xlabel(label, fontsize=9)
     panel.grid(axis="y", color="0.9", linewidth=0.6)
     panel.set_axisbelow(True)
-
-
-def _ends(bins: Sequence[Bin], at: int) -> str:
-    return bins[at].label

@@ -30,6 +30,8 @@ class VerdictConfig:
     """Mean log odds that an exposure which shows both stars has above a single star's."""
     showing: float = 0.6
     """Part of a binary's exposures that show it."""
+    faint_nulls: float = 1.0
+    """How many of the repeated stars of S/N below 20 stay as faint; the others are as bright as a star above."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def make_verdicts(seed: int, config: VerdictConfig | None = None) -> MadeVerdict
     low, high = config.exposures
     count = np.where(kind == 2, rng.integers(12, 25, stars), rng.integers(low, high + 1, stars))
     snr, teff = np.exp(rng.uniform(np.log(7.0), np.log(80.0), stars)), rng.choice([4500.0, 5500.0, 6500.0], stars)
+    moved = (kind == 2) & (snr < 20.0) & (rng.random(stars) >= config.faint_nulls)
+    snr = np.where(moved, np.exp(rng.uniform(np.log(20.0), np.log(80.0), stars)), snr)
     broad = rng.gumbel(0.0, 0.8, stars)  # what a star does at every exposure
     star = np.repeat(np.arange(stars), count)
     night = np.arange(len(star)) - np.repeat(np.cumsum(count) - count, count)

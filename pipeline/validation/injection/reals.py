@@ -60,8 +60,12 @@ def ensemble_of(place: Survey, catalog: xr.Dataset, weights: str | Path | None) 
     started = str(place.run(str(attrs.get("run", "none"))).description().get("weights", ""))
     choices = [Path(weights)] if weights else [Path(path) for path in (started, SHIPPED_WEIGHTS) if str(path)]
     for folder in choices:
-        if folder.is_dir() and checkpoint.digest(folder) == wanted:
-            return folder.resolve(), wanted, parameters
+        try:
+            if checkpoint.digest(folder) == wanted:
+                return folder.resolve(), wanted, parameters
+        except checkpoint.CheckpointError:
+            if weights:
+                raise
     where = ", ".join(map(str, choices))
     raise TrustError(f"the catalog's ensemble ({wanted[:12]}) is not in {where}; give its folder (--weights)")
 

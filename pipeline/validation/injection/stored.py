@@ -64,7 +64,19 @@ def sources_with_completeness(survey: str | Path) -> xr.Dataset:
     FitsError, TrustError
         If there are no stars, or no completeness.
     """
-    table, own = open_sources(survey), open_completeness(survey)
+    return with_completeness(open_sources(survey), open_completeness(survey))
+
+
+def with_completeness(table: xr.Dataset, own: xr.Dataset) -> xr.Dataset:
+    """Stars, in their order, with the columns of their completeness; missing where ``own`` has not the star.
+
+    Parameters
+    ----------
+    table
+        Rows of :data:`twinlines.pipeline.binaries.schema.SOURCES`, or of anything that has ``obsid`` by ``source``.
+    own
+        Rows of :data:`twinlines.pipeline.validation.schema.COMPLETENESS`.
+    """
     have, want = own["obsid"].values, table["obsid"].values
     order = np.argsort(have)
     place = np.searchsorted(have[order], want).clip(0, max(len(have) - 1, 0))
