@@ -185,7 +185,8 @@ def diff(
 def _warranted(survey: Path, fdr: float, in_the_mean: bool) -> xr.Dataset:
     from twinlines.pipeline.validation.trust.survey import open_calibrated
 
-    return open_calibrated(survey).sb2.candidates(fdr=fdr, in_the_mean=in_the_mean)
+    rows: xr.Dataset = open_calibrated(survey).sb2.candidates(fdr=fdr, in_the_mean=in_the_mean)
+    return rows
 
 
 def _answer(rows: xr.Dataset, limit: int | None, penalty: int, as_json: bool, left_out: int = 0) -> None:

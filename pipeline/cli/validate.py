@@ -245,7 +245,7 @@ def show_nulls(report: NullReport, where: Console) -> None:
         [
             f"nulls: {report.nulls} presumed single stars ({said(report.counts)})",
             f"rule: {report.rule}; intervals of {100 * report.confidence:g} %; catalog {report.catalog}",
-            f"worst: {report.worst}",
+            f"worst: {report.worst or 'none, as no exposure of a null was a candidate'}",
         ],
     )
 

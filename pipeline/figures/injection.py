@@ -63,7 +63,7 @@ def _line(panel: Axes, bins: Sequence[Bin], aside: float, colour: object, marker
         place + aside,
         value,
         np.maximum(ends, 0.0),
-        color=colour,  # type: ignore[arg-type]
+        color=colour,
         marker=marker,
         markersize=4.5,
         linewidth=1.0,

@@ -53,8 +53,9 @@ class NullReport:
     """All classes together."""
     classes: tuple[ClassRates, ...]
     """Classes with a null."""
-    worst: str
-    """The class that is worst for certain: whose rate of exposures has the highest lower end."""
+    worst: str | None
+    """The class that is worst for certain: whose rate of exposures has the highest lower end; None where no exposure of
+    a null was a candidate."""
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object."""
@@ -127,8 +128,13 @@ def false_positives(
         confidence=confidence,
         whole=_rates("all", happened, star, confidence),
         classes=tuple(rates),
-        worst=max(rates, key=lambda one: (one.exposures.low, one.exposures.value)).label if rates else "none",
+        worst=_worst(rates),
     )
+
+
+def _worst(rates: list[ClassRates]) -> str | None:
+    flagged = [one for one in rates if one.exposures.count]
+    return max(flagged, key=lambda one: (one.exposures.low, one.exposures.value)).label if flagged else None
 
 
 def _rates(label: str, happened: NDArray[np.bool_], star: NDArray[np.int64], confidence: float) -> ClassRates:

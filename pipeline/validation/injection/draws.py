@@ -126,8 +126,8 @@ def _draw(stars: RealStars, block: int, config: InjectionConfig) -> Injections:
     star2 = _nearby(stars.teff, asked, config.tolerance, rng.random(SIZE))
     separation = rng.normal(0.0, config.separation, SIZE)
     velocity = rng.normal(0.0, config.systemic, SIZE)
-    wanted = {"B": np.exp(rng.uniform(*np.log(config.snr), SIZE))}
-    wanted["R"] = wanted["B"] * np.exp(rng.uniform(*np.log(config.red_snr), SIZE))
+    wanted = {"B": _log_uniform(rng, config.snr)}
+    wanted["R"] = wanted["B"] * _log_uniform(rng, config.red_snr)
     ratio = {arm: sequence.flux_ratio(arm, stars.teff[star1], mass_ratio) for arm in ARM_NAMES}
     good = (star2 >= 0) & np.all([np.isfinite(ratio[arm]) for arm in ARM_NAMES], axis=0)
     safe = np.maximum(star2, 0)
@@ -149,6 +149,10 @@ def _draw(stars: RealStars, block: int, config: InjectionConfig) -> Injections:
         snr_red=snr["R"],
     )
     return every.take(np.flatnonzero(good))
+
+
+def _log_uniform(rng: np.random.Generator, ends: tuple[float, float]) -> Array:
+    return np.exp(rng.uniform(np.log(ends[0]), np.log(ends[1]), SIZE))
 
 
 def _nearby(teff: Array, asked: Array, tolerance: float, uniform: Array) -> NDArray[np.int64]:

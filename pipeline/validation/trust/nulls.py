@@ -102,7 +102,7 @@ def presumed_single(velocities: Velocities, rule: NullRule | None = None) -> tup
     named, star = np.unique(velocities.star, return_inverse=True)
     stars = len(named)
     good = np.isfinite(velocities.velocity) & (velocities.error > 0.0)
-    both = good.all(axis=1)
+    both: NDArray[np.bool_] = np.all(good, axis=1)
     often = _nights(star[both], velocities.night[both], stars, rule)
     steady = often.copy()
     for arm in range(velocities.velocity.shape[1]):

@@ -46,7 +46,14 @@ class Exposures:
 
     @classmethod
     def of(
-        cls, probability: Array, star: Numbers, time: Array, obsid: Numbers, snr: Array, teff: Array, usable: Array
+        cls,
+        probability: Array,
+        star: Numbers,
+        time: Array,
+        obsid: Numbers,
+        snr: Array,
+        teff: Array,
+        usable: NDArray[np.bool_],
     ) -> Exposures:
         """Exposures of a catalog, by its columns, (row,); those that are not usable, or of no star, are left out."""
         rows = np.flatnonzero(usable & (star >= 0) & np.isfinite(probability))
