@@ -246,11 +246,10 @@ def evidence_near(epochs: Epochs, period: float, mass_ratio: float, fitting: Fit
 def truth_against_best(truth: Truth, components: Components, row: int, orbit: Orbit, fitting: Fitting) -> float:
     """Log odds of the true period, the stars in their true order, against the best mode's as it has them."""
     assert orbit.best is not None
-    blends = [] if truth.blends is None else [truth.blends]
-    pairs_ = truth.pairs
-    raw = double(pairs_.source, pairs_.time, pairs_.velocity, pairs_.error, pairs_.correlation)
+    blends, seen = [] if truth.blends is None else [truth.blends], truth.pairs
+    raw = double(seen.source, seen.time, seen.velocity, seen.error, seen.correlation)
     true = together([raw.swapped(truth.swap), *blends])
-    found = together([components.epochs(row, pairs_), *blends]).swapped(orbit.exchanged)
+    found = together([components.epochs(row, seen), *blends]).swapped(orbit.exchanged)
     jitter = orbit.jitter
     here = evidence_near(found.with_jitter(jitter), float(orbit.best.period), truth.mass_ratio, fitting)
     return evidence_near(true.with_jitter(jitter), truth.period, truth.mass_ratio, fitting) - here
@@ -318,8 +317,8 @@ def rejection_seconds(truth: Truth, components: Components, row: int, fitting: F
     for point in points[:20]:
         eccentricity, omega = target.prior.shape(point[None])
         shape = curve(target.velocities.time, 1.0 / point[0], eccentricity[0], omega[0], -point[3] / point[0])
-        none, one = np.zeros_like(shape), np.ones_like(shape)
-        columns = np.stack([np.stack([shape, none, one], 1), np.stack([none, -shape, one], 1)], 1)
+        none, ones = 0.0 * shape, 1.0 + 0.0 * shape
+        columns = np.stack([np.stack([shape, none, ones], 1), np.stack([none, -shape, ones], 1)], 1)
         normal = np.einsum("nik,nij,njl->kl", columns, weight, columns) + 1e-6 * np.eye(3)
         np.linalg.solve(normal, np.einsum("nik,nij,nj->k", columns, weight, epochs.velocity))
     loop = (time.process_time() - began) / 20
