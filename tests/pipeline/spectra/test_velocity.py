@@ -16,7 +16,7 @@ from tests.places import SHARED
 from twinlines.pipeline.arms import ARM_NAMES, ArmName, arm, doppler_factor, pixel_shift, velocity_of_shift
 from twinlines.pipeline.library.library import Library, OutsideLibraryError
 from twinlines.pipeline.schema import Quality
-from twinlines.pipeline.spectra import continuum, preprocess, velocity
+from twinlines.pipeline.spectra import continuum, correlation, preprocess, velocity
 from twinlines.pipeline.spectra.broadening import broaden_and_shift
 from twinlines.pipeline.spectra.templates import STRIDE, ArmTemplates, Templates, VelocityConfig
 
@@ -162,9 +162,9 @@ def test_correlation_equals_the_direct_sum(library: Library, templates: Template
     prepared = every.arms[name]
     flux = on_grid(prepared, spectra)
     pixels = prepared.arm.n_pixels
-    padded = torch.nn.functional.pad(flux, (prepared.pad, prepared.size - prepared.pad - pixels))
-    transform = torch.fft.rfft(padded)[:, : prepared.transform.shape[1]]
-    pearson = velocity._correlate(prepared, transform) / flux.norm(dim=1)[:, None, None]
+    smoothed = correlation.samples(prepared, correlation.transform(prepared, flux.float()))
+    pearson = correlation.tried(prepared, smoothed) @ prepared.weights * prepared.scale
+    pearson = pearson.permute(1, 2, 0) / flux.norm(dim=1)[:, None, None]
 
     # Directly: the templates as they are, neither tapered, filtered nor written in components.
     raw = torch.from_numpy(library.flux(name, prepared.labels[:, :4])).double()
