@@ -1,11 +1,11 @@
 """Which template fits a spectrum best, and at which shift: every shift is tried with every template, cheaply.
 
-How. Smoothed to the band in which there is anything (R = 7500), spectra and templates have a sample every STRIDE pixels,
-and a shift tried moves one against the other by whole samples. The spectrum is cut into blocks. The transform of a block
-need only be as long as the block and all shifts together, and the products of a block's transform with those of the same
-stretch of the template are summed over the blocks before one transform leads back: a sixteenth of the work of transforms
-of whole spectra of which one shift in eleven is used. All of it is products of matrices. Templates are written in a few
-principal components meanwhile, which find the shift; the templates themselves are ranked there.
+How. Smoothed to the band in which there is anything (R = 7500), spectra and templates have a sample every STRIDE
+pixels, and a shift tried moves one against the other by whole samples. The spectrum is cut into blocks. The transform
+of a block need only be as long as the block and all shifts together, and the products of a block's transform with those
+of the same stretch of the template are summed over the blocks before one transform leads back, to the shifts that are
+tried and no others. All of it is products of matrices. Templates are written in a few principal components meanwhile,
+which find the shift; the templates themselves are ranked there.
 
 A template that does not rotate fits a star that does anywhere within its broad lines; one that rotates fits two stars'
 narrow lines between them. So both kinds are ranked apart, and :func:`best` decides. Knows arrays and templates only.
@@ -20,7 +20,6 @@ from torch import Tensor
 
 from twinlines.pipeline.spectra.ambiguity import FELT
 from twinlines.pipeline.spectra.templates import BLOCK, NEAR, STRIDE, ArmTemplates, VelocityConfig
-
 
 _SHIFTS = 15
 """Shifts whose correlations with all templates are held at once: they stay in a core's cache."""
@@ -136,7 +135,9 @@ def best(prepared: ArmTemplates, config: VelocityConfig, spectra: Tensor, noise:
         (spectrum,) the noise's part of the spectrum's sum of squares.
     """
     smoothed = samples(prepared, spectra)
-    kinds = [kind for kind in (slice(0, prepared.slow), slice(prepared.slow, len(prepared.labels))) if kind.start < kind.stop]
+    kinds = [
+        kind for kind in (slice(0, prepared.slow), slice(prepared.slow, len(prepared.labels))) if kind.start < kind.stop
+    ]
     heights = _highest(prepared, tried(prepared, smoothed), kinds)
     ranked = [_rank(prepared, smoothed, high, kind) for high, kind in zip(heights, kinds, strict=True)]
     if len(ranked) == 1:
@@ -192,9 +193,9 @@ def _rotates(
 ) -> Tensor:
     """Whether the template that rotates is the one to take, (spectrum,) bool.
 
-    A template that does not is scaled to the spectrum at its own peak, its coarse and its sharp structure apart. In a
-    single star's spectrum of narrow lines both scales are alike, in that of two stars at least the brighter one's part of
-    the light is left of the sharp one, and rotation leaves none.
+    The best template that does not is scaled to the spectrum at its own peak, its coarse and its sharp structure apart.
+    In a single star's spectrum of narrow lines both scales are alike; in that of two stars at least the brighter one's
+    part of the light is left of the sharp one; and rotation leaves none.
     """
     near = powers(slow.offset)
     moments = products(prepared, spectra, slow.template, slow.place) @ prepared.sharpness

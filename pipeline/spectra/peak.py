@@ -1,7 +1,7 @@
 """The maximum of the correlation between the shifts tried, and the error of its place.
 
-Near a shift tried the correlation is a power series in what is missing to the maximum, whose terms one product of matrices
-gives (:attr:`.ArmTemplates.series`). Knows arrays and templates only.
+Near a shift tried the correlation is a power series in what is missing to the maximum, whose terms one product of
+matrices gives (:attr:`.ArmTemplates.series`). Knows arrays and templates only.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def error(
     turn = torch.polar(torch.ones((), dtype=sigma.dtype, device=sigma.device), offset.to(sigma)[:, None] * frequency)
     shifted = prepared.transform[template] * (turn * prepared.phase[place]).conj()
     # d/ds of the shifted template, less the part that changes its norm alone; then the mean is projected out.
-    gradient = shifted * torch.complex(-top.slope.to(sigma)[:, None].expand(-1, len(frequency)), -frequency.expand(len(offset), -1))
+    gradient = shifted * torch.complex(
+        -top.slope.to(sigma)[:, None].expand(-1, len(frequency)), -frequency.expand(len(offset), -1)
+    )
     on_grid = torch.fft.irfft(gradient, n=prepared.size)[:, first : first + pixels]
     native = gridded.transposed(on_grid - on_grid.mean(1, keepdim=True), sigma.shape[1])
     return (native * sigma).square().sum(1).sqrt() / (-top.curvature * top.product)

@@ -92,13 +92,13 @@ class VelocityConfig:
     """A rotating template that correlates better than any other by this factor is chosen. Broad lines make it the best
     template for two stars' narrow lines, too (by a factor up to 1.2), and its velocity is then neither star's."""
     sharp_lines: float = 0.12
-    """Below that factor it is chosen if the spectrum has next to no sharp lines: at the best peak of the others, structure
-    below :data:`SHARP` is at most this fraction of what the coarser structure asks for, ..."""
+    """Below that factor it is chosen if the spectrum has next to no sharp lines: at the best peak of the others,
+    structure below :data:`SHARP` is at most this fraction of what the coarser structure asks for, ..."""
     sharp_noise: float = 2.5
     """... plus this many standard deviations of it by noise, ..."""
     rotation_chi2: float = 20.0
-    """... and if chi2 falls by at least this much. Two stars' narrow lines are sharp; so are those of a star at vsini below
-    60 km/s."""
+    """... and if chi2 falls by at least this much. Two stars' narrow lines are sharp; so are those of a star at vsini
+    below 60 km/s."""
     minimum_peak: float = 0.13
     """Correlation below which a peak is not significant. Pure noise, searched likewise, reaches 0.076 (B) and 0.068
     (R) in the median, 0.120 and 0.109 in one case of a thousand, 0.122 at most in 3,072, whatever its size."""
@@ -139,8 +139,8 @@ class ArmTemplates:
     backward: Tensor
     """(tried shift, 2 frequency) float32: from products of transforms to correlations."""
     basis: Tensor
-    """(2, frequency, 2 block, component) float32: transforms of the principal components, by which those of a spectrum's
-    blocks are multiplied for the real and for the imaginary part of the product."""
+    """(2, frequency, 2 block, component) float32: transforms of the principal components, by which those of a
+    spectrum's blocks are multiplied for the real and for the imaginary part of the product."""
     weights: Tensor
     """(component, template) float32: the templates in the principal components."""
     log_variance: Tensor
@@ -149,8 +149,8 @@ class ArmTemplates:
     scale: Tensor
     """(tried shift, 1, template) float32: one over the square root of that sum."""
     series: Tensor
-    """(2 frequency, term) float64: from a product of transforms, real and imaginary parts in turn, to the power series of
-    the correlation in the shift."""
+    """(2 frequency, term) float64: from a product of transforms, real and imaginary parts in turn, to the power series
+    of the correlation in the shift."""
     sharpness: Tensor
     """(2 frequency, 2 term) float32: the same of its coarse and of its sharp structure alone."""
     power: Tensor
@@ -314,7 +314,7 @@ def angular_frequency(size: int, band: int) -> Tensor:
 def _block_transforms(tried: int) -> tuple[Tensor, Tensor]:
     """Fourier transform of a block, and that from products of transforms to correlations at -tried to +tried samples.
 
-    Blocks are as long as a block of a template with all its shifts; transforms of real values need half of the frequencies.
+    They are as long as a block of a template with all its shifts; those of real values need half of the frequencies.
     """
     length = BLOCK + 2 * tried
     frequencies = torch.arange(length // 2 + 1, dtype=torch.float64)
@@ -338,9 +338,9 @@ def _block_basis(parts: Tensor, forward: Tensor, first: int, blocks: int, tried:
 def _series(frequency: Tensor, size: int) -> Tensor:
     """From a product of transforms to the power series of the correlation in the shift, (2 frequency, term).
 
-    The correlation at a shift d is 2 / size times the sum over frequencies w of the real part of p exp(i w d), and so its
-    term of order j that of p (i w)^j / j!: w^j / j! times the real part of p, less the imaginary one, and so on. (Both
-    signs of each frequency count; at frequency zero the spectrum, free of its mean, has nothing.)
+    The correlation at a shift d is 2 / size times the sum over frequencies w of the real part of p exp(i w d), and so
+    its term of order j that of p (i w)^j / j!: w^j / j! times the real part of p, less the imaginary one, and so on.
+    (Both signs of each frequency count; at frequency zero the spectrum, free of its mean, has nothing.)
     """
     series = torch.zeros(len(frequency), 2, NEAR, dtype=torch.float64)
     term = torch.full_like(frequency, 2.0 / size)

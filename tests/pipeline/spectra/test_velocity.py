@@ -298,6 +298,61 @@ def test_broad_templates_serve_fast_rotators_only(library: Library, templates: T
     assert np.abs(twins.velocity - true).max() < 15.0  # not the middle
 
 
+@pytest.mark.parametrize(
+    ("name", "labels", "vsini", "median", "most"),
+    [
+        ("B", K_DWARF, 350.0, 4.0, 15.0),
+        ("B", (6500.0, 4.2, 0.0, 0.0), 250.0, 6.0, 25.0),
+        ("R", SUNLIKE, 250.0, 8.0, 30.0),
+        ("R", (7500.0, 4.0, -0.2, 0.0), 350.0, 6.0, 20.0),
+    ],
+)
+def test_fast_rotators_have_their_velocity(
+    library: Library,
+    templates: Templates,
+    name: ArmName,
+    labels: tuple[float, ...],
+    vsini: float,
+    median: float,
+    most: float,
+) -> None:
+    true = np.linspace(-200.0, 200.0, 64)
+    spectra = expose(library, name, labels, true, snr=40.0, seed=18, vsini=vsini)
+    found = spectra.measure(name, templates)
+    wrong = np.abs(found.velocity - true)
+    assert np.median(wrong) < median
+    assert wrong.max() < most
+    chosen = velocity.correlate(name, spectra.wavelength, spectra.normalised, spectra.sigma, templates).labels
+    assert (np.abs(chosen[:, 4] - vsini) <= 150.0).mean() > 0.9
+    # By templates that do not rotate, they have not.
+    slow = tuple(one for one in templates.config.templates if one[4] == 0.0)
+    without = spectra.measure(name, Templates.build(library, VelocityConfig(templates=slow)))
+    assert np.nanmedian(np.abs(without.velocity - true)) > 1.5 * np.median(wrong)
+
+
+@pytest.mark.parametrize("name", ARM_NAMES)
+@pytest.mark.parametrize("vsini", [5.0, 40.0])
+def test_templates_that_rotate_are_not_for_slow_stars(
+    library: Library, templates: Templates, name: ArmName, vsini: float
+) -> None:
+    labels = np.array([SUNLIKE, K_DWARF, (6600.0, 4.2, -0.2, 0.0), (4500.0, 2.5, -0.5, 0.2)]).repeat(16, axis=0)
+    for snr in (10.0, 40.0):
+        spectra = expose(library, name, labels, np.linspace(-90.0, 90.0, 64), snr=snr, seed=19, vsini=vsini)
+        columns = spectra.wavelength, spectra.normalised, spectra.sigma
+        assert (velocity.correlate(name, *columns, templates).labels[:, 4] == 0.0).all()
+
+
+@pytest.mark.parametrize("name", ARM_NAMES)
+def test_two_stars_that_rotate_are_at_rest_at_one_of_them_or_between(
+    library: Library, templates: Templates, name: ArmName
+) -> None:
+    true = np.linspace(-50.0, 50.0, 32)
+    for vsini, separation in ((60.0, 150.0), (120.0, 250.0)):
+        twins = expose(library, name, SUNLIKE, true, snr=50.0, seed=20, vsini=vsini, second=(separation, 0.7))
+        place = twins.measure(name, templates).velocity - true
+        assert ((place > -20.0) & (place < separation + 20.0)).all()
+
+
 @settings(max_examples=25, deadline=None)
 @given(value=st.floats(-999.0, 999.0))
 def test_pixel_shifts_invert(value: float) -> None:
@@ -327,6 +382,8 @@ def test_refusals_say_what_is_wrong(library: Library, templates: Templates) -> N
         velocity.measure("G", x, x, x, templates)
     with pytest.raises(ValueError, match=r"lower VelocityConfig\.limit"):
         Templates.build(library, VelocityConfig(limit=5000.0))
+    with pytest.raises(ValueError, match=r"all 1 templates rotate \(vsini 100 km/s or more\)"):
+        Templates.build(library, VelocityConfig(templates=((6000.0, 4.0, 0.0, 0.0, 100.0),)))
     with pytest.raises(OutsideLibraryError, match="12000"):
         Templates.build(library, VelocityConfig(templates=((12000.0, 4.0, 0.0, 0.0, 0.0),)))
 
