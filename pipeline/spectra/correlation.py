@@ -57,7 +57,8 @@ def transform(prepared: ArmTemplates, flux: Tensor) -> Tensor:
     """
     after = prepared.size - prepared.pad - prepared.arm.n_pixels
     whole = torch.fft.rfft(torch.nn.functional.pad(flux, (prepared.pad, after)))
-    return whole[:, : prepared.transform.shape[1]].contiguous()
+    kept: Tensor = whole[:, : prepared.transform.shape[1]].contiguous()
+    return kept
 
 
 def products(prepared: ArmTemplates, spectra: Tensor, template: Tensor, place: Tensor) -> Tensor:
@@ -94,7 +95,8 @@ def samples(prepared: ArmTemplates, spectra: Tensor) -> Tensor:
         (spectrum, frequency) what :func:`transform` returned.
     """
     window = slice(prepared.first, prepared.first + prepared.blocks * BLOCK)
-    return torch.fft.irfft(spectra, n=prepared.size // STRIDE)[:, window]
+    smoothed: Tensor = torch.fft.irfft(spectra, n=prepared.size // STRIDE)[:, window]
+    return smoothed
 
 
 def tried(prepared: ArmTemplates, smoothed: Tensor) -> Tensor:

@@ -260,7 +260,6 @@ def _prepare(
     power = (2.0 / size) * transform.abs().square() @ apart.T
     apart = apart.repeat_interleave(2, dim=1)  # real and imaginary parts
     kept = slice(first - tried - 1, first + blocks * BLOCK + tried + 1)
-    single = {"dtype": torch.float32, "device": device}
     return ArmTemplates(
         arm=which,
         labels=labels,
@@ -270,18 +269,18 @@ def _prepare(
         size=size,
         transform=transform.to(torch.complex64).contiguous().to(device),
         phase=torch.exp(1j * frequency * shifts[:, None]).to(torch.complex64).to(device),
-        samples=samples[:, kept].T.contiguous().to(**single),
+        samples=samples[:, kept].T.contiguous().to(device, torch.float32),
         first=first,
         blocks=blocks,
-        forward=forward[:BLOCK].contiguous().to(**single),
-        backward=backward.to(**single),
-        basis=_block_basis(parts, forward, first, blocks, tried).to(**single),
-        weights=(norm * left[:, :components] * singular[:components]).T.contiguous().to(**single),
+        forward=forward[:BLOCK].contiguous().to(device, torch.float32),
+        backward=backward.to(device, torch.float32),
+        basis=_block_basis(parts, forward, first, blocks, tried).to(device, torch.float32),
+        weights=(norm * left[:, :components] * singular[:components]).T.contiguous().to(device, torch.float32),
         log_variance=variance.log().to(device),
-        scale=variance[:, ::STRIDE].rsqrt().T[:, None, :].contiguous().to(**single),
+        scale=variance[:, ::STRIDE].rsqrt().T[:, None, :].contiguous().to(device, torch.float32),
         series=series.to(device),
-        sharpness=torch.cat([series * rows[:, None] for rows in apart], 1).to(**single),
-        power=power.to(**single),
+        sharpness=torch.cat([series * rows[:, None] for rows in apart], 1).to(device, torch.float32),
+        power=power.to(device, torch.float32),
     )
 
 
