@@ -1,4 +1,4 @@
-"""How the commands of :mod:`.literature` print what they found, for people."""
+"""How the commands of :mod:`twinlines.pipeline.cli.literature` print what they found, for people."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Rows of somebody's table and stars of a catalog: the nearest within a radius, or the same obsid.
 
-Knows positions and identifiers; what a match means is for :mod:`.crossmatch` to say.
+Knows positions and identifiers; what a match means is for
+:mod:`twinlines.pipeline.validation.foreign.crossmatch` to say.
 """
 
 from __future__ import annotations
