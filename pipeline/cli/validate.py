@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from twinlines.pipeline.validation.intervals import Rate
     from twinlines.pipeline.validation.trust.classes import Classes
     from twinlines.pipeline.validation.trust.nulls import NullRule
-    from twinlines.pipeline.validation.trust.survey import CalibrationReport
+    from twinlines.pipeline.validation.trust.survey import TrustReport
 
 calibrate_app = typer.Typer()
 validate_app = typer.Typer(help="How far a catalog can be trusted, and what others have found.", no_args_is_help=True)
@@ -194,7 +194,7 @@ def injection(
     console.show(summary, as_json, lambda screen: show_injection(report, figure, screen))
 
 
-def show_calibration(report: CalibrationReport, fdr: float, where: Console) -> None:
+def show_calibration(report: TrustReport, fdr: float, where: Console) -> None:
     """Print nulls, classes, the prevalence, and how many candidates there are at some rates."""
     import numpy as np
 

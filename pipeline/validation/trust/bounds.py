@@ -3,8 +3,9 @@
 Whatever the distribution of a single star's score, the ranks of singles among singles are those of random numbers: so
 the joint distribution of their conformal p-values is known, and is simulated (Gazin, Blanchard & Roquain 2024). Of
 levels t_1 < t_2 < ..., b_l is made so that the number of singles with p <= t_l is at most b_l for all l together
-with the stated confidence. Then of any set S of stars at most min_l (b_l + |S without those with p <= t_l|) are single,
-however S was chosen (Blanchard, Neuvial & Roquain 2020, eq. 4; Goeman & Solari 2011). Knows ranks, and no star.
+with the stated confidence. Then of any set of stars at most min_l (b_l + n_l) are single, n_l being those of the set
+whose p-value is above t_l, however the set was chosen (Blanchard, Neuvial & Roquain 2020, eq. 4; Goeman & Solari 2011).
+Knows ranks, and no star.
 """
 
 from __future__ import annotations

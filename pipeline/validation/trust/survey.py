@@ -47,7 +47,7 @@ _NO_NAME = -1
 
 
 @dataclass(frozen=True)
-class CalibrationReport:
+class TrustReport:
     """What was calibrated, and with what."""
 
     catalog: str
@@ -186,7 +186,7 @@ def calibrate(
     nulls: str | Path | None = None,
     settings: Settings | None = None,
     rule: NullRule | None = None,
-) -> CalibrationReport:
+) -> TrustReport:
     """Calibrate a survey's current catalog against single stars, and keep what comes of it beside the catalog.
 
     Parameters
@@ -217,7 +217,7 @@ def calibrate(
     return _calibrate(place, nulls, settings, rule or NullRule())  # which says what is missing
 
 
-def _calibrate(place: Survey, nulls: str | Path | None, settings: Settings, rule: NullRule) -> CalibrationReport:
+def _calibrate(place: Survey, nulls: str | Path | None, settings: Settings, rule: NullRule) -> TrustReport:
     stars = stars_of(place.path, nulls=nulls, rule=rule, classes=settings.classes)
     catalog = stars.catalog
     result = calibration.calibrate(stars.exposures, stars.null_names, settings)
@@ -240,7 +240,7 @@ def _calibrate(place: Survey, nulls: str | Path | None, settings: Settings, rule
     folder.mkdir(parents=True, exist_ok=True)
     store = numbered.put(folder, STEM, CALIBRATION, len(stars.star), lambda name: columns[name], about)
     atomic.sync_folder(folder.parent)
-    return CalibrationReport(str(catalog.attrs["name"]), store, stars.counts, listed, result)
+    return TrustReport(str(catalog.attrs["name"]), store, stars.counts, listed, result)
 
 
 def folder_of(place: Survey, catalog: str) -> Path:

@@ -126,6 +126,7 @@ def test_what_was_found_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "real spectra: 3 of 2 single stars of dr1; 1 could not be used: obsid 5: faint" in out
 
 
+@pytest.mark.slow
 def test_the_command_line(client: Client, survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def here(_where: object):  # type: ignore[no-untyped-def]
