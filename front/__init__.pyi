@@ -5,6 +5,7 @@ from twinlines._loading import load_ensemble as load_ensemble
 from twinlines._loading import load_library as load_library
 from twinlines._loading import load_tracks as load_tracks
 from twinlines._version import __version__ as __version__
+from twinlines.pipeline.binaries.export import export as export
 from twinlines.pipeline.binaries.fits.store import open_fits as open_fits
 from twinlines.pipeline.binaries.sources.binary import open_binary as open_binary
 from twinlines.pipeline.binaries.sources.binary import solve_binary as solve_binary
@@ -24,6 +25,7 @@ __all__ = [
     "__version__",
     "ccf",
     "explain",
+    "export",
     "fit_pair",
     "judge",
     "judge_arrays",

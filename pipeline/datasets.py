@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import IntFlag
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,10 @@ class Variable:
     """Unit in the FITS standard's spelling; "" for a pure number or text."""
     long_name: str
     """What it is, for people."""
+    ucd: str = ""
+    """What it is, for programs: a UCD1+ of the IVOA's. Not stored: tables that are exported have it."""
+    bits: type[IntFlag] | None = None
+    """Of an integer of named bits, their names."""
 
     @property
     def missing(self) -> object:

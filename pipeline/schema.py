@@ -24,6 +24,9 @@ CATALOG_PENALTIES = (8, 16, 32)
 
 COLOURS = {"B": "blue", "R": "red"}
 
+BANDS = {"B": "em.opt.V", "R": "em.opt.R", JOINT: "em.opt"}
+"""UCD1+ of the arms' wavelengths: 495 to 535 and 630 to 680 nm."""
+
 POPULATIONS = ("table1", "cool_giant", "blend", "field", "observed")
 """Meaning of the codes 0, 1, 2, 3, 4 of the pairs' variable ``population``. The variable's own description stops before
 the last, so that sets made before there was one still open."""
@@ -83,19 +86,26 @@ FATAL = Quality.NO_ARM | Quality.LOW_SNR | Quality.NO_CONTINUUM | Quality.NO_VEL
 """Bits that leave an arm without probabilities."""
 
 
+def of_exposure(dtype: str, units: str, what: str, ucd: str = "", bits: type[IntFlag] | None = None) -> Variable:
+    """A variable of which each exposure has one value."""
+    return Variable(("exposure",), dtype, units, what, ucd, bits)
+
+
 METADATA = {
-    "obsid": Variable(("exposure",), "int64", "", "LAMOST observation identifier, one per FITS file"),
-    "lmjm": Variable(("exposure",), "int32", "min", "Local modified Julian minute of the start of the exposure"),
-    "bjdmid": Variable(("exposure",), "float64", "d", "Barycentric Julian date (TDB) of the middle of the exposure"),
-    "lmjd": Variable(("exposure",), "int32", "d", "Local modified Julian day, as in file names"),
-    "planid": Variable(("exposure",), "str", "", "Plan identifier"),
-    "spid": Variable(("exposure",), "int16", "", "Spectrograph identifier, 1 to 16"),
-    "fiberid": Variable(("exposure",), "int16", "", "Fibre identifier, 1 to 250"),
-    "ra": Variable(("exposure",), "float64", "deg", "Right ascension (J2000)"),
-    "dec": Variable(("exposure",), "float64", "deg", "Declination (J2000)"),
+    "obsid": of_exposure("int64", "", "LAMOST observation identifier, one per FITS file", "meta.id;obs.sequence"),
+    "lmjm": of_exposure("int32", "min", "Local modified Julian minute of the start of the exposure", "time.start"),
+    "bjdmid": of_exposure("float64", "d", "Barycentric Julian date (TDB) of the middle of the exposure", "time.epoch"),
+    "lmjd": of_exposure("int32", "d", "Local modified Julian day, as in file names", "time.start;obs"),
+    "planid": of_exposure("str", "", "Plan identifier", "meta.id;obs.field"),
+    "spid": of_exposure("int16", "", "Spectrograph identifier, 1 to 16", "meta.id;instr"),
+    "fiberid": of_exposure("int16", "", "Fibre identifier, 1 to 250", "meta.id;instr.det"),
+    "ra": of_exposure("float64", "deg", "Right ascension (J2000)", "pos.eq.ra;meta.main"),
+    "dec": of_exposure("float64", "deg", "Declination (J2000)", "pos.eq.dec;meta.main"),
 }
 _KEPT_PER_ROW = {
-    "content_hash": Variable(("exposure",), "uint64", "", "First 64 bits of BLAKE2b over the row's stored content"),
+    "content_hash": of_exposure(
+        "uint64", "", "First 64 bits of BLAKE2b over the row's stored content", "meta.checksum"
+    ),
 }
 
 EXPOSURES = Schema(
@@ -106,7 +116,7 @@ EXPOSURES = Schema(
         **METADATA,
         "snr": Variable(("exposure", "arm"), "float32", "", "Signal-to-noise ratio of the arm, from its header"),
         "exptime": Variable(("exposure", "arm"), "float32", "s", "Exposure time of the arm"),
-        "source_file": Variable(("exposure",), "str", "", "FITS file, relative to the folder that was ingested"),
+        "source_file": of_exposure("str", "", "FITS file, relative to the folder that was ingested"),
         **_KEPT_PER_ROW,
         "flux": Variable(("exposure", "arm", "pixel"), "float32", "adu", "Counts, not flux-calibrated, as stored"),
         "ivar": Variable(("exposure", "arm", "pixel"), "float32", "adu-2", "Inverse variance of the flux, as stored"),
@@ -195,26 +205,49 @@ DRAWS = Schema(
 """What became of each draw of a training set; the group ``draws`` of its store."""
 
 
+def _probabilities(head: str, whose: str) -> dict[str, Variable]:
+    """Percentiles of the binary probability by an arm, or by both, for each penalty."""
+    dims, ucd = ("exposure", "percentile"), f"stat.probability;{BANDS[head]}"
+    return {
+        f"pb_pct_{head}_{penalty}": Variable(
+            dims, "float32", "", f"Binary probability, penalty {penalty}, {whose}", ucd
+        )
+        for penalty in CATALOG_PENALTIES
+    }
+
+
 def _arm_results(arm: str, colour: str) -> dict[str, Variable]:
     """Columns 12-17 and 24-28 (blue), or 18-23 and 29-33 (red), of the paper's Table 4."""
-    row = ("exposure",)
+    band = BANDS[arm]
+    velocity = f"spect.dopplerVeloc.opt;{band}"
     return {
-        f"rv_obs_{arm}": Variable(row, "float32", "km s-1", f"Radial velocity measured from the {colour} arm"),
-        f"rv_obs_err_{arm}": Variable(row, "float32", "km s-1", f"Error of the measured velocity, {colour} arm"),
-        f"rv_abs_{arm}": Variable(row, "float32", "km s-1", f"Velocity on the Gaia scale, {colour} arm"),
-        f"rv_abs_err_{arm}": Variable(
-            row, "float32", "km s-1", f"Total error of the velocity on the Gaia scale, {colour} arm"
+        f"rv_obs_{arm}": of_exposure("float32", "km s-1", f"Radial velocity measured from the {colour} arm", velocity),
+        f"rv_obs_err_{arm}": of_exposure(
+            "float32", "km s-1", f"Error of the measured velocity, {colour} arm", f"stat.error;{velocity}"
         ),
-        f"rv_teff_{arm}": Variable(row, "float32", "K", f"Effective temperature of the best template, {colour} arm"),
-        f"ccfmax_{arm}": Variable(row, "float32", "", f"Maximum of the cross-correlation function, {colour} arm"),
-        **{
-            f"pb_pct_{arm}_{penalty}": Variable(
-                ("exposure", "percentile"), "float32", "", f"Binary probability, penalty {penalty}, {colour} arm"
-            )
-            for penalty in CATALOG_PENALTIES
-        },
-        f"specflag_{arm}": Variable(row, "bool", "", f"True for a good spectrum (S/N > 5), {colour} arm"),
-        f"npixbad_{arm}": Variable(row, "int32", "", f"Masked or repaired pixels on the grid, {colour} arm"),
+        f"rv_abs_{arm}": of_exposure("float32", "km s-1", f"Velocity on the Gaia scale, {colour} arm", velocity),
+        f"rv_abs_err_{arm}": of_exposure(
+            "float32",
+            "km s-1",
+            f"Total error of the velocity on the Gaia scale, {colour} arm",
+            f"stat.error;{velocity}",
+        ),
+        f"rv_teff_{arm}": of_exposure(
+            "float32",
+            "K",
+            f"Effective temperature of the best template, {colour} arm",
+            f"phys.temperature.effective;{band}",
+        ),
+        f"ccfmax_{arm}": of_exposure(
+            "float32", "", f"Maximum of the cross-correlation function, {colour} arm", f"stat.correlation;{band}"
+        ),
+        **_probabilities(arm, f"{colour} arm"),
+        f"specflag_{arm}": of_exposure(
+            "bool", "", f"True for a good spectrum (S/N > 5), {colour} arm", f"meta.code.qual;{band}"
+        ),
+        f"npixbad_{arm}": of_exposure(
+            "int32", "", f"Masked or repaired pixels on the grid, {colour} arm", f"meta.number;instr.pixel;{band}"
+        ),
     }
 
 
@@ -225,12 +258,12 @@ def _table4() -> dict[str, Variable]:
         of_arms |= _arm_results(arm, colour)
     columns = {
         **METADATA,
-        "snr_B": Variable(("exposure",), "float32", "", "Signal-to-noise ratio of the blue arm"),
-        "snr_R": Variable(("exposure",), "float32", "", "Signal-to-noise ratio of the red arm"),
+        "snr_B": of_exposure("float32", "", "Signal-to-noise ratio of the blue arm", "stat.snr;em.opt.V"),
+        "snr_R": of_exposure("float32", "", "Signal-to-noise ratio of the red arm", "stat.snr;em.opt.R"),
         **{name: variable for name, variable in of_arms.items() if name.startswith(("rv_", "ccfmax"))},
     }
     columns |= {name: variable for name, variable in of_arms.items() if name not in columns}
-    columns["bprp0"] = Variable(("exposure",), "float32", "mag", "Intrinsic colour (G_BP - G_RP)_0")
+    columns["bprp0"] = of_exposure("float32", "mag", "Intrinsic colour (G_BP - G_RP)_0", "phot.color;em.opt.B;em.opt.R")
     return columns
 
 
@@ -238,26 +271,25 @@ TABLE4 = _table4()
 """The paper's Table 4, column for column, in its order."""
 
 _NOISE = {
-    f"noise_{arm}": Variable(("exposure",), "float32", "", f"Measured over stated noise, median, {colour} arm")
+    f"noise_{arm}": of_exposure(
+        "float32", "", f"Measured over stated noise, median, {colour} arm", f"instr.det.noise;arith.ratio;{BANDS[arm]}"
+    )
     for arm, colour in COLOURS.items()
 }
 _MISFIT = {
-    f"misfit_{arm}": Variable(
-        ("exposure",), "float32", "", f"Misfit with one or two stars of the library, {colour} arm"
+    f"misfit_{arm}": of_exposure(
+        "float32", "", f"Misfit with one or two stars of the library, {colour} arm", f"stat.fit.residual;{BANDS[arm]}"
     )
     for arm, colour in COLOURS.items()
 }
 _QUALITY = {
-    f"quality_{arm}": Variable(("exposure",), "uint16", "", f"Quality bits of the {arm} arm; see schema.Quality")
+    f"quality_{arm}": of_exposure(
+        "uint16", "", f"Quality bits of the {arm} arm; see schema.Quality", f"meta.code.qual;{BANDS[arm]}", Quality
+    )
     for arm in ARM_NAMES
 }
 
-_JOINT = {
-    f"pb_pct_{JOINT}_{penalty}": Variable(
-        ("exposure", "percentile"), "float32", "", f"Binary probability, penalty {penalty}, both arms together"
-    )
-    for penalty in CATALOG_PENALTIES
-}
+_JOINT = _probabilities(JOINT, "both arms together")
 
 RESULTS = Schema(
     name="results",
@@ -281,10 +313,12 @@ CATALOG = Schema(
     since=RESULTS.since,
     variables={
         **RESULTS.variables,
-        "release": Variable(("exposure",), "str", "", "Release from which the row comes"),
-        "run": Variable(("exposure",), "str", "", "Run that computed the row: hash of weights, parameters, numerics"),
-        "healpix29": Variable(
-            ("exposure",), "int64", "", f"HEALPix index of the position, order {HEALPIX_ORDER}, nested"
+        "release": of_exposure("str", "", "Release from which the row comes", "meta.id;meta.dataset"),
+        "run": of_exposure(
+            "str", "", "Run that computed the row: hash of weights, parameters, numerics", "meta.version"
+        ),
+        "healpix29": of_exposure(
+            "int64", "", f"HEALPix index of the position, order {HEALPIX_ORDER}, nested", "pos.healpix"
         ),
     },
     sizes=RESULTS.sizes,

@@ -26,7 +26,7 @@ from twinlines.pipeline.survey import status as surveystatus
 from twinlines.pipeline.testing.exposures import random_arm, random_file, with_arm
 
 COMMANDS = [
-    ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("population",), ("synthesize",), ("train",),
+    ("demo",), ("mock",), ("ingest",), ("run",), ("status",), ("audit",), ("population",), ("synthesize",), ("train",),
     ("evaluate",), ("tracks", "import"), ("tracks", "show"),
     ("catalog", "candidates"), ("catalog", "cone"), ("catalog", "source"), ("catalog", "export"),
     ("catalog", "diff"), ("zeropoints",), ("binaries", "fit"), ("binaries", "list"), ("binaries", "export"),

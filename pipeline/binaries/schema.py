@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-from twinlines.pipeline.schema import COLOURS, METADATA, RESULTS, Schema, Variable
+from twinlines.pipeline.schema import BANDS, COLOURS, METADATA, RESULTS, Schema, Variable, of_exposure
 
 
 class FitQuality(IntFlag):
@@ -36,33 +36,45 @@ class FitQuality(IntFlag):
     """Which star is the first is not told: they give as much light, within the error."""
 
 
+_VELOCITY = "spect.dopplerVeloc.opt"
+_AMPLITUDE = f"src.var.amplitude;{_VELOCITY}"
+_MASS_RATIO = "phys.mass;arith.ratio"
+_LEAST_MASS = "phys.mass;stat.min"
 _FITTED_STAR = {
-    "rv": ("km s-1", "Radial velocity"),
-    "teff": ("K", "Effective temperature"),
-    "logg": ("", "log10 of surface gravity in cm s-2"),
-    "vsini": ("km s-1", "Projected rotational velocity"),
+    "rv": ("km s-1", "Radial velocity", _VELOCITY),
+    "teff": ("K", "Effective temperature", "phys.temperature.effective"),
+    "logg": ("", "log10 of surface gravity in cm s-2", "phys.gravity"),
+    "vsini": ("km s-1", "Projected rotational velocity", "phys.veloc.rotat"),
 }
 
 
-def _fitted(name: str, units: str, what: str) -> dict[str, Variable]:
+def _fitted(name: str, units: str, what: str, ucd: str) -> dict[str, Variable]:
     """A fitted parameter and its standard error."""
-    row = ("exposure",)
-    error = Variable(row, "float32", units, f"Standard error of {what[0].lower()}{what[1:]}")
-    return {name: Variable(row, "float32", units, what), f"{name}_err": error}
+    error = of_exposure("float32", units, f"Standard error of {what[0].lower()}{what[1:]}", f"stat.error;{ucd}")
+    return {name: of_exposure("float32", units, what, ucd), f"{name}_err": error}
 
 
 def _two_stars() -> dict[str, Variable]:
     """Parameters of the best pair of stars of an exposure."""
     variables: dict[str, Variable] = {}
     for star, which in (("1", "brighter star"), ("2", "fainter star")):
-        for name, (units, what) in _FITTED_STAR.items():
-            variables |= _fitted(f"{name}{star}", units, f"{what}, {which}")
-    variables["rv_covariance"] = Variable(("exposure",), "float32", "km2 s-2", "Covariance of both radial velocities")
+        for name, (units, what, ucd) in _FITTED_STAR.items():
+            variables |= _fitted(f"{name}{star}", units, f"{what}, {which}", ucd)
+    variables["rv_covariance"] = of_exposure(
+        "float32", "km2 s-2", "Covariance of both radial velocities", f"stat.covariance;{_VELOCITY}"
+    )
     for arm, colour in COLOURS.items():
-        variables |= _fitted(f"flux_ratio_{arm}", "", f"Flux of the fainter star over the brighter's, {colour} arm")
-    variables |= _fitted("feh", "", "[Fe/H] of both stars")
-    variables |= _fitted("alpha", "", "[alpha/Fe] of both stars")
-    return variables | _fitted("arm_offset", "km s-1", "Zero point of velocity, red arm less blue arm")
+        variables |= _fitted(
+            f"flux_ratio_{arm}",
+            "",
+            f"Flux of the fainter star over the brighter's, {colour} arm",
+            f"phot.flux;arith.ratio;{BANDS[arm]}",
+        )
+    variables |= _fitted("feh", "", "[Fe/H] of both stars", "phys.abund.Fe")
+    variables |= _fitted("alpha", "", "[alpha/Fe] of both stars", "phys.abund.X")
+    return variables | _fitted(
+        "arm_offset", "km s-1", "Zero point of velocity, red arm less blue arm", f"{_VELOCITY};arith.diff"
+    )
 
 
 FITS = Schema(
@@ -72,17 +84,30 @@ FITS = Schema(
     variables={
         **{name: METADATA[name] for name in ("obsid", "lmjm", "bjdmid")},
         **_two_stars(),
-        **_fitted("rv_single", "km s-1", "Radial velocity of the best single star"),
-        "vsini_single": Variable(("exposure",), "float32", "km s-1", "Rotational velocity of the best single star"),
-        "teff_single": Variable(("exposure",), "float32", "K", "Effective temperature of the best single star"),
-        "chi2": Variable(("exposure",), "float32", "", "chi2 of the best pair, over what noise alone makes it"),
-        "delta_chi2": Variable(("exposure",), "float32", "", "chi2 of the best single star less that of the best pair"),
-        "delta_chi2_diluted": Variable(
-            ("exposure",), "float32", "", "chi2 of the best single star under featureless light less the best pair's"
+        **_fitted("rv_single", "km s-1", "Radial velocity of the best single star", _VELOCITY),
+        "vsini_single": of_exposure(
+            "float32", "km s-1", "Rotational velocity of the best single star", "phys.veloc.rotat"
         ),
-        "delta_chi2_third": Variable(("exposure",), "float32", "", "What a third star would take from chi2, about"),
-        "fit_pixels": Variable(("exposure",), "int32", "", "Pixels that were fitted"),
-        "fit_quality": Variable(("exposure",), "uint16", "", "Quality bits of the fit; see schema.FitQuality"),
+        "teff_single": of_exposure(
+            "float32", "K", "Effective temperature of the best single star", "phys.temperature.effective"
+        ),
+        "chi2": of_exposure("float32", "", "chi2 of the best pair, over what noise alone makes it", "stat.fit.chi2"),
+        "delta_chi2": of_exposure(
+            "float32", "", "chi2 of the best single star less that of the best pair", "stat.fit.chi2;arith.diff"
+        ),
+        "delta_chi2_diluted": of_exposure(
+            "float32",
+            "",
+            "chi2 of the best single star under featureless light less the best pair's",
+            "stat.fit.chi2;arith.diff",
+        ),
+        "delta_chi2_third": of_exposure(
+            "float32", "", "What a third star would take from chi2, about", "stat.fit.chi2;arith.diff"
+        ),
+        "fit_pixels": of_exposure("int32", "", "Pixels that were fitted", "meta.number;instr.pixel"),
+        "fit_quality": of_exposure(
+            "uint16", "", "Quality bits of the fit; see schema.FitQuality", "meta.code.qual", FitQuality
+        ),
         "content_hash": RESULTS.variables["content_hash"],
     },
     chunk_rows=4096,
@@ -91,32 +116,32 @@ FITS = Schema(
 """Two-star fits of exposures: a survey's, beside its catalogs, or those of a few spectra."""
 
 _ORBIT = {
-    "period": ("d", "Orbital period"),
-    "t_periastron": ("d", "Time of a periastron passage, BJD (TDB)"),
-    "eccentricity": ("", "Eccentricity"),
-    "arg_periastron": ("deg", "Argument of periastron of the brighter star"),
-    "center_of_mass_velocity": ("km s-1", "Systemic velocity"),
-    "semi_amplitude_primary": ("km s-1", "Velocity semi-amplitude of the brighter star"),
-    "semi_amplitude_secondary": ("km s-1", "Velocity semi-amplitude of the fainter star"),
-    "mass_ratio": ("", "Mass of the fainter star over the brighter's"),
-    "minimum_mass_primary": ("solMass", "Mass of the brighter star times sin^3 i"),
-    "minimum_mass_secondary": ("solMass", "Mass of the fainter star times sin^3 i"),
-    "projected_axis_primary": ("solRad", "Semi-major axis of the brighter star times sin i"),
-    "projected_axis_secondary": ("solRad", "Semi-major axis of the fainter star times sin i"),
+    "period": ("d", "Orbital period", "time.period"),
+    "t_periastron": ("d", "Time of a periastron passage, BJD (TDB)", "time.epoch"),
+    "eccentricity": ("", "Eccentricity", "src.orbital.eccentricity"),
+    "arg_periastron": ("deg", "Argument of periastron of the brighter star", "src.orbital.periastron"),
+    "center_of_mass_velocity": ("km s-1", "Systemic velocity", _VELOCITY),
+    "semi_amplitude_primary": ("km s-1", "Velocity semi-amplitude of the brighter star", _AMPLITUDE),
+    "semi_amplitude_secondary": ("km s-1", "Velocity semi-amplitude of the fainter star", _AMPLITUDE),
+    "mass_ratio": ("", "Mass of the fainter star over the brighter's", _MASS_RATIO),
+    "minimum_mass_primary": ("solMass", "Mass of the brighter star times sin^3 i", _LEAST_MASS),
+    "minimum_mass_secondary": ("solMass", "Mass of the fainter star times sin^3 i", _LEAST_MASS),
+    "projected_axis_primary": ("solRad", "Semi-major axis of the brighter star times sin i", "phys.size.smajAxis"),
+    "projected_axis_secondary": ("solRad", "Semi-major axis of the fainter star times sin i", "phys.size.smajAxis"),
 }
 _OF_SOURCE = ("source",)
 
 
-def _number(dtype: str, units: str, what: str) -> Variable:
-    return Variable(_OF_SOURCE, dtype, units, what)
+def _number(dtype: str, units: str, what: str, ucd: str) -> Variable:
+    return Variable(_OF_SOURCE, dtype, units, what, ucd)
 
 
 def _elements(row: tuple[str, ...]) -> dict[str, Variable]:
     """Elements of an orbit, then their standard errors."""
-    elements = {name: Variable(row, "float64", units, what) for name, (units, what) in _ORBIT.items()}
+    elements = {name: Variable(row, "float64", units, what, ucd) for name, (units, what, ucd) in _ORBIT.items()}
     errors = {
-        f"{name}_error": Variable(row, "float64", units, f"Standard error: {what}")
-        for name, (units, what) in _ORBIT.items()
+        f"{name}_error": Variable(row, "float64", units, f"Standard error: {what}", f"stat.error;{ucd}")
+        for name, (units, what, ucd) in _ORBIT.items()
     }
     return elements | errors
 
@@ -126,33 +151,52 @@ SOURCES = Schema(
     version=2,
     row="source",
     variables={
-        "obsid": _number("int64", "", "Smallest obsid of the star"),
-        "ra": _number("float64", "deg", "Right ascension (J2000), mean"),
-        "dec": _number("float64", "deg", "Declination (J2000), mean"),
-        "epochs": _number("int32", "", "Exposures of the star"),
-        "epochs_fitted": _number("int32", "", "Exposures to which two stars were fitted"),
-        "epochs_double": _number("int32", "", "Exposures that show two stars, resolved"),
-        "epochs_blended": _number("int32", "", "Exposures at which the two stars' lines lie together"),
-        "bjd_first": _number("float64", "d", "Time of the first exposure, BJD (TDB)"),
-        "bjd_last": _number("float64", "d", "Time of the last exposure, BJD (TDB)"),
-        "best_probability": _number("float32", "", "Largest median binary probability by both arms, penalty 16"),
-        "delta_chi2_sum": _number("float32", "", "delta_chi2_diluted of all exposures that were fitted, summed"),
-        "separation_largest": _number("float32", "km s-1", "Largest velocity difference of the two stars"),
-        "flux_ratio": _number("float32", "", "Flux of the fainter star over the brighter's, blue arm, all epochs"),
-        "wilson_mass_ratio": _number("float64", "", "Mass of the fainter star over the brighter's, velocities alone"),
-        "wilson_mass_ratio_error": _number("float64", "", "Standard error of it"),
-        "wilson_velocity": _number("float64", "km s-1", "Systemic velocity, velocities alone"),
-        "wilson_velocity_error": _number("float64", "km s-1", "Standard error of it"),
-        "wilson_p_value": _number("float64", "", "Chance that one binary's epochs are as far off their line"),
-        "wilson_status": _number("int16", "", "Bits of the mass ratio; see components.LineStatus"),
-        "velocities_hash": _number("uint64", "", "First 64 bits of a hash of the velocities that an orbit is made of"),
+        "obsid": _number("int64", "", "Smallest obsid of the star", "meta.id;obs.sequence"),
+        "ra": _number("float64", "deg", "Right ascension (J2000), mean", "pos.eq.ra;meta.main"),
+        "dec": _number("float64", "deg", "Declination (J2000), mean", "pos.eq.dec;meta.main"),
+        "epochs": _number("int32", "", "Exposures of the star", "meta.number;obs"),
+        "epochs_fitted": _number("int32", "", "Exposures to which two stars were fitted", "meta.number;obs"),
+        "epochs_double": _number("int32", "", "Exposures that show two stars, resolved", "meta.number;obs"),
+        "epochs_blended": _number(
+            "int32", "", "Exposures at which the two stars' lines lie together", "meta.number;obs"
+        ),
+        "bjd_first": _number("float64", "d", "Time of the first exposure, BJD (TDB)", "time.epoch;stat.min"),
+        "bjd_last": _number("float64", "d", "Time of the last exposure, BJD (TDB)", "time.epoch;stat.max"),
+        "best_probability": _number(
+            "float32", "", "Largest median binary probability by both arms, penalty 16", "stat.probability;stat.max"
+        ),
+        "delta_chi2_sum": _number(
+            "float32", "", "delta_chi2_diluted of all exposures that were fitted, summed", "stat.fit.chi2;arith.diff"
+        ),
+        "separation_largest": _number(
+            "float32", "km s-1", "Largest velocity difference of the two stars", f"{_VELOCITY};arith.diff;stat.max"
+        ),
+        "flux_ratio": _number(
+            "float32",
+            "",
+            "Flux of the fainter star over the brighter's, blue arm, all epochs",
+            "phot.flux;arith.ratio;em.opt.V",
+        ),
+        "wilson_mass_ratio": _number(
+            "float64", "", "Mass of the fainter star over the brighter's, velocities alone", _MASS_RATIO
+        ),
+        "wilson_mass_ratio_error": _number("float64", "", "Standard error of it", f"stat.error;{_MASS_RATIO}"),
+        "wilson_velocity": _number("float64", "km s-1", "Systemic velocity, velocities alone", _VELOCITY),
+        "wilson_velocity_error": _number("float64", "km s-1", "Standard error of it", f"stat.error;{_VELOCITY}"),
+        "wilson_p_value": _number(
+            "float64", "", "Chance that one binary's epochs are as far off their line", "stat.probability"
+        ),
+        "wilson_status": _number("int16", "", "Bits of the mass ratio; see components.LineStatus", "meta.code.qual"),
+        "velocities_hash": _number(
+            "uint64", "", "First 64 bits of a hash of the velocities that an orbit is made of", "meta.checksum"
+        ),
         **_elements(_OF_SOURCE),
-        "modes": _number("int32", "", "Periods that the posterior tells apart"),
-        "mode_probability": _number("float64", "", "Probability of the best period"),
-        "orbit_chi2": _number("float64", "", "chi2 of the best orbit, jitter included"),
-        "orbit_freedom": _number("int32", "", "Velocities less parameters of it"),
-        "jitter": _number("float64", "km s-1", "Added to every velocity's error"),
-        "orbit_status": _number("int16", "", "Bits of the orbit; see orbits.summary.OrbitStatus"),
+        "modes": _number("int32", "", "Periods that the posterior tells apart", "meta.number;time.period"),
+        "mode_probability": _number("float64", "", "Probability of the best period", "stat.probability;time.period"),
+        "orbit_chi2": _number("float64", "", "chi2 of the best orbit, jitter included", "stat.fit.chi2"),
+        "orbit_freedom": _number("int32", "", "Velocities less parameters of it", "stat.fit.dof"),
+        "jitter": _number("float64", "km s-1", "Added to every velocity's error", f"stat.error;{_VELOCITY}"),
+        "orbit_status": _number("int16", "", "Bits of the orbit; see orbits.summary.OrbitStatus", "meta.code.qual"),
     },
     chunk_rows=4096,
     shard_rows=4096,
@@ -212,7 +256,7 @@ ORBIT_SAMPLES = Schema(
         "obsid": Variable(_OF_SAMPLE, "int64", "", "Smallest obsid of the star"),
         "solution_id": Variable(_OF_SAMPLE, "int32", "", "Solution of the same period; -1: one that has no row"),
         **{
-            name: Variable(_OF_SAMPLE, "float64" if name in _SAMPLED[:2] else "float32", *_ORBIT[name])
+            name: Variable(_OF_SAMPLE, "float64" if name in _SAMPLED[:2] else "float32", *_ORBIT[name][:2])
             for name in _SAMPLED
         },
     },
@@ -220,3 +264,27 @@ ORBIT_SAMPLES = Schema(
     shard_rows=65536,
 )
 """Posterior samples of orbits, equally likely ones, those of a star together; of the stars with the surest periods."""
+
+_SAME = ("obsid", "ra", "dec")
+_AS_GAIA = (
+    *("period", "t_periastron", "eccentricity", "center_of_mass_velocity", "semi_amplitude_primary"),
+    *("semi_amplitude_secondary", "mass_ratio", "arg_periastron"),
+)
+_OURS = (*("minimum_mass_primary", "minimum_mass_secondary", "projected_axis_primary", "projected_axis_secondary"),)
+
+GAIA_ORBITS: dict[str, Variable] = {
+    "nss_solution_type": _number("str", "", "Kind of the solution: SB2, both stars' velocities", "src.class"),
+    **{name: SOURCES.variables[name] for name in _SAME},
+    **{f"{name}{end}": SOURCES.variables[f"{name}{end}"] for name in _AS_GAIA for end in ("", "_error")},
+    "obj_func": _number("float64", "", "chi2 of the orbit, jitter included", "stat.fit.chi2"),
+    "goodness_of_fit": _number(
+        "float64", "", "F2: chi2 as a standard normal variable (Wilson & Hilferty 1931)", "stat.fit.goodness"
+    ),
+    "conf_spectro_period": _number("float64", "", "Probability of the period", "stat.probability;time.period"),
+    "rv_n_obs_primary": _number("int32", "", "Velocities of the brighter star", "meta.number;obs"),
+    "rv_n_obs_secondary": _number("int32", "", "Velocities of the fainter star", "meta.number;obs"),
+    **{f"{name}{end}": SOURCES.variables[f"{name}{end}"] for name in _OURS for end in ("", "_error")},
+    **{name: SOURCES.variables[name] for name in ("orbit_freedom", "jitter", "modes", "orbit_status")},
+}
+"""Orbits under the names that Gaia's table ``nss_two_body_orbit`` has, and those of ours that it has not. Times are
+Barycentric Julian dates, where Gaia's are days from 2016.0."""

@@ -85,4 +85,5 @@ def _workable(catalog: xr.Dataset) -> xr.Dataset:
         name: catalog[name].astype(object) for name, variable in CATALOG.variables.items() if variable.dtype == "str"
     }
     attrs = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in catalog.attrs.items()}
-    return catalog.assign(texts).assign_attrs(attrs)
+    # How many rows there were to choose from stays known of those that are chosen.
+    return catalog.assign(texts).assign_attrs(attrs, rows_in=catalog.sizes["exposure"])

@@ -321,18 +321,27 @@ class SB2:
         exposures = self.cone(ra, dec, SOURCE_RADIUS * u.arcsec)
         return exposures.isel(exposure=np.argsort(exposures["bjdmid"].values, kind="stable"))
 
-    def export(self, path: str | Path, *, columns: Columns = "table4", overwrite: bool = False) -> int:
-        """Write the rows as a FITS table and return their number: the 34 columns of Table 4, or all.
+    def export(
+        self,
+        path: str | Path,
+        *,
+        columns: Columns = "table4",
+        format: str | None = None,  # noqa: A002 (the word for it)
+        overwrite: bool = False,
+    ) -> int:
+        """Write the rows as a table and return their number: the 34 columns of Table 4, all, or those that are named.
 
-        See :func:`twinlines.pipeline.catalog.export.export`.
+        FITS, VOTable, Parquet, HATS, text of the AAS or the CDS, or the footprint as a MOC, as the file's name ends, or
+        as asked for; see :func:`twinlines.pipeline.catalog.export.export`.
 
         Raises
         ------
         CatalogError
             If the table cannot be written there.
         """
+        self._require()
         try:
-            return export(self._catalog, Path(path), columns=columns, overwrite=overwrite)
+            return export(self._catalog, Path(path), columns=columns, format=format, overwrite=overwrite)
         except ExportError as error:
             raise CatalogError(str(error)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from twinlines.pipeline.cli.options import (
     JsonOption,
     OverwriteOption,
     SurveyOption,
+    TableOut,
     connected,
     grouped,
 )
@@ -106,18 +108,70 @@ def list_(
     )
 
 
+class What(StrEnum):
+    """What there are tables of."""
+
+    FITS = "fits"
+    SOURCES = "sources"
+    ORBITS = "orbits"
+
+
+class OrbitFormat(StrEnum):
+    """Formats of tables; the last one is of orbits alone."""
+
+    FITS = "fits"
+    VOTABLE = "votable"
+    PARQUET = "parquet"
+    HATS = "hats"
+    MRT = "mrt"
+    CDS = "cds"
+    MOC = "moc"
+    SB9 = "sb9"
+
+
 @binaries_app.command(epilog="Example: twinlines binaries export --survey survey binaries.fits")
 def export(
     survey: SurveyOption,
-    out: Annotated[Path, typer.Argument(help="FITS table to write (.fits or .fits.gz).")],
+    out: TableOut,
+    what: Annotated[
+        What,
+        typer.Option(
+            "--what",
+            help="fits: two stars of each exposure; sources: the stars; orbits: under the names of Gaia's tables.",
+        ),
+    ] = What.FITS,
+    columns: Annotated[
+        str, typer.Option("--columns", help="all; or a file that names some, one a line.", metavar="all|FILE")
+    ] = "all",
+    format_: Annotated[
+        OrbitFormat | None,
+        typer.Option(
+            "--format",
+            help="Format of the table; sb9: orbits in the layout of SB9, a folder.",
+            show_default="as the file's name ends",
+        ),
+    ] = None,
     every: AllOption = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a FITS table of the fits: the catalog's positions, S/N and verdict of both arms, then the fits' columns."""
-    from twinlines.pipeline.binaries.fits.store import export as export_fits
+    """Write a table of the fits, with the catalog's positions, S/N and verdict of both arms; or of stars, or orbits."""
+    if every and what is not What.FITS:
+        raise typer.BadParameter("--all is of exposures; it goes with --what fits")
+    from twinlines.pipeline.binaries import export as tables
+    from twinlines.pipeline.catalog.export import read_names
 
-    rows = export_fits(survey, out, every=every, overwrite=overwrite)
+    asked: dict[str, Any] = {
+        "columns": "all" if columns == "all" else read_names(Path(columns)),
+        "format": None if format_ is None else format_.value,
+        "overwrite": overwrite,
+    }
+    if what is What.FITS:
+        rows = tables.export_fits(survey, out, every=every, **asked)
+    elif what is What.SOURCES:
+        rows = tables.export_sources(survey, out, **asked)
+    else:
+        rows = tables.export_orbits(survey, out, **asked)
     console.show({"file": str(out), "rows": rows}, as_json, lambda where: where.print(f"{out}: {rows} rows"))
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from twinlines.pipeline.cli import console
-from twinlines.pipeline.cli.options import JsonOption, OverwriteOption, SurveyOption
+from twinlines.pipeline.cli.options import JsonOption, OverwriteOption, SurveyOption, TableFormatOption, TableOut
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,13 +41,6 @@ class RuleOption(StrEnum):
 
     JOINT = "joint"
     PAPER = "paper"
-
-
-class TableColumns(StrEnum):
-    """Columns of an exported table."""
-
-    TABLE4 = "table4"
-    ALL = "all"
 
 
 catalog_app = typer.Typer(help="Questions to the published catalog.", no_args_is_help=True)
@@ -140,19 +133,27 @@ def cone(
 @catalog_app.command(epilog="Example: twinlines catalog export --survey survey catalog.fits")
 def export(
     survey: SurveyOption,
-    out: Annotated[Path, typer.Argument(help="FITS table to write (.fits or .fits.gz).")],
+    out: TableOut,
     columns: Annotated[
-        TableColumns, typer.Option("--columns", help="table4: the paper's 34; all: the catalog's others too.")
-    ] = TableColumns.TABLE4,
+        str,
+        typer.Option(
+            "--columns",
+            help="table4: the paper's 34; all: the catalog's others too; or a file that names some, one a line.",
+            metavar="table4|all|FILE",
+        ),
+    ] = "table4",
+    format_: TableFormatOption = None,
     overwrite: OverwriteOption = False,
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the catalog as a FITS table: the paper's 34 columns, or all."""
+    """Write the catalog as a table: FITS, VOTable, Parquet, HATS, text of the AAS or CDS; or its footprint as a MOC."""
     from twinlines.pipeline.catalog import catalog
+    from twinlines.pipeline.catalog.export import read_names
 
+    chosen = columns if columns in ("table4", "all") else read_names(Path(columns))
     rows = catalog.open(survey, release=release).sb2.export(
-        out, columns="all" if columns is TableColumns.ALL else "table4", overwrite=overwrite
+        out, columns=chosen, format=None if format_ is None else format_.value, overwrite=overwrite
     )
     console.show({"file": str(out), "rows": rows}, as_json, lambda where: where.print(f"{out}: {rows} rows"))
 

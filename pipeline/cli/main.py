@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from twinlines.pipeline.cli import console, sources, stopping, streams
+from twinlines.pipeline.cli.audit import audit_app
 from twinlines.pipeline.cli.binaries import binaries_app
 from twinlines.pipeline.cli.catalog import catalog_app
 from twinlines.pipeline.cli.cluster import cluster_app
@@ -37,6 +38,7 @@ assert sources  # its commands are in the groups binaries and catalog
 # Groups without a name add their commands to those of ``twinlines`` itself; --help lists them in this order.
 app.add_typer(mock_app)
 app.add_typer(survey_app)
+app.add_typer(audit_app)
 app.add_typer(zero_points_app)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(binaries_app, name="binaries")

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -14,6 +15,19 @@ import typer
 
 if TYPE_CHECKING:
     from distributed import Client
+
+
+class TableFormat(StrEnum):
+    """Formats of tables."""
+
+    FITS = "fits"
+    VOTABLE = "votable"
+    PARQUET = "parquet"
+    HATS = "hats"
+    MRT = "mrt"
+    CDS = "cds"
+    MOC = "moc"
+
 
 QUARANTINED = 3
 """Exit status of a command that did its work but put files aside."""
@@ -40,6 +54,15 @@ IgnorePlanOption = Annotated[
     bool, typer.Option("--ignore-plan", help="Start even if memory or disk seem too small for the work.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+TableOut = Annotated[
+    Path,
+    typer.Argument(
+        help="Table to write; its name says the format: .fits, .fits.gz, .vot, .parquet, .hats, .mrt, .cds, .moc.fits."
+    ),
+]
+TableFormatOption = Annotated[
+    TableFormat | None, typer.Option("--format", help="Format of the table.", show_default="as the file's name ends")
+]
 WeightsOption = Annotated[Path | None, typer.Option("--weights", help="Folder of an ensemble, if not the shipped one.")]
 LibraryOption = Annotated[
     Path | None,

@@ -21,10 +21,8 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.binaries.schema import FITS, FitQuality
-from twinlines.pipeline.catalog import catalog as catalogs
-from twinlines.pipeline.catalog.export import ExportError, write
 from twinlines.pipeline.jobs.markers import Markers, now
-from twinlines.pipeline.schema import CATALOG, METADATA, Schema
+from twinlines.pipeline.schema import Schema
 from twinlines.pipeline.storage import atomic, stores
 from twinlines.pipeline.survey.folder import Survey
 
@@ -242,39 +240,3 @@ def shows_two(fits: xr.Dataset) -> NDArray[np.bool_]:
     """Whether the fit of each exposure shows two stars, shape (exposure,)."""
     neither = FitQuality.NO_SPECTRUM | FitQuality.NOT_DOUBLE
     return np.asarray((fits["fit_quality"].values & neither) == 0, np.bool_)
-
-
-def export(survey: str | Path, path: Path, *, every: bool = False, overwrite: bool = False) -> int:
-    """Write a survey's fits as a FITS table and return the number of rows.
-
-    The columns are those of the catalog that say what was observed, the verdict of both arms at penalty 16, and those
-    of :data:`.schema.FITS`, for the rows of the current catalog that were fitted as they are.
-
-    Parameters
-    ----------
-    survey
-        Folder of the survey.
-    path
-        File to write.
-    every
-        Exposures that turned out to show one star, too.
-    overwrite
-        Whether a file that is there may be replaced.
-
-    Raises
-    ------
-    FitsError, CatalogError
-        If there are no fits, or no catalog, or the table cannot be written there.
-    """
-    catalog, fits = catalogs.open(survey), load_fits(survey)
-    known = np.isin(catalog["obsid"].values, fits["obsid"].values)
-    rows = join(catalog.isel(exposure=np.flatnonzero(known)), fits)
-    bits = rows["fit_quality"].values
-    wanted = (bits & FitQuality.NO_SPECTRUM) == 0 if every else shows_two(rows)
-    observed = {name: CATALOG.variables[name] for name in (*METADATA, "snr_B", "snr_R", "pb_pct_J_16", "release")}
-    try:
-        return write(
-            rows.isel(exposure=np.flatnonzero(wanted)), Path(path), {**observed, **FITS.variables}, overwrite=overwrite
-        )
-    except ExportError as error:
-        raise FitsError(str(error)) from error

@@ -13,6 +13,7 @@ from astropy.table import Table
 from distributed import Client
 from typer.testing import CliRunner
 
+from twinlines.pipeline.binaries.export import export_fits
 from twinlines.pipeline.binaries.fits import store, survey
 from twinlines.pipeline.binaries.fits.store import FitsError, join, open_fits, shows_two
 from twinlines.pipeline.binaries.schema import FITS, SOURCES, FitQuality
@@ -198,7 +199,7 @@ def test_what_cannot_be_fitted_is_said(client: Client, folder: Path, tmp_path: P
     with pytest.raises(FitsError, match="there is no survey at"):
         open_fits(tmp_path / "nowhere")
     with pytest.raises(FitsError, match="no fits of two stars yet"):
-        store.export(folder, tmp_path / "binaries.fits")
+        export_fits(folder, tmp_path / "binaries.fits")
 
 
 def test_the_commands_show_and_write_fits(folder: Path, tmp_path: Path) -> None:

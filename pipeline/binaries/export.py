@@ -1,0 +1,227 @@
+"""What follows the verdict as tables: two-star fits, stars, and orbits under Gaia's names or in the layout of SB9.
+
+Knows which rows and columns a table has; how formats have them, :mod:`twinlines.pipeline.catalog.tables` knows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from twinlines.pipeline.binaries.fits.store import FitsError, join, load_fits, shows_two
+from twinlines.pipeline.binaries.schema import FITS, GAIA_ORBITS, SOURCES, FitQuality
+from twinlines.pipeline.binaries.sources.survey import open_sources
+from twinlines.pipeline.catalog import catalog as catalogs
+from twinlines.pipeline.catalog.export import Columns, ExportError, write
+from twinlines.pipeline.catalog.export import export as export_catalog
+from twinlines.pipeline.catalog.tables.columns import Column, Values, columns_of, select
+from twinlines.pipeline.catalog.tables.formats import FORMATS, Format
+from twinlines.pipeline.schema import CATALOG, METADATA
+from twinlines.pipeline.survey.folder import Survey
+
+ORBIT_FORMATS: Mapping[str, Format] = {
+    **FORMATS,
+    "sb9": Format("layout of SB9, a folder", (".sb9",), "twinlines.pipeline.binaries.orbits.sb9"),
+}
+"""Formats of tables of orbits."""
+
+
+def export(
+    rows: xr.Dataset,
+    path: str | Path,
+    *,
+    columns: Columns = "all",
+    format: str | None = None,  # noqa: A002 (the word for it)
+    overwrite: bool = False,
+) -> int:
+    """Write rows of a catalog, of two-star fits or of stars as a table that opens everywhere, and return their number.
+
+    Parameters
+    ----------
+    rows
+        What ``tw.open_catalog``, ``tw.open_fits`` or ``tw.open_sources`` returned, rows of it, or verdicts.
+    path
+        File, or folder, to write.
+    columns
+        "all"; of a catalog also "table4"; or names of columns, in the order in which they are wanted.
+    format
+        "fits", "votable", "parquet", "hats", "mrt", "cds" or "moc"; by default as the name of the file ends.
+    overwrite
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    ExportError
+        If the rows are none of these, there is no such column or format, or the table cannot be written there.
+
+    Examples
+    --------
+    >>> import twinlines as tw
+    >>> tw.export(tw.open_sources("S"), "stars.vot")  # doctest: +SKIP
+    """
+    kind = rows.attrs.get("schema")
+    if kind == "fits":
+        return _write(rows, Path(path), FITS.variables, columns, "Two-star fits", "exposure", format, overwrite)
+    if kind == "sources":
+        return _write(rows, Path(path), SOURCES.variables, columns, "Double-lined stars", "source", format, overwrite)
+    if "exposure" not in rows.dims:
+        raise ExportError(f"rows of {kind!r} are no table of Twinlines; give a catalog, fits, stars, or rows of these")
+    return export_catalog(rows, Path(path), columns=columns, format=format, overwrite=overwrite)
+
+
+def export_fits(
+    survey: str | Path,
+    path: Path,
+    *,
+    every: bool = False,
+    columns: Columns = "all",
+    format: str | None = None,  # noqa: A002
+    overwrite: bool = False,
+) -> int:
+    """Write a survey's fits as a table and return the number of rows.
+
+    The columns are those of the catalog that say what was observed, the verdict of both arms at penalty 16, and those
+    of :data:`.schema.FITS`, for the rows of the current catalog that were fitted as they are.
+
+    Parameters
+    ----------
+    survey
+        Folder of the survey.
+    path
+        File, or folder, to write.
+    every
+        Exposures that turned out to show one star, too.
+    columns, format, overwrite
+        As :func:`export`.
+
+    Raises
+    ------
+    FitsError, CatalogError
+        If there are no fits, or no catalog, or the table cannot be written there.
+    """
+    catalog, fits = catalogs.open(survey), load_fits(survey)
+    known = np.isin(catalog["obsid"].values, fits["obsid"].values)
+    rows = join(catalog.isel(exposure=np.flatnonzero(known)), fits)
+    bits = rows["fit_quality"].values
+    wanted = (bits & FitQuality.NO_SPECTRUM) == 0 if every else shows_two(rows)
+    observed = {name: CATALOG.variables[name] for name in (*METADATA, "snr_B", "snr_R", "pb_pct_J_16", "release")}
+    about = {"fits": _about(fits.attrs), "rows_in": fits.sizes["exposure"]}
+    rows = rows.isel(exposure=np.flatnonzero(wanted)).assign_attrs(about)
+    variables = {**observed, **FITS.variables}
+    return _said(lambda: _write(rows, path, variables, columns, "Two-star fits", "exposure", format, overwrite))
+
+
+def export_sources(
+    survey: str | Path,
+    path: Path,
+    *,
+    columns: Columns = "all",
+    format: str | None = None,  # noqa: A002
+    overwrite: bool = False,
+) -> int:
+    """Write a survey's stars as a table, columns of :data:`.schema.SOURCES`, and return their number.
+
+    Raises
+    ------
+    FitsError
+        If there are no stars, or the table cannot be written there.
+    """
+    rows = _sources(survey)
+    return _said(
+        lambda: _write(rows, path, SOURCES.variables, columns, "Double-lined stars", "source", format, overwrite)
+    )
+
+
+def export_orbits(
+    survey: str | Path,
+    path: Path,
+    *,
+    columns: Columns = "all",
+    format: str | None = None,  # noqa: A002
+    overwrite: bool = False,
+) -> int:
+    """Write the orbits of a survey's stars, columns of :data:`.schema.GAIA_ORBITS`, and return their number.
+
+    Those of which a period is known, however well: ``conf_spectro_period`` says so. ``format`` may also be "sb9".
+
+    Raises
+    ------
+    FitsError
+        If there are no stars, or the table cannot be written there.
+    """
+    rows = orbits_of(_sources(survey))
+    return _said(
+        lambda: _write(
+            rows, path, GAIA_ORBITS, columns, "Orbits of double-lined stars", "source", format, overwrite, ORBIT_FORMATS
+        )
+    )
+
+
+def orbits_of(sources: xr.Dataset) -> xr.Dataset:
+    """Orbits of the stars of which a period is known, with the variables of :data:`.schema.GAIA_ORBITS`."""
+    rows = sources.isel(source=np.flatnonzero(np.isfinite(sources["period"].values)))
+    chi2, freedom = rows["orbit_chi2"].values, rows["orbit_freedom"].values.astype(np.float64)
+    known = {
+        "nss_solution_type": np.full(rows.sizes["source"], "SB2", object),
+        "obj_func": chi2,
+        "goodness_of_fit": goodness(chi2, freedom),
+        "conf_spectro_period": rows["mode_probability"].values,
+        "rv_n_obs_primary": rows["epochs_double"].values,
+        "rv_n_obs_secondary": rows["epochs_double"].values,
+    }
+    return rows.assign({name: ("source", values) for name, values in known.items()})
+
+
+def goodness(chi2: Values, freedom: Values) -> Values:
+    """chi2, (row,), of so many degrees of freedom as a standard normal variable; NaN where there are none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(freedom > 0, chi2 / freedom, np.nan)
+        return np.asarray(np.sqrt(4.5 * freedom) * (np.cbrt(ratio) + 2.0 / (9.0 * freedom) - 1.0))
+
+
+def _sources(survey: str | Path) -> xr.Dataset:
+    """A survey's stars, loaded, with what their catalog says of itself."""
+    rows = open_sources(survey).load()
+    own = dict(rows.attrs)
+    catalog = Survey(Path(survey)).about_catalog(str(own.get("catalog", "")))
+    said = {name: value for name, value in catalog.items() if name not in ("number", "created", "schema")}
+    about = {name: own[name] for name in ("catalog", "fits", "fitting", "radius", "created") if name in own}
+    stars = {"sources": json.dumps({"numerics": own.get("numerics")}), "schema": "sources"}
+    return rows.assign_attrs({**said, **about, **stars, "rows_in": rows.sizes["source"]})
+
+
+def _about(attrs: Mapping[str, Any]) -> str:
+    return json.dumps({name: attrs[name] for name in ("numerics", "library", "created") if name in attrs})
+
+
+def _write(
+    rows: xr.Dataset,
+    path: Path,
+    variables: Mapping[str, Any],
+    columns: Columns,
+    title: str,
+    dim: str,
+    format_: str | None,
+    overwrite: bool,
+    formats: Mapping[str, Format] = FORMATS,
+) -> int:
+    chosen: Sequence[Column] = columns_of(rows, variables)
+    if not isinstance(columns, str):
+        chosen = select(chosen, list(columns))
+    elif columns != "all":
+        raise ExportError(f"columns is {columns!r}; give 'all', or a list of names")
+    return write(
+        rows, path, chosen, title=f"{title} by Twinlines", dim=dim, format=format_, formats=formats, overwrite=overwrite
+    )
+
+
+def _said(make: Callable[[], int]) -> int:
+    try:
+        return make()
+    except ExportError as error:
+        raise FitsError(str(error)) from error

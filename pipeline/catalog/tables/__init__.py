@@ -1,0 +1,1 @@
+"""Tables that open everywhere: rows of a catalog, of fits or of stars, streamed into the formats of others' tools."""
