@@ -22,7 +22,7 @@ from twinlines.pipeline.binaries.orbits.prior import Ephemeris
 from twinlines.pipeline.binaries.usertable import POSITION_NAMES, UserTable, read_table
 
 Array = NDArray[np.float64]
-By = Literal["position", "obsid"]
+MatchedBy = Literal["position", "obsid"]
 """How stars of the table and of the survey are matched."""
 
 USUAL: Mapping[str, tuple[str, ...]] = {
@@ -75,7 +75,7 @@ class Ephemerides:
     """LAMOST's observation identifier; None: stars are matched by position."""
 
     @property
-    def by(self) -> By:
+    def by(self) -> MatchedBy:
         """How its stars are matched."""
         return "obsid" if self.ra is None else "position"
 

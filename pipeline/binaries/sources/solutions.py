@@ -26,7 +26,7 @@ from twinlines.pipeline.storage import stores
 ORBITS_STEM, SAMPLES_STEM = "orbits", "orbit_samples"
 """Kinds of the stores, beside the fits."""
 
-Columns = Mapping[str, NDArray[Any]]
+SolutionColumns = Mapping[str, NDArray[Any]]
 """Columns by their names."""
 
 _SAMPLE = "sample."  # before the names of samples' columns in one star's answer
@@ -88,15 +88,17 @@ def columns_of(orbit: Orbit, ephemeris: Ephemeris | None = None) -> dict[str, ND
 class Solutions:
     """Solutions of many stars, put together."""
 
-    orbits: Columns
+    orbits: SolutionColumns
     """Of :data:`.schema.ORBITS`."""
-    samples: Columns
+    samples: SolutionColumns
     """Of :data:`.schema.ORBIT_SAMPLES`."""
     sampled: int
     """Stars whose samples are kept."""
 
 
-def together(answers: Sequence[Columns], obsid: NDArray[np.int64], hashes: NDArray[np.uint64], most: int) -> Solutions:
+def together(
+    answers: Sequence[SolutionColumns], obsid: NDArray[np.int64], hashes: NDArray[np.uint64], most: int
+) -> Solutions:
     """Put together what :func:`columns_of` said of each star.
 
     Parameters
@@ -165,7 +167,7 @@ def table_columns(folder: Path, hashes: NDArray[np.uint64]) -> dict[str, NDArray
     return best_columns(stores.read_columns(path, ("velocities_hash", "solution_id", *_OF_TABLE.values())), hashes)
 
 
-def best_columns(orbits: Columns, hashes: NDArray[np.uint64]) -> dict[str, NDArray[Any]]:
+def best_columns(orbits: SolutionColumns, hashes: NDArray[np.uint64]) -> dict[str, NDArray[Any]]:
     """Columns of the table of stars, from those of solutions; missing for a star that has none."""
     first = np.flatnonzero(orbits["solution_id"] == 0)
     place = {int(value): int(row) for value, row in zip(orbits["velocities_hash"][first], first, strict=True)}
