@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+import twinlines.pipeline.catalog.questions  # noqa: F401 (gives Datasets their accessor)
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries.components.assignment import assign
 from twinlines.pipeline.binaries.components.epochs import Epochs, blended
