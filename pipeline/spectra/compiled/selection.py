@@ -201,5 +201,6 @@ def medians(values: Array, out: Array) -> None:
     size = values.shape[1]
     some, spare = np.empty(size, values.dtype), np.empty(size, values.dtype)
     for row in range(values.shape[0]):
-        some[:] = values[row]
+        for i in range(size):
+            some[i] = values[row, i]
         out[row] = lower_median(some, size, spare)

@@ -67,6 +67,23 @@ class Height(NamedTuple):
     """(flank,) part of its height that it has there."""
 
 
+# Loops instead of slices that are set: what Numba says of slices that do not fit takes seconds to compile.
+
+
+@routine
+def _set(values: Array, start: int, stop: int, value: Any) -> None:
+    """Set the values from ``start`` to ``stop`` that there are."""
+    for i in range(max(start, 0), min(stop, values.size)):
+        values[i] = value
+
+
+@routine
+def _copy(values: Array, size: int, out: Array, place: int) -> None:
+    """Copy the first ``size`` values to ``place``."""
+    for i in range(size):
+        out[place + i] = values[i]
+
+
 @routine
 def _extremum(values: Array, size: int, sign: Any) -> None:
     """In place, ``sign`` times the maximum of ``sign`` times each ``size`` successive values; the ends mean nothing."""
@@ -89,11 +106,11 @@ def _at(values: Array, pixel: int) -> Any:
 
 
 @routine
-def _flank(flux: Array, start: int, step: int, count: int) -> Any:
-    """Lower median of ``count`` pixels from ``start`` on, in steps."""
+def _flank(flux: Array, start: int, count: int) -> Any:
+    """Lower median of ``count`` pixels from ``start`` on."""
     some = np.empty(count, flux.dtype)
     for k in range(count):
-        value = _at(flux, start + step * k)
+        value = _at(flux, start + k)
         place = k
         while place > 0 and some[place - 1] > value:
             some[place] = some[place - 1]
@@ -112,8 +129,8 @@ def _outline(flux: Array, sigma: Array, first: int, last: int, how: Sharpness) -
     kind = flux.dtype.type
     size = how.widths[-1] + 2 * how.foot
     origin = first - how.foot
-    left = _flank(flux, first - 1 - how.foot, -1, how.level)
-    right = _flank(flux, last + how.foot, 1, how.level)
+    left = _flank(flux, first - how.foot - how.level, how.level)
+    right = _flank(flux, last + how.foot, how.level)
     # The level runs straight from the middle of one flank to that of the other.
     middle = 0.5 * (2 * how.foot + how.level - 1)
     span = np.float32(last - first + 1 + 2.0 * middle)
@@ -146,12 +163,10 @@ def _best_pairs(flux: Array, edge: Array, best: Array, far: Array, high: Array, 
     """Sharpness of the best pair of edges at each pixel, and, in ``high``, of the contrast that pairs see there."""
     pixels, widest, half = flux.size, how.widths[-1], how.taps.size
     padded, low = far, best  # lent for a while
-    for i in range(half):
-        padded[i] = flux[0]
-    padded[half : half + pixels] = flux
-    for i in range(half + pixels, padded.size):
-        padded[i] = flux[pixels - 1]
-    edge[:] = 0.0
+    _set(padded, 0, half, flux[0])
+    _copy(flux, pixels, padded, half)
+    _set(padded, half + pixels, padded.size, flux[pixels - 1])
+    _set(edge, 0, edge.size, flux.dtype.type(0.0))
     for k in range(half):
         weight = how.taps[k]
         ahead, behind = padded[half + k :], padded[half - 1 - k :]
@@ -159,8 +174,8 @@ def _best_pairs(flux: Array, edge: Array, best: Array, far: Array, high: Array, 
             edge[j] += (ahead[j] - behind[j]) * weight
     # Of all that either edge can see.
     seen = 2 * half + widest + 1
-    high[:] = padded
-    low[:] = padded
+    _copy(padded, padded.size, high, 0)
+    _copy(padded, padded.size, low, 0)
     one = flux.dtype.type(1.0)
     _extremum(high, seen, one)
     _extremum(low, seen, -one)
@@ -168,8 +183,8 @@ def _best_pairs(flux: Array, edge: Array, best: Array, far: Array, high: Array, 
         high[j] -= low[j]
     # Pairs this far apart do not overlap, and share one scale: their best partner is the least edge in that reach.
     apart = how.widths[how.far]
-    far[: edge.size - apart] = edge[apart:]
-    _extremum(far[: edge.size - apart], widest - apart + 1, -one)
+    _copy(edge[apart:], edge.size - apart, far, 0)
+    _extremum(far, widest - apart + 1, -one)
     scale = how.scales[how.far]
     for j in range(pixels):
         best[j] = (edge[j] - far[j]) * scale
@@ -190,7 +205,7 @@ def _remove_sharp(
     size = pixels + 2 * half + widest
     edge, best, far, high = spare[0, : pixels + widest], spare[1, :size], spare[2, :size], spare[3, :size]
     threshold, spikes, sharp = spare[4, :pixels], marks[0], marks[1]
-    threshold[:] = how.threshold
+    _set(threshold, 0, pixels, how.threshold)
     most = flux.dtype.type(0.8)
     for _ in range(how.passes):
         _best_pairs(flux, edge, best, far, high, how)
@@ -199,7 +214,7 @@ def _remove_sharp(
         for j in range(pixels):
             if not sharp[j]:
                 best[j] = 0.0
-        spikes[:] = False
+        _set(spikes, 0, pixels, False)
         active = False
         for j in range(pixels):
             if not sharp[j]:
@@ -216,16 +231,16 @@ def _remove_sharp(
                     width, score = w, value
             first, last = _outline(flux, sigma, j, j + how.widths[width], how)
             if last > first:
-                spikes[first:last] = True
+                _set(spikes, first, last, True)
                 active = True
         if not active:
             return
         fill(wavelength, flux, spikes)
-        threshold[:] = how.threshold
+        _set(threshold, 0, pixels, how.threshold)
         for j in range(pixels):
             if spikes[j]:
                 flagged[j] = True
-                threshold[max(j - how.reach, 0) : j + how.reach + 1] = how.beside
+                _set(threshold, j - how.reach, j + how.reach + 1, how.beside)
 
 
 @routine
@@ -288,26 +303,13 @@ def _remove_high(
     pixels = flux.size
     margin = WINDOW // 2 + how.fine.size + how.scale.size - 2
     spikes, out = marks[0], marks[1]
-    strip[:] = 0.0
-    spare[:] = 0.0
-    strip[margin : margin + pixels] = flux
-    _high(strip, 0, pixels, pixels, how, spare, sixes, out)
-    for repair in range(how.passes - 1):
-        spikes[:] = False
-        some = False
-        for j in range(pixels):
-            if out[j]:
-                some = True
-                spikes[max(j - how.widen, 0) : j + how.widen + 1] = True
-        if not some:
-            return
-        fill(wavelength, flux, spikes)
-        for j in range(pixels):
-            flagged[j] |= spikes[j]
-        if repair == how.passes - 2:
-            return
-        strip[margin : margin + pixels] = flux
-        out[:] = False
+    _set(strip, 0, strip.size, flux.dtype.type(0.0))
+    for filtered in spare:
+        _set(filtered, 0, filtered.size, flux.dtype.type(0.0))
+    _set(spikes, 0, pixels, True)  # at first, all pixels are to be looked at
+    for look in range(how.passes):
+        _copy(flux, pixels, strip, margin)
+        _set(out, 0, pixels, False)
         j = 0
         while j < pixels:
             if not spikes[j]:
@@ -320,6 +322,17 @@ def _remove_high(
                     stop = j + 1
                 j += 1
             _high(strip, start, min(stop + margin, pixels), pixels, how, spare, sixes, out)
+        some = False
+        _set(spikes, 0, pixels, False)
+        for j in range(pixels):
+            if out[j]:
+                some = True
+                _set(spikes, j - how.widen, j + how.widen + 1, True)
+        if not some or look == how.passes - 1:
+            return
+        fill(wavelength, flux, spikes)
+        for j in range(pixels):
+            flagged[j] |= spikes[j]
 
 
 @kernel
@@ -351,9 +364,9 @@ def despike(
             current[j] = 0.0 if flagged[j] else current[j]
             value = sigma[row, j]
             noise[j] = value if np.isfinite(value) and value > 0.0 else np.inf
-        repaired[row] = flagged
+        _copy(flagged, pixels, repaired[row], 0)
         fill(x, current, flagged)
-        start[:] = current
+        _copy(current, pixels, start, 0)
         _remove_sharp(x, current, noise, flagged, sharpness, spare, marks)
         _remove_high(x, current, flagged, height, strip, spare, sixes, marks)
         count = 0
@@ -361,6 +374,6 @@ def despike(
             count += flagged[j]
         failed[row] = 2 * count > pixels
         if failed[row]:
-            current[:] = start
+            _copy(start, pixels, current, 0)
         else:
-            repaired[row] = flagged
+            _copy(flagged, pixels, repaired[row], 0)
