@@ -140,7 +140,7 @@ def _basis(pixels: int) -> Basis:
         intervals=count,
         values=np.ascontiguousarray(values.T),
         products=np.ascontiguousarray(np.concatenate([products, values], axis=1)),
-        fit=np.ascontiguousarray(np.linalg.pinv(legendre.legvander(centred, _DEGREE))),
+        fit=np.ascontiguousarray(np.linalg.pinv(legendre.legvander(centred, _DEGREE)).T),
         derivatives=np.ascontiguousarray(np.stack(derivatives, axis=1)),
         slope=np.ascontiguousarray(slope / m),
         curvature=np.ascontiguousarray(curvature / m**2),

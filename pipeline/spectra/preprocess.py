@@ -71,6 +71,10 @@ class RestFrame:
 
 Batch = TypeVar("Batch", Observed, RestFrame)
 
+_OF_A_SPECTRUM = {"noise", "n_bad", "quality"}
+_DTYPES = {"wavelength": torch.float64, "bad": torch.bool, "n_bad": torch.int32, "quality": torch.int32}
+"""Those that are not float32."""
+
 
 def observe(
     arm: Arm,
@@ -112,57 +116,44 @@ def observe(
             f"arm {arm.name}: flux, ivar, loglam and mask have shapes {shapes}; "
             f"expected one shape (spectrum, pixel) with more than {2 * CUSHION} pixels"
         )
-    parts = [
-        _observe(*(array[tile].contiguous() for array in arrays))
-        for tile in tiles(max(shape[0], 1))  # none at all makes an empty one
-    ]
-    return _join(Observed, parts)
+    result = _empty(Observed, shape[0], shape[1] - 2 * CUSHION)
+    for tile in tiles(shape[0]):
+        _observe(*(array[tile].contiguous() for array in arrays), _rows(result, tile))
+    return result
 
 
-def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> Observed:
+def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor, out: Observed) -> None:
     rows, pixels = flux.shape
     wavelength = torch.empty((rows, pixels), dtype=torch.float64)
-    sorted_flux, sigma = torch.empty((2, rows, pixels), dtype=torch.float32)
-    masked, known = torch.empty((rows, pixels), dtype=torch.bool), torch.empty(rows, dtype=torch.bool)
+    ordered, sigma = torch.empty((2, rows, pixels), dtype=torch.float32)
+    masked, measured = torch.empty((2, rows, pixels), dtype=torch.bool)
+    known = torch.empty(rows, dtype=torch.bool)
     sampling.read(
-        flux.numpy(),
-        ivar.numpy(),
-        loglam.numpy(),
-        mask.numpy(),
+        *(column.numpy() for column in (flux, ivar, loglam, mask)),
         sampling.TABLE,
-        tuple(column.numpy() for column in (wavelength, sorted_flux, sigma, masked, known)),
+        tuple(column.numpy() for column in (wavelength, ordered, sigma, masked, measured, known)),
     )
-    measured = sorted_flux.isfinite() & sigma.isfinite() & known[:, None]
     keep = slice(CUSHION, pixels - CUSHION)
     # Before anything is called a spike: where errors are too small, noise itself looks like spikes.
-    ratio = noise.measure(sorted_flux[:, keep], sigma[:, keep], measured[:, keep])
-    sigma *= noise.factor(ratio)[:, None]
-    repaired = despike(wavelength, torch.where(measured, sorted_flux, torch.nan), sigma)
+    out.noise[:] = noise.measure(ordered[:, keep], sigma[:, keep], measured[:, keep])
+    sigma *= noise.factor(out.noise)[:, None]
+    repaired = despike(wavelength, ordered, sigma)
     fill(wavelength, sigma, ~measured)
 
-    wavelength, flux, sigma = (column[:, keep].contiguous() for column in (wavelength, repaired.flux, sigma))
-    fitted = continuum(wavelength, flux, measured[:, keep])
-    normalised, normalised_sigma = _over_continuum(flux, sigma, fitted, torch.zeros(rows, dtype=torch.bool))
-    quality = torch.where(repaired.failed & known, int(Quality.DESPIKE_FAILED), 0)
-    quality |= torch.where(normalised.isfinite().any(dim=1), 0, int(Quality.NO_CONTINUUM))
-    return Observed(
-        wavelength=wavelength,
-        flux=flux,
-        sigma=sigma,
-        bad=(masked | repaired.repaired)[:, keep].contiguous(),
-        normalised=normalised,
-        normalised_sigma=normalised_sigma,
-        noise=ratio,
-        quality=quality.to(torch.int32),
-    )
+    out.wavelength[:], out.flux[:], out.sigma[:] = wavelength[:, keep], repaired.flux[:, keep], sigma[:, keep]
+    torch.logical_or(masked[:, keep], repaired.repaired[:, keep], out=out.bad)
+    fitted = continuum(out.wavelength, out.flux, measured[:, keep])
+    some = _divide(out.flux, out.sigma, fitted, torch.zeros(rows, dtype=torch.bool), out.normalised, out.normalised_sigma)
+    out.quality[:] = torch.where(repaired.failed & known, int(Quality.DESPIKE_FAILED), 0)
+    out.quality[:] |= torch.where(some, 0, int(Quality.NO_CONTINUUM))
 
 
-def _over_continuum(flux: Tensor, sigma: Tensor, fitted: Tensor, blank: Tensor) -> tuple[Tensor, Tensor]:
-    """Flux and sigma over continuum, float32; NaN where that is not positive, and in blank rows."""
-    divided = torch.empty(flux.shape, dtype=torch.float32), torch.empty(flux.shape, dtype=torch.float32)
+def _divide(flux: Tensor, sigma: Tensor, fitted: Tensor, blank: Tensor, *out: Tensor) -> Tensor:
+    """Set flux and sigma over continuum, NaN where that is not positive, and in blank rows; which rows have some."""
+    some = torch.empty(len(blank), dtype=torch.bool)
     arrays = (column.numpy() for column in (flux, sigma, fitted, blank))
-    sampling.divide(*arrays, tuple(column.numpy() for column in divided))
-    return divided
+    sampling.divide(*arrays, tuple(column.numpy() for column in (*out, some)))
+    return some
 
 
 def to_rest_frame(arm: Arm, observed: Observed, velocity: NDArray[np.floating] | Tensor) -> RestFrame:
@@ -193,23 +184,23 @@ def to_rest_frame(arm: Arm, observed: Observed, velocity: NDArray[np.floating] |
     velocity = torch.as_tensor(velocity).to(torch.float64)
     if velocity.shape != (rows,):
         raise ValueError(f"arm {arm.name}: {rows} spectra, but velocities of shape {tuple(velocity.shape)}")
-    grid = torch.from_numpy(arm.wavelength)
-    parts = [_to_rest_frame(grid, _rows(observed, tile), velocity[tile]) for tile in tiles(max(rows, 1))]
-    return _join(RestFrame, parts)
+    result = _empty(RestFrame, rows, arm.n_pixels)
+    for tile in tiles(rows):
+        _to_rest_frame(torch.from_numpy(arm.wavelength), _rows(observed, tile), velocity[tile], _rows(result, tile))
+    return result
 
 
-def _to_rest_frame(grid: Tensor, observed: Observed, velocity: Tensor) -> RestFrame:
+def _to_rest_frame(grid: Tensor, observed: Observed, velocity: Tensor, out: RestFrame) -> None:
     rows, moving = len(velocity), velocity.isfinite()
     factor = 1.0 + torch.where(moving, velocity, 0.0) / SPEED_OF_LIGHT
-    known = observed.wavelength.isfinite().all(dim=1)
     flux, sigma = torch.empty((2, rows, len(grid)), dtype=torch.float64)
-    n_bad, covered = torch.empty(rows, dtype=torch.int32), torch.empty(rows, dtype=torch.bool)
+    covered = torch.empty(rows, dtype=torch.bool)
     # The networks' draws take the noise as stated: the flux has its true noise already, once.
     scale = noise.factor(observed.noise)
-    given = (observed.wavelength, factor, grid, observed.flux, observed.sigma, scale, observed.bad, known)
+    given = (observed.wavelength, factor, grid, observed.flux, observed.sigma, scale, observed.bad)
     sampling.to_grid(
         *(column.contiguous().numpy() for column in given),
-        tuple(column.numpy() for column in (flux, sigma, n_bad, covered)),
+        tuple(column.numpy() for column in (flux, sigma, out.n_bad, covered)),
     )
     fitted = continuum(grid, flux)
     usable = (fitted > 0.0).all(dim=1)
@@ -218,15 +209,20 @@ def _to_rest_frame(grid: Tensor, observed: Observed, velocity: Tensor) -> RestFr
     quality = before | torch.where(covered | (before & int(Quality.NO_CONTINUUM) > 0), 0, int(Quality.OFF_GRID))
     quality = quality | torch.where(usable | ~covered, 0, int(Quality.NO_CONTINUUM))
     quality = quality | torch.where(moving, 0, int(Quality.NO_VELOCITY))
-    quality = quality | torch.where(n_bad >= MAXIMUM_BAD_PIXELS, int(Quality.BAD_PIXELS), 0)
+    out.quality[:] = quality | torch.where(out.n_bad >= MAXIMUM_BAD_PIXELS, int(Quality.BAD_PIXELS), 0)
     blank = ~(covered & usable & moving & (before & int(Quality.NO_CONTINUUM) == 0))
-    divided, error = _over_continuum(flux, sigma, fitted, blank)
-    return RestFrame(flux=divided, sigma=error, n_bad=n_bad, quality=quality.to(torch.int32))
+    _divide(flux, sigma, fitted, blank, out.flux, out.sigma)
 
 
-def _rows(observed: Observed, rows: slice) -> Observed:
-    return Observed(*(getattr(observed, column.name)[rows] for column in fields(observed)))
+def _empty(kind: type[Batch], rows: int, pixels: int) -> Batch:
+    """A batch to be filled."""
+    return kind(
+        *(
+            torch.empty((rows,) if name in _OF_A_SPECTRUM else (rows, pixels), dtype=_DTYPES.get(name, torch.float32))
+            for name in (column.name for column in fields(kind))
+        )
+    )
 
 
-def _join(kind: type[Batch], parts: list[Batch]) -> Batch:
-    return kind(*(torch.cat([getattr(part, column.name) for part in parts]) for column in fields(kind)))
+def _rows(batch: Batch, rows: slice) -> Batch:
+    return type(batch)(*(getattr(batch, column.name)[rows] for column in fields(batch)))

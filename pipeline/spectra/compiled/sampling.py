@@ -59,15 +59,21 @@ def _order(wavelength: Array, order: Array) -> None:
 
 @kernel
 def read(
-    flux: Array, ivar: Array, loglam: Array, mask: Array, table: Array, out: tuple[Array, Array, Array, Array, Array]
+    flux: Array,
+    ivar: Array,
+    loglam: Array,
+    mask: Array,
+    table: Array,
+    out: tuple[Array, Array, Array, Array, Array, Array],
 ) -> None:
     """Stored columns, (spectrum, pixel) each, sorted by wavelength.
 
     A row that ascends is copied, and one that descends turned round; only another is sorted, where all its wavelengths
-    are known. ``out`` is set: wavelength, flux, standard deviation (NaN where unknown), whether a pixel is bad by its
-    mask, (spectrum, pixel) each, and whether all of a row's wavelengths are known, (spectrum,).
+    are known. ``out`` is set: wavelength, flux, standard deviation, whether a pixel is bad by its mask, and whether it
+    is measured, (spectrum, pixel) each; and whether all of a row's wavelengths are known, (spectrum,). Flux and
+    deviation are NaN where they are unknown, and the flux where the deviation is.
     """
-    wavelengths, fluxes, sigmas, bads, known = out
+    wavelengths, fluxes, sigmas, bads, measured, known = out
     rows, pixels = flux.shape
     order = np.empty(pixels, np.int64)
     for row in range(rows):
@@ -89,15 +95,18 @@ def read(
             _order(wavelength, order)
         for i in range(pixels):
             place = order[i]
-            fluxes[row, i] = flux[row, place]
-            weight = np.float32(ivar[row, place])
-            sigmas[row, i] = np.float32(1.0) / np.sqrt(weight) if weight > 0.0 else np.float32(np.nan)
+            value, weight = np.float32(flux[row, place]), np.float32(ivar[row, place])
+            sigma = np.float32(1.0) / np.sqrt(weight) if weight > 0.0 else np.float32(np.nan)
+            there = everywhere & np.isfinite(value) & np.isfinite(sigma)
+            fluxes[row, i] = value if there else np.float32(np.nan)
+            sigmas[row, i] = sigma
             bads[row, i] = mask[row, place] > 0
+            measured[row, i] = there
 
 
 @kernel
 def to_grid(
-    wavelength: Array, factor: Array, grid: Array, flux: Array, sigma: Array, scale: Array, bad: Array, known: Array,
+    wavelength: Array, factor: Array, grid: Array, flux: Array, sigma: Array, scale: Array, bad: Array,
     out: tuple[Array, Array, Array, Array],
 ) -> None:  # fmt: skip
     """Spectra at rest, interpolated linearly to a grid.
@@ -105,15 +114,13 @@ def to_grid(
     Parameters
     ----------
     wavelength, flux, sigma, bad
-        (spectrum, pixel), wavelengths ascending where ``known``.
+        (spectrum, pixel), wavelengths ascending; a row becomes NaN where one of them is unknown.
     factor
         (spectrum,), by which wavelengths are divided.
     grid
         (grid pixel,), ascending.
     scale
         (spectrum,), by which ``sigma`` is divided.
-    known
-        (spectrum,) bool; other rows become NaN.
     out
         Set: flux, not below 0, and sigma, (spectrum, grid pixel) float64, NaN off the pixels; number of grid pixels to
         which a bad one contributes; and whether all of a row is finite, (spectrum,) each.
@@ -122,14 +129,15 @@ def to_grid(
     rows, pixels = flux.shape
     rest = np.empty(pixels)
     for row in range(rows):
-        count, all_there = 0, bool(known[row])
-        if not known[row]:
+        count, all_there = 0, True
+        for p in range(pixels):
+            rest[p] = wavelength[row, p] / factor[row]
+            all_there &= np.isfinite(rest[p])
+        if not all_there:
             for g in range(grid.size):
                 fluxes[row, g] = np.nan
                 sigmas[row, g] = np.nan
         else:
-            for p in range(pixels):
-                rest[p] = wavelength[row, p] / factor[row]
             right = 0
             for g in range(grid.size):
                 x = grid[g]
@@ -162,13 +170,18 @@ def to_grid(
 
 
 @kernel
-def divide(flux: Array, sigma: Array, level: Array, blank: Array, out: tuple[Array, Array]) -> None:
-    """Flux and sigma over continuum, float32; NaN where that is not positive, or the row is blank."""
-    fluxes, sigmas = out
+def divide(flux: Array, sigma: Array, level: Array, blank: Array, out: tuple[Array, Array, Array]) -> None:
+    """Flux and sigma over continuum, float32; NaN where that is not positive, or the row is blank.
+
+    ``out`` is set: both, and whether a row has a finite flux, (spectrum,).
+    """
+    fluxes, sigmas, some = out
     for row in range(flux.shape[0]):
+        some[row] = False
         empty = bool(blank[row])
         for i in range(flux.shape[1]):
             fitted = level[row, i]
             there = (fitted > 0.0) & (not empty)
             fluxes[row, i] = flux[row, i] / fitted if there else np.nan
             sigmas[row, i] = sigma[row, i] / fitted if there else np.nan
+            some[row] |= np.isfinite(fluxes[row, i])

@@ -31,7 +31,7 @@ class Basis(NamedTuple):
     products: Array
     """(m, 14), their ten distinct products, the second spline's number rising fastest; and they themselves."""
     fit: Array
-    """(coefficient, pixel), wavelengths of the pixels -> coefficients of the polynomial wavelength(index)."""
+    """(pixel, 6), wavelengths of the pixels -> coefficients of the polynomial wavelength(index), of degree 5."""
     derivatives: Array
     """(coefficient, 2, K * nodes), those coefficients -> first and second derivative by index at the nodes."""
     slope: Array
@@ -63,21 +63,19 @@ class Clipping(NamedTuple):
 def _penalty(basis: Basis, wavelength: Array, out: Array) -> None:
     """Set ``out``, (interval, pair), to the smoothing times the integral of B_i'' B_j'' by wavelength."""
     origin = wavelength[0]
-    orders = basis.fit.shape[0]
-    coefficient = np.empty(orders)
-    for order in range(orders):
-        row = basis.fit[order]
-        # Four sums at a time, since each must wait for its last addition.
-        a, b, c, d = 0.0, 0.0, 0.0, 0.0
-        whole = wavelength.size // 4 * 4
-        for p in range(0, whole, 4):
-            a += (wavelength[p] - origin) * row[p]
-            b += (wavelength[p + 1] - origin) * row[p + 1]
-            c += (wavelength[p + 2] - origin) * row[p + 2]
-            d += (wavelength[p + 3] - origin) * row[p + 3]
-        for p in range(whole, wavelength.size):
-            a += (wavelength[p] - origin) * row[p]
-        coefficient[order] = (a + b) + (c + d)
+    orders = basis.fit.shape[1]
+    coefficient = np.zeros(orders)
+    a, b, c, d, e, f = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0  # in registers, where six sums take the time of one
+    for p in range(wavelength.size):
+        value, row = wavelength[p] - origin, basis.fit[p]
+        a += value * row[0]
+        b += value * row[1]
+        c += value * row[2]
+        d += value * row[3]
+        e += value * row[4]
+        f += value * row[5]
+    coefficient[0], coefficient[1], coefficient[2] = a, b, c
+    coefficient[3], coefficient[4], coefficient[5] = d, e, f
     curve = np.empty(4)
     for k in range(basis.intervals):
         for pair in range(10):
@@ -194,7 +192,7 @@ def _clip(
     number = 0
     for p in range(pixels):
         some[number] = residual[p]
-        number += usable[p] > 0.0
+        number += usable[p] != 0.0
     centre = lower_median(some, number, other)
     sigma = np.empty(count)
     for w in range(count):
@@ -223,11 +221,11 @@ def _clip(
         for p in range(starts[w], starts[w + 1]):
             scale = start + change * (place[p] - w)
             ratio = residual[p] - centre
-            if not ((ratio > how.low * scale) & (ratio < how.high * scale)):
-                kept[p] = 0.0
+            inside = (ratio > how.low * scale) & (ratio < how.high * scale)
+            kept[p] = kept[p] if inside else 0.0
     stay = 0
     for p in range(pixels):
-        stay += kept[p] > 0.0
+        stay += kept[p] != 0.0
     return stay
 
 
