@@ -21,28 +21,30 @@ _LN10 = float(np.log(10.0))
 
 
 @routine
-def _power_of_ten(exponent: float, table: Array) -> float:
-    """10^exponent, exact to two units in the last place; NaN unless 0 <= exponent <= 8."""
-    if not ((exponent >= 0.0) & (exponent <= 8.0)):
-        return np.nan
-    nearest = int(exponent * 64.0 + 0.5)
-    rest = (exponent - nearest / 64.0) * _LN10
-    series = 1.0
-    series = series * (rest * (1.0 / 7.0)) + 1.0
-    series = series * (rest * (1.0 / 6.0)) + 1.0
-    series = series * (rest * (1.0 / 5.0)) + 1.0
-    series = series * (rest * (1.0 / 4.0)) + 1.0
-    series = series * (rest * (1.0 / 3.0)) + 1.0
-    series = series * (rest * (1.0 / 2.0)) + 1.0
-    series = series * rest + 1.0
-    return table[nearest] * series
+def _powers_of_ten(exponents: Array, table: Array, out: Array, place: Array) -> None:
+    """10 to the power of each, exact to two units in the last place; NaN unless 0 <= exponent <= 8."""
+    for i in range(out.size):
+        exponent = np.float64(exponents[i])
+        there = (exponent >= 0.0) & (exponent <= 8.0)
+        nearest = np.floor((exponent if there else 0.0) * 64.0 + 0.5)
+        rest = (exponent - nearest * (1.0 / 64.0)) * _LN10
+        series = rest * (1.0 / 7.0) + 1.0
+        series = series * (rest * (1.0 / 6.0)) + 1.0
+        series = series * (rest * (1.0 / 5.0)) + 1.0
+        series = series * (rest * (1.0 / 4.0)) + 1.0
+        series = series * (rest * (1.0 / 3.0)) + 1.0
+        series = series * (rest * (1.0 / 2.0)) + 1.0
+        out[i] = series * rest + 1.0 if there else np.nan
+        place[i] = int(nearest)
+    # A loop of its own: looking up goes one by one, and would hold up the rest.
+    for i in range(out.size):
+        out[i] *= table[place[i]]
 
 
 @kernel
 def powers_of_ten(exponents: Array, table: Array, out: Array) -> None:
-    """10 to the power of each."""
-    for i in range(exponents.size):
-        out[i] = _power_of_ten(np.float64(exponents[i]), table)
+    """10 to the power of each of some exponents, (exponent,)."""
+    _powers_of_ten(exponents, table, out, np.empty(out.size, np.int64))
 
 
 @routine
@@ -75,32 +77,35 @@ def read(
     """
     wavelengths, fluxes, sigmas, bads, measured, known = out
     rows, pixels = flux.shape
-    order = np.empty(pixels, np.int64)
+    order, spare = np.empty(pixels, np.int64), np.empty(pixels, np.int64)
     for row in range(rows):
-        wavelength = wavelengths[row]
+        wavelength, sigma = wavelengths[row], sigmas[row]
+        _powers_of_ten(loglam[row], table, wavelength, spare)
         start, step = 0, 1
-        first, last = _power_of_ten(np.float64(loglam[row, 0]), table), _power_of_ten(np.float64(loglam[row, -1]), table)
-        if last < first:
+        if wavelength[pixels - 1] < wavelength[0]:
             start, step = pixels - 1, -1
-        everywhere = True
-        for i in range(pixels):
-            wavelength[i] = _power_of_ten(np.float64(loglam[row, start + step * i]), table)
-            order[i] = start + step * i
-            everywhere &= np.isfinite(wavelength[i])
-        known[row] = everywhere
-        rises = True
+            for i in range(pixels // 2):
+                wavelength[i], wavelength[pixels - 1 - i] = wavelength[pixels - 1 - i], wavelength[i]
+        everywhere, rises = np.isfinite(wavelength[0]), True
         for i in range(1, pixels):
+            everywhere &= np.isfinite(wavelength[i])
             rises &= not wavelength[i] < wavelength[i - 1]
+        known[row] = everywhere
+        for i in range(pixels):
+            order[i] = start + step * i
         if everywhere and not rises:
             _order(wavelength, order)
         for i in range(pixels):
             place = order[i]
-            value, weight = np.float32(flux[row, place]), np.float32(ivar[row, place])
-            sigma = np.float32(1.0) / np.sqrt(weight) if weight > 0.0 else np.float32(np.nan)
-            there = everywhere & np.isfinite(value) & np.isfinite(sigma)
-            fluxes[row, i] = value if there else np.float32(np.nan)
-            sigmas[row, i] = sigma
+            fluxes[row, i] = flux[row, place]
+            sigma[i] = ivar[row, place]
             bads[row, i] = mask[row, place] > 0
+        unknown = np.float32(np.nan)
+        for i in range(pixels):
+            sigma[i] = np.float32(1.0) / np.sqrt(sigma[i]) if sigma[i] > 0.0 else unknown
+            value = fluxes[row, i]
+            there = everywhere & np.isfinite(value) & np.isfinite(sigma[i])
+            fluxes[row, i] = value if there else unknown
             measured[row, i] = there
 
 
