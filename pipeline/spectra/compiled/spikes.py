@@ -85,19 +85,37 @@ def _copy(values: Array, size: int, out: Array, place: int) -> None:
 
 
 @routine
-def _extremum(values: Array, size: int, sign: Any) -> None:
-    """In place, ``sign`` times the maximum of ``sign`` times each ``size`` successive values; the ends mean nothing."""
+def _larger_of(values: Array, step: int, out: Array) -> None:
+    """Set ``out`` to the larger of each value and the one ``step`` later."""
+    later = values[step:]
+    for i in range(later.size):
+        a, b = values[i], later[i]
+        out[i] = a if a > b else b
+
+
+@routine
+def _maximum(values: Array, size: int, other: Array) -> Array:
+    """Maximum of each ``size`` successive values, by doubling; the last values mean nothing.
+
+    It is in one of the two arrays, which are overwritten: what is written must not lie where it is read, else
+    compilers give up on vectors.
+    """
     covered = 1
-    while 2 * covered <= size:
-        for i in range(values.size - covered):
-            a, b = values[i], values[i + covered]
-            values[i] = a if sign * a > sign * b else b
-        covered *= 2
-    rest = size - covered
-    if rest:
-        for i in range(values.size - rest):
-            a, b = values[i], values[i + rest]
-            values[i] = a if sign * a > sign * b else b
+    while covered < size:
+        step = min(covered, size - covered)
+        _larger_of(values, step, other)
+        covered += step
+        values, other = other, values
+    return values
+
+
+@kernel
+def running_maxima(values: Array, size: int, out: Array) -> None:
+    """Maxima of each ``size`` successive pixels along rows, (spectrum, pixel); ``out`` has ``size`` - 1 fewer."""
+    some, other = np.empty(values.shape[1], values.dtype), np.empty(values.shape[1], values.dtype)
+    for row in range(values.shape[0]):
+        _copy(values[row], some.size, some, 0)
+        _copy(_maximum(some, size, other), out.shape[1], out[row], 0)
 
 
 @routine
@@ -159,13 +177,14 @@ def _outline(flux: Array, sigma: Array, first: int, last: int, how: Sharpness) -
 
 
 @routine
-def _best_pairs(flux: Array, edge: Array, best: Array, far: Array, high: Array, how: Sharpness) -> None:
-    """Sharpness of the best pair of edges at each pixel, and, in ``high``, of the contrast that pairs see there."""
+def _best_pairs(flux: Array, edge: Array, best: Array, contrast: Array, spare: Array, how: Sharpness) -> None:
+    """Set edges, the sharpness of the best pair of them at each pixel, and the contrast of what they see there."""
     pixels, widest, half = flux.size, how.widths[-1], how.taps.size
-    padded, low = far, best  # lent for a while
+    size = pixels + 2 * half + widest
+    padded, one, other = spare[0, :size], spare[1, :size], spare[2, :size]
     _set(padded, 0, half, flux[0])
     _copy(flux, pixels, padded, half)
-    _set(padded, half + pixels, padded.size, flux[pixels - 1])
+    _set(padded, half + pixels, size, flux[pixels - 1])
     _set(edge, 0, edge.size, flux.dtype.type(0.0))
     for k in range(half):
         weight = how.taps[k]
@@ -174,20 +193,23 @@ def _best_pairs(flux: Array, edge: Array, best: Array, far: Array, high: Array, 
             edge[j] += (ahead[j] - behind[j]) * weight
     # Of all that either edge can see.
     seen = 2 * half + widest + 1
-    _copy(padded, padded.size, high, 0)
-    _copy(padded, padded.size, low, 0)
-    one = flux.dtype.type(1.0)
-    _extremum(high, seen, one)
-    _extremum(low, seen, -one)
+    _copy(padded, size, one, 0)
+    high = _maximum(one, seen, other)
     for j in range(pixels):
-        high[j] -= low[j]
+        contrast[j] = high[j]
+    for j in range(size):
+        one[j] = -padded[j]
+    low = _maximum(one, seen, other)
+    for j in range(pixels):
+        contrast[j] += low[j]
     # Pairs this far apart do not overlap, and share one scale: their best partner is the least edge in that reach.
     apart = how.widths[how.far]
-    _copy(edge[apart:], edge.size - apart, far, 0)
-    _extremum(far, widest - apart + 1, -one)
+    for j in range(edge.size - apart):
+        one[j] = -edge[apart + j]
+    far = _maximum(one, widest - apart + 1, other)
     scale = how.scales[how.far]
     for j in range(pixels):
-        best[j] = (edge[j] - far[j]) * scale
+        best[j] = (edge[j] + far[j]) * scale
     for w in range(how.far):
         scale = how.scales[w]
         partner = edge[how.widths[w] :]
@@ -201,19 +223,16 @@ def _remove_sharp(
     wavelength: Array, flux: Array, sigma: Array, flagged: Array, how: Sharpness, spare: Array, marks: Array
 ) -> None:
     """Repair, in place, what is bounded by edges sharper than the instrument's profile."""
-    pixels, widest, half = flux.size, how.widths[-1], how.taps.size
-    size = pixels + 2 * half + widest
-    edge, best, far, high = spare[0, : pixels + widest], spare[1, :size], spare[2, :size], spare[3, :size]
-    threshold, spikes, sharp = spare[4, :pixels], marks[0], marks[1]
+    pixels = flux.size
+    edge, best, contrast = spare[0, : pixels + how.widths[-1]], spare[1], spare[2]
+    threshold, spikes, sharp = spare[3], marks[0], marks[1]
     _set(threshold, 0, pixels, how.threshold)
     most = flux.dtype.type(0.8)
     for _ in range(how.passes):
-        _best_pairs(flux, edge, best, far, high, how)
+        _best_pairs(flux, edge, best, contrast, spare[4:], how)
         for j in range(pixels):
-            sharp[j] = (best[j] > threshold[j] * sigma[j]) & (best[j] > how.leak * high[j])
-        for j in range(pixels):
-            if not sharp[j]:
-                best[j] = 0.0
+            sharp[j] = (best[j] > threshold[j] * sigma[j]) & (best[j] > how.leak * contrast[j])
+            best[j] = best[j] if sharp[j] else flux.dtype.type(0.0)
         _set(spikes, 0, pixels, False)
         active = False
         for j in range(pixels):
@@ -304,8 +323,8 @@ def _remove_high(
     margin = WINDOW // 2 + how.fine.size + how.scale.size - 2
     spikes, out = marks[0], marks[1]
     _set(strip, 0, strip.size, flux.dtype.type(0.0))
-    for filtered in spare:
-        _set(filtered, 0, filtered.size, flux.dtype.type(0.0))
+    for k in range(3):
+        _set(spare[k], 0, strip.size, flux.dtype.type(0.0))
     _set(spikes, 0, pixels, True)  # at first, all pixels are to be looked at
     for look in range(how.passes):
         _copy(flux, pixels, strip, margin)
@@ -354,7 +373,7 @@ def despike(
     margin = WINDOW // 2 + height.fine.size + height.scale.size - 2
     length = pixels + 2 * max(margin, sharpness.taps.size) + sharpness.widths[-1] + WINDOW
     marks = np.empty((3, pixels), np.bool_)
-    spare, sixes = np.empty((5, length), flux.dtype), np.empty((6, length), flux.dtype)
+    spare, sixes = np.empty((7, length), flux.dtype), np.empty((6, length), flux.dtype)
     start, noise, strip = np.empty(pixels, flux.dtype), np.empty(pixels, flux.dtype), np.empty(length, flux.dtype)
     flagged = marks[2]
     for row in range(rows):
