@@ -8,10 +8,10 @@ only reads starts quickly.
 from __future__ import annotations
 
 import os
-import zlib
 from pathlib import Path
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
@@ -55,15 +55,15 @@ def append(path: str, rows: NDArray[np.void]) -> int:
     """Append records to a file; returns the byte at which they begin, or -1 if they cannot be kept."""
     if any(len(name) == ROW["planid"].itemsize for name in rows["planid"].tolist()):
         return -1  # it may have been cut
-    for row in rows:
-        row["checksum"] = zlib.crc32(row.tobytes()[:_CHECKED])
-    data = rows.tobytes()
+    data = rows.view(np.uint8).reshape(len(rows), ROW.itemsize)
+    for row, content in zip(rows, data, strict=True):
+        row["checksum"] = isal_zlib.crc32(content[:_CHECKED].data)
     try:
         # In one piece at the end, wherever that is by then: also if a task that was given up for dead writes still.
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            whole = os.write(handle, data) == len(data)
-            return os.lseek(handle, 0, os.SEEK_CUR) - len(data) if whole else -1
+            whole = os.write(handle, data.data) == data.nbytes
+            return os.lseek(handle, 0, os.SEEK_CUR) - data.nbytes if whole else -1
         finally:
             os.close(handle)
     except OSError:
@@ -85,15 +85,15 @@ def read_back(path: Path, offsets: tuple[int, ...], expected: tuple[tuple[int, i
     if min(offsets) < 0:
         return None
     rows = np.empty(len(offsets), ROW)
+    data = rows.view(np.uint8).reshape(len(offsets), ROW.itemsize)
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             for number, offset in enumerate(offsets):
                 file.seek(offset)
-                data = file.read(ROW.itemsize)
-                if len(data) < ROW.itemsize:
+                content = data[number]
+                if file.readinto(content.data) < ROW.itemsize:
                     return None
-                rows[number] = np.frombuffer(data, ROW)[0]
-                if zlib.crc32(data[:_CHECKED]) != rows[number]["checksum"]:
+                if isal_zlib.crc32(content[:_CHECKED].data) != rows[number]["checksum"]:
                     return None
     except OSError:
         return None

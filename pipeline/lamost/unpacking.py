@@ -11,11 +11,12 @@ import errno
 import lzma
 import stat
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+
+from isal import isal_zlib
 
 from twinlines.pipeline.lamost.exposures import LamostError, OutOfReachError, Reason
 
@@ -33,7 +34,7 @@ _OTHERS = {
 
 
 class _Decompressor(Protocol):
-    """What zlib, bz2 and lzma offer alike."""
+    """What isal, bz2 and lzma offer alike."""
 
     @property
     def eof(self) -> bool:
@@ -69,7 +70,7 @@ def content_of(path: Path) -> bytes:
             raise LamostError(
                 Reason.TRUNCATED, f"{path}: the {layer} file of {size} bytes ends early; fetch it again"
             ) from error
-        except (OSError, zlib.error, lzma.LZMAError) as error:
+        except (OSError, isal_zlib.error, lzma.LZMAError) as error:
             raise LamostError(
                 Reason.UNREADABLE, f"{path}: the {layer} file is damaged ({error}); fetch it again"
             ) from error
@@ -150,7 +151,7 @@ def _check(path: Path, content: bytes) -> None:
 def inflated(content: bytes, layer: str) -> bytes:
     """Decompress streams that follow each other, up to a byte more than a file may have.
 
-    The gzip module does the same in pieces of 8 kB, a quarter slower.
+    Gzip by ISA-L, which takes two thirds of the time of zlib.
 
     Parameters
     ----------
@@ -164,7 +165,7 @@ def inflated(content: bytes, layer: str) -> bytes:
     EOFError
         If a stream breaks off.
     OSError
-        If one is damaged; zlib and lzma have errors of their own for that.
+        If one is damaged; isal and lzma have errors of their own for that.
     """
     parts, room = [], MAXIMUM_BYTES + 1
     while content and room:
@@ -174,12 +175,12 @@ def inflated(content: bytes, layer: str) -> bytes:
         if room and not stream.eof:
             raise EOFError
         content = stream.unused_data.lstrip(b"\0")
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _start(layer: str) -> tuple[Callable[[bytes, int], bytes], _Decompressor]:
     if layer == "gzip":
-        gzip = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        gzip = isal_zlib.decompressobj(wbits=16 + isal_zlib.MAX_WBITS)
         return gzip.decompress, gzip
     other = bz2.BZ2Decompressor() if layer == "bzip2" else lzma.LZMADecompressor(lzma.FORMAT_XZ)
     return other.decompress, other

@@ -302,3 +302,10 @@ def continua(wavelength: Array, flux: Array, good: Array, basis: Basis, how: Cli
         if not known or number <= how.fewest or stay <= how.fewest:
             for p in range(pixels):
                 fitted[p] = np.nan
+
+
+@kernel
+def solutions(bands: Array, rights: Array) -> None:
+    """Solve systems in place: (system, row, 4), see :func:`_solve`, and their right sides, (system, row)."""
+    for system in range(rights.shape[0]):
+        _solve(bands[system], rights[system])

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from benchmarks import preprocess as reference
+from benchmarks.batched import preprocess as batched
 from tests.places import SHARED
 from twinlines.pipeline.arms import BLUE, RED, Arm
 from twinlines.pipeline.schema import Quality
-from twinlines.pipeline.spectra.preprocess import CUSHION, Observed, RestFrame, _power_of_ten, observe, to_rest_frame
+from twinlines.pipeline.spectra.preprocess import CUSHION, Observed, RestFrame, observe, to_rest_frame
 
 COLUMNS = ("flux", "ivar", "loglam", "mask")
 
@@ -65,11 +66,25 @@ def test_rows_that_descend_in_wavelength_or_in_no_order_come_out_sorted(arm: Arm
     assert torch.equal(observed.normalised[:2], again.normalised[:2])
 
 
-def test_powers_of_ten() -> None:
-    exponent = torch.cat([torch.linspace(0.0, 8.0, 4001, dtype=torch.float64), torch.tensor([-0.1, 8.1, torch.nan])])
-    result = _power_of_ten(exponent)
-    np.testing.assert_allclose(result[:-3].numpy(), 10.0 ** exponent[:-3].numpy(), rtol=1e-15)
-    assert result[-3:].isnan().all()
+@pytest.mark.parametrize("arm", [BLUE, RED])
+def test_agrees_with_the_batched_version(arm: Arm) -> None:
+    columns, velocity = stored(arm, 24), np.linspace(-400.0, 400.0, 24)
+    rng = np.random.default_rng(4)
+    for row in range(24):
+        for hit in rng.integers(0, 4100, row):
+            columns["flux"][row, hit : hit + rng.integers(1, 25)] += rng.exponential(3000.0)
+    columns["ivar"][:4] *= np.float32(4.0)
+    columns["flux"][4, 100:110], columns["flux"][5, -5:], columns["flux"][6] = np.nan, np.inf, np.nan
+    columns["ivar"][7], columns["loglam"][8], columns["mask"][9, 500:900] = 0.0, np.nan, 3
+    columns["loglam"][10] = rng.permutation(columns["loglam"][10])
+    velocity[11], velocity[12] = np.nan, 9000.0
+    observed, rest = run(arm, columns, velocity)
+    theirs = batched.observe(arm, **columns)
+    for new, old in ((observed, theirs), (rest, batched.to_rest_frame(arm, theirs, velocity))):
+        for column in fields(new):
+            ours, reference_of = getattr(new, column.name), getattr(old, column.name)
+            torch.testing.assert_close(ours, reference_of, rtol=2e-6, atol=0.0, equal_nan=True, msg=column.name)
+    assert torch.equal(observed.flux, theirs.flux)
 
 
 def test_a_shift_in_velocity_is_undone() -> None:
