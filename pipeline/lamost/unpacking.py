@@ -168,7 +168,10 @@ def inflated(content: bytes, layer: str) -> bytes:
         If one is damaged; isal and lzma have errors of their own for that.
     """
     parts, room = [], MAXIMUM_BYTES + 1
+    magic = next(magic for magic, name in _FORMATS.items() if name == layer)
     while content and room:
+        if not content.startswith(magic):
+            raise OSError(f"{len(content)} bytes follow that are no {layer}")  # ISA-L would wait for more of them
         decompress, stream = _start(layer)
         parts.append(decompress(content, room))
         room -= len(parts[-1])

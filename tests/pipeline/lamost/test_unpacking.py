@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import errno
 import gzip
 import lzma
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from twinlines.pipeline.lamost import reader, unpacking
 from twinlines.pipeline.lamost.reader import LamostError, OutOfReachError, Reason
@@ -88,3 +91,20 @@ def test_a_full_memory_disk_gives_way_to_another(tmp_path: Path, monkeypatch: py
     with pytest.raises(OSError, match=r"No space left on device: no copy of \d+ bytes") as caught:
         reader.read(path)
     assert caught.value.filename == str(tmp_path)
+
+
+@pytest.mark.parametrize("place", [3, 200, 5000, -6, -2])
+def test_a_gzip_of_which_a_bit_is_wrong_is_no_spectrum(tmp_path: Path, place: int) -> None:
+    path = packed(tmp_path / "x.fits", gzip.compress)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x10
+    path.write_bytes(content)
+    with contextlib.suppress(LamostError):
+        # A flag of the gzip's own header may say no more than that there is a name.
+        assert unpacking.content_of(path) == packed(tmp_path / "y.fits").read_bytes()
+
+
+@given(st.lists(st.binary(max_size=3000), min_size=1, max_size=4), st.integers(0, 20))
+def test_gzips_that_follow_each_other_are_what_gzip_reads(parts: list[bytes], zeros: int) -> None:
+    content = b"".join(map(gzip.compress, parts))
+    assert unpacking.inflated(content + b"\0" * zeros, "gzip") == gzip.decompress(content)
