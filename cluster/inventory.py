@@ -25,7 +25,7 @@ from distributed import Client, Worker, WorkerPlugin
 from twinlines.cluster.errors import LaunchError
 from twinlines.cluster.workers import let_go, let_go_of_clients_gone
 
-PACKAGES = ("twinlines", "torch", "numpy", "scipy", "xarray", "zarr", "fitsio", "dask", "distributed")
+PACKAGES = ("twinlines", "torch", "numpy", "scipy", "numba", "xarray", "zarr", "fitsio", "dask", "distributed")
 """Packages that must be the same everywhere: those that compute or store numbers, and those that talk to each other."""
 
 _ATTEMPTS, _PATIENCE = 3, 30.0

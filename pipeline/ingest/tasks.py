@@ -74,8 +74,8 @@ def scan(
         if answer.reason:
             quarantined.append((number, answer.reason, answer.message))
         warnings += [(number, problem) for problem in answer.problems]
-        for place, row in enumerate(answer.rows):
-            rows.append((number, *row, answer.kept if answer.kept < 0 else answer.kept + place * ROW.itemsize))
+        kept = answer.kept or (-1,) * len(answer.rows)
+        rows += [(number, *row, place) for row, place in zip(answer.rows, kept, strict=True)]
     index = Index.of(rows, tuple(quarantined), tuple(warnings))
     data = index.to_bytes()
     atomic.write_bytes(index_path(markers, batch), data)

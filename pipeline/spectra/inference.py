@@ -34,7 +34,7 @@ from twinlines.pipeline.schema import (
 from twinlines.pipeline.spectra import familiarity, preprocess, velocity
 from twinlines.pipeline.spectra.velocity import Templates
 
-NUMERICS = 7
+NUMERICS = 8
 """Numerical version: raised with every change of a result, here or in what is called here (preprocessing, velocities,
 ensemble), so that nothing stale is reused."""
 

@@ -143,7 +143,9 @@ def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor, out: Obse
     out.wavelength[:], out.flux[:], out.sigma[:] = wavelength[:, keep], repaired.flux[:, keep], sigma[:, keep]
     torch.logical_or(masked[:, keep], repaired.repaired[:, keep], out=out.bad)
     fitted = continuum(out.wavelength, out.flux, measured[:, keep])
-    some = _divide(out.flux, out.sigma, fitted, torch.zeros(rows, dtype=torch.bool), out.normalised, out.normalised_sigma)
+    some = _divide(
+        out.flux, out.sigma, fitted, torch.zeros(rows, dtype=torch.bool), out.normalised, out.normalised_sigma
+    )
     out.quality[:] = torch.where(repaired.failed & known, int(Quality.DESPIKE_FAILED), 0)
     out.quality[:] |= torch.where(some, 0, int(Quality.NO_CONTINUUM))
 

@@ -28,7 +28,7 @@ from twinlines.pipeline.synthesis.light import component as component
 from twinlines.pipeline.synthesis.population import Population
 from twinlines.pipeline.synthesis.realstars import LightSource
 
-NUMERICS = 5
+NUMERICS = 6
 """Numerical version: raised with every change that changes a synthesised value."""
 
 FLUX_STEP = 2.0**-12

@@ -43,7 +43,7 @@ from twinlines.pipeline.spectra.templates import Templates
 from twinlines.pipeline.synthesis.fitting import Observation
 from twinlines.pipeline.synthesis.starlight import FASTEST, VELOCITY, VSINI, Starlight, starlight
 
-NUMERICS = 2
+NUMERICS = 3
 """Numerical version of this fit: raised with every change that alters a result."""
 
 BATCH = 32

@@ -278,7 +278,9 @@ def _smooth(values: Array, weights: Array, start: int, stop: int, out: Array) ->
 
 
 @routine
-def _high(strip: Array, start: int, stop: int, pixels: int, how: Height, spare: Array, sixes: Array, out: Array) -> None:
+def _high(
+    strip: Array, start: int, stop: int, pixels: int, how: Height, spare: Array, sixes: Array, out: Array
+) -> None:
     """Set ``out[start:stop]`` where pixels are out of bounds around the running median.
 
     ``strip`` and the rows of ``spare`` have a margin of zeros as wide as all filters together on each side.

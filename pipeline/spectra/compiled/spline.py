@@ -180,7 +180,14 @@ def _first_at(values: Array, bound: float, above: bool) -> int:
 
 @routine
 def _clip(
-    residual: Array, usable: Array, kept: Array, spare: Array, windows: Array, place: Array, starts: Array, how: Clipping
+    residual: Array,
+    usable: Array,
+    kept: Array,
+    spare: Array,
+    windows: Array,
+    place: Array,
+    starts: Array,
+    how: Clipping,
 ) -> int:
     """Drop pixels whose residuals are out of bounds; returns how many stay.
 

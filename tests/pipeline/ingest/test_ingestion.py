@@ -204,20 +204,30 @@ def test_kept_rows_give_way_to_the_release(client: Client, tmp_path: Path, monke
 
 def test_what_cannot_be_kept_is_read_again(tmp_path: Path) -> None:
     rows = ingest_rows.records(random_file(0, 2))
-    assert ingest_rows.append(str(tmp_path / "none" / "x"), rows) == -1
-    assert ingest_rows.append("/dev/full", rows) == -1
+    assert ingest_rows.append(str(tmp_path / "none" / "x"), rows) == [-1, -1]
+    assert ingest_rows.append("/dev/full", rows) == [-1, -1]
     path = tmp_path / "x"
-    assert ingest_rows.append(str(path), rows[:1]) == 0
-    assert ingest_rows.append(str(path), rows) == ROW.itemsize
+    assert ingest_rows.append(str(path), rows[:1]) == [0]
+    first = path.stat().st_size
+    places = tuple(ingest_rows.append(str(path), rows))
+    assert places[0] == first
+    assert path.stat().st_size < 3 * ROW.itemsize
     expected = tuple(zip(rows["lmjm"].tolist(), rows["content_hash"].tolist(), strict=True))
-    places = ROW.itemsize, 2 * ROW.itemsize
     back = ingest_rows.read_back(path, places, expected)
     assert back is not None
     assert back.tobytes() == rows.tobytes()
     assert ingest_rows.read_back(path, (0, -1), expected) is None
     assert ingest_rows.read_back(path, places[::-1], expected) is None  # whole, and others
     longer = ingest_rows.records(replace(random_file(0, 1), planid="P" * 100))
-    assert ingest_rows.append(str(path), longer) == -1
+    assert ingest_rows.append(str(path), longer) == [-1]
+    whole = path.read_bytes()
+    for place in (first, first + 3, first + 5, first + 8, first + 30, places[1] - 1, -1):
+        content = bytearray(whole)
+        content[place] ^= 0x40
+        path.write_bytes(content)
+        assert ingest_rows.read_back(path, places, expected) is None
+    path.write_bytes(whole[: places[1] + 4])
+    assert ingest_rows.read_back(path, places, expected) is None
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------
