@@ -1,6 +1,6 @@
 """Preprocessing per spectrum against the version of before, and against the straightforward one with numpy and scipy.
 
-Run ``python benchmarks/preprocess.py``; one thread, generated spectra on the survey's native sampling. ``batched/`` holds
+Run ``python benchmarks/preprocess.py``; one thread, generated spectra on the survey's native sampling. ``batched/`` has
 the version of before: tensors of 64 spectra, which give the same results. The reference is what one would write from
 the authors' description: a loop over spectra, ``scipy.signal.medfilt``, ``numpy.convolve`` and
 ``scipy.interpolate.make_smoothing_spline``. It despikes by the authors' recipe only; ours does more. The first call of

@@ -22,11 +22,12 @@ from torch import Tensor
 
 from twinlines.pipeline.arms import SPEED_OF_LIGHT, Arm
 from twinlines.pipeline.schema import MAXIMUM_BAD_PIXELS, Quality
+from twinlines.pipeline.spectra.interpolate import Places
+from twinlines.pipeline.spectra.tiles import tiles
+
 from . import noise
 from .continuum import continuum, normalise
 from .despike import despike, fill
-from twinlines.pipeline.spectra.interpolate import Places
-from twinlines.pipeline.spectra.tiles import tiles
 
 CUSHION = 70
 """Native pixels that are cut at each end, where extraction and sky subtraction fail (the authors' cushion)."""

@@ -1,8 +1,8 @@
 """Rows of a release as records of one size: what a scan keeps of what it has read, so that no file is read twice.
 
 Records are appended to a scratch file beside the scan's marker, compressed to 60 %. Nothing rests on them: each bears a
-checksum, and where one is missing or damaged, its FITS file is read again. Knows files as they are read; no store, so that a process that
-only reads starts quickly.
+checksum, and where one is missing or damaged, its FITS file is read again. Knows files as they are read; no store, so
+that a process that only reads starts quickly.
 """
 
 from __future__ import annotations

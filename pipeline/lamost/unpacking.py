@@ -31,6 +31,7 @@ _OTHERS = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "zip",
 }
+_ISAL_ERROR: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment] # isal's stub says it is an instance
 
 
 class _Decompressor(Protocol):
@@ -70,7 +71,7 @@ def content_of(path: Path) -> bytes:
             raise LamostError(
                 Reason.TRUNCATED, f"{path}: the {layer} file of {size} bytes ends early; fetch it again"
             ) from error
-        except (OSError, isal_zlib.error, lzma.LZMAError) as error:
+        except (OSError, _ISAL_ERROR, lzma.LZMAError) as error:
             raise LamostError(
                 Reason.UNREADABLE, f"{path}: the {layer} file is damaged ({error}); fetch it again"
             ) from error

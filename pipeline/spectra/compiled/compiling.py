@@ -30,6 +30,7 @@ R = TypeVar("R")
 # A division by zero gives an infinity, as elsewhere; others may run while a kernel does.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _settings = Lock()
+_config: Any = numba.config
 
 
 def routine(function: Callable[P, R]) -> Callable[P, R]:
@@ -73,12 +74,12 @@ def _kept(function: Callable[..., Any]) -> Any:
     if folder is None:
         return numba.njit(**_OPTIONS)(function)
     with _settings:  # where Numba keeps a function is decided when it is decorated
-        usual = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(folder)
+        usual = _config.CACHE_DIR
+        _config.CACHE_DIR = str(folder)
         try:
             return numba.njit(cache=True, **_OPTIONS)(function)
         finally:
-            numba.config.CACHE_DIR = usual
+            _config.CACHE_DIR = usual
 
 
 def forget() -> None:
@@ -91,7 +92,7 @@ def forget() -> None:
 def cache_folder() -> Path | None:
     """Where kernels are kept, made if it is not there; None if there is no folder that is ours to write to."""
     try:
-        base = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        base = _config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(base) / "twinlines" / f"kernels-{_digest()}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours = folder.stat().st_uid == os.getuid()

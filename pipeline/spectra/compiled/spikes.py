@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.spectra.compiled.compiling import kernel, routine
+from twinlines.pipeline.spectra.compiled.extrema import copy, put, running_maximum
 from twinlines.pipeline.spectra.compiled.repairing import fill
 from twinlines.pipeline.spectra.compiled.selection import WINDOW, running_median
 
@@ -67,57 +68,6 @@ class Height(NamedTuple):
     """(flank,) part of its height that it has there."""
 
 
-# Loops instead of slices that are set: what Numba says of slices that do not fit takes seconds to compile.
-
-
-@routine
-def _set(values: Array, start: int, stop: int, value: Any) -> None:
-    """Set the values from ``start`` to ``stop`` that there are."""
-    for i in range(max(start, 0), min(stop, values.size)):
-        values[i] = value
-
-
-@routine
-def _copy(values: Array, size: int, out: Array, place: int) -> None:
-    """Copy the first ``size`` values to ``place``."""
-    for i in range(size):
-        out[place + i] = values[i]
-
-
-@routine
-def _larger_of(values: Array, step: int, out: Array) -> None:
-    """Set ``out`` to the larger of each value and the one ``step`` later."""
-    later = values[step:]
-    for i in range(later.size):
-        a, b = values[i], later[i]
-        out[i] = a if a > b else b
-
-
-@routine
-def _maximum(values: Array, size: int, other: Array) -> Array:
-    """Maximum of each ``size`` successive values, by doubling; the last values mean nothing.
-
-    It is in one of the two arrays, which are overwritten: what is written must not lie where it is read, else
-    compilers give up on vectors.
-    """
-    covered = 1
-    while covered < size:
-        step = min(covered, size - covered)
-        _larger_of(values, step, other)
-        covered += step
-        values, other = other, values
-    return values
-
-
-@kernel
-def running_maxima(values: Array, size: int, out: Array) -> None:
-    """Maxima of each ``size`` successive pixels along rows, (spectrum, pixel); ``out`` has ``size`` - 1 fewer."""
-    some, other = np.empty(values.shape[1], values.dtype), np.empty(values.shape[1], values.dtype)
-    for row in range(values.shape[0]):
-        _copy(values[row], some.size, some, 0)
-        _copy(_maximum(some, size, other), out.shape[1], out[row], 0)
-
-
 @routine
 def _at(values: Array, pixel: int) -> Any:
     return values[min(max(pixel, 0), values.size - 1)]
@@ -139,7 +89,9 @@ def _flank(flux: Array, start: int, count: int) -> Any:
 
 @routine
 def _outline(flux: Array, sigma: Array, first: int, last: int, how: Sharpness) -> tuple[int, int]:
-    """From a pair of edges to what stands between and beside them: first pixel and one past the last; (0, 0) if nothing.
+    """From a pair of edges to what stands between and beside them: first pixel, one past the last.
+
+    (0, 0) if nothing does.
 
     A pair's far edge may be another spike's, or noise. And a repair that started from a spike's foot would leave a
     ramp, which looks like something the instrument could have seen.
@@ -182,10 +134,10 @@ def _best_pairs(flux: Array, edge: Array, best: Array, contrast: Array, spare: A
     pixels, widest, half = flux.size, how.widths[-1], how.taps.size
     size = pixels + 2 * half + widest
     padded, one, other = spare[0, :size], spare[1, :size], spare[2, :size]
-    _set(padded, 0, half, flux[0])
-    _copy(flux, pixels, padded, half)
-    _set(padded, half + pixels, size, flux[pixels - 1])
-    _set(edge, 0, edge.size, flux.dtype.type(0.0))
+    put(padded, 0, half, flux[0])
+    copy(flux, pixels, padded, half)
+    put(padded, half + pixels, size, flux[pixels - 1])
+    put(edge, 0, edge.size, flux.dtype.type(0.0))
     for k in range(half):
         weight = how.taps[k]
         ahead, behind = padded[half + k :], padded[half - 1 - k :]
@@ -193,20 +145,20 @@ def _best_pairs(flux: Array, edge: Array, best: Array, contrast: Array, spare: A
             edge[j] += (ahead[j] - behind[j]) * weight
     # Of all that either edge can see.
     seen = 2 * half + widest + 1
-    _copy(padded, size, one, 0)
-    high = _maximum(one, seen, other)
+    copy(padded, size, one, 0)
+    high = running_maximum(one, seen, other)
     for j in range(pixels):
         contrast[j] = high[j]
     for j in range(size):
         one[j] = -padded[j]
-    low = _maximum(one, seen, other)
+    low = running_maximum(one, seen, other)
     for j in range(pixels):
         contrast[j] += low[j]
     # Pairs this far apart do not overlap, and share one scale: their best partner is the least edge in that reach.
     apart = how.widths[how.far]
     for j in range(edge.size - apart):
         one[j] = -edge[apart + j]
-    far = _maximum(one, widest - apart + 1, other)
+    far = running_maximum(one, widest - apart + 1, other)
     scale = how.scales[how.far]
     for j in range(pixels):
         best[j] = (edge[j] + far[j]) * scale
@@ -226,14 +178,14 @@ def _remove_sharp(
     pixels = flux.size
     edge, best, contrast = spare[0, : pixels + how.widths[-1]], spare[1], spare[2]
     threshold, spikes, sharp = spare[3], marks[0], marks[1]
-    _set(threshold, 0, pixels, how.threshold)
+    put(threshold, 0, pixels, how.threshold)
     most = flux.dtype.type(0.8)
     for _ in range(how.passes):
         _best_pairs(flux, edge, best, contrast, spare[4:], how)
         for j in range(pixels):
             sharp[j] = (best[j] > threshold[j] * sigma[j]) & (best[j] > how.leak * contrast[j])
             best[j] = best[j] if sharp[j] else flux.dtype.type(0.0)
-        _set(spikes, 0, pixels, False)
+        put(spikes, 0, pixels, False)
         active = False
         for j in range(pixels):
             if not sharp[j]:
@@ -250,16 +202,16 @@ def _remove_sharp(
                     width, score = w, value
             first, last = _outline(flux, sigma, j, j + how.widths[width], how)
             if last > first:
-                _set(spikes, first, last, True)
+                put(spikes, first, last, True)
                 active = True
         if not active:
             return
         fill(wavelength, flux, spikes)
-        _set(threshold, 0, pixels, how.threshold)
+        put(threshold, 0, pixels, how.threshold)
         for j in range(pixels):
             if spikes[j]:
                 flagged[j] = True
-                _set(threshold, j - how.reach, j + how.reach + 1, how.beside)
+                put(threshold, j - how.reach, j + how.reach + 1, how.beside)
 
 
 @routine
@@ -324,13 +276,13 @@ def _remove_high(
     pixels = flux.size
     margin = WINDOW // 2 + how.fine.size + how.scale.size - 2
     spikes, out = marks[0], marks[1]
-    _set(strip, 0, strip.size, flux.dtype.type(0.0))
+    put(strip, 0, strip.size, flux.dtype.type(0.0))
     for k in range(3):
-        _set(spare[k], 0, strip.size, flux.dtype.type(0.0))
-    _set(spikes, 0, pixels, True)  # at first, all pixels are to be looked at
+        put(spare[k], 0, strip.size, flux.dtype.type(0.0))
+    put(spikes, 0, pixels, True)  # at first, all pixels are to be looked at
     for look in range(how.passes):
-        _copy(flux, pixels, strip, margin)
-        _set(out, 0, pixels, False)
+        copy(flux, pixels, strip, margin)
+        put(out, 0, pixels, False)
         j = 0
         while j < pixels:
             if not spikes[j]:
@@ -344,11 +296,11 @@ def _remove_high(
                 j += 1
             _high(strip, start, min(stop + margin, pixels), pixels, how, spare, sixes, out)
         some = False
-        _set(spikes, 0, pixels, False)
+        put(spikes, 0, pixels, False)
         for j in range(pixels):
             if out[j]:
                 some = True
-                _set(spikes, j - how.widen, j + how.widen + 1, True)
+                put(spikes, j - how.widen, j + how.widen + 1, True)
         if not some or look == how.passes - 1:
             return
         fill(wavelength, flux, spikes)
@@ -385,9 +337,9 @@ def despike(
             current[j] = 0.0 if flagged[j] else current[j]
             value = sigma[row, j]
             noise[j] = value if np.isfinite(value) and value > 0.0 else np.inf
-        _copy(flagged, pixels, repaired[row], 0)
+        copy(flagged, pixels, repaired[row], 0)
         fill(x, current, flagged)
-        _copy(current, pixels, start, 0)
+        copy(current, pixels, start, 0)
         _remove_sharp(x, current, noise, flagged, sharpness, spare, marks)
         _remove_high(x, current, flagged, height, strip, spare, sixes, marks)
         count = 0
@@ -395,6 +347,6 @@ def despike(
             count += flagged[j]
         failed[row] = 2 * count > pixels
         if failed[row]:
-            _copy(start, pixels, current, 0)
+            copy(start, pixels, current, 0)
         else:
-            _copy(flagged, pixels, repaired[row], 0)
+            copy(flagged, pixels, repaired[row], 0)

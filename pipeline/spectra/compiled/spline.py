@@ -100,7 +100,7 @@ def _penalty(basis: Basis, wavelength: Array, out: Array) -> None:
 def _fit(basis: Basis, penalty: Array, flux: Array, kept: Array, band: Array, right: Array, out: Array) -> None:
     """Penalised least squares on the kept pixels, evaluated on all of them.
 
-    ``band``, (K + 3, 4), and ``right``, (K + 3,), are lent: a row of the matrix, its diagonal first, and the right side.
+    ``band``, (K + 3, 4), and ``right``, (K + 3,), are lent: rows of the matrix, the diagonal first, and the right side.
     """
     pixels, m = flux.size, basis.interval
     local = np.empty(14)

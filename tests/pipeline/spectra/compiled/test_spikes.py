@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.batched import despike as batched
-from twinlines.pipeline.spectra.compiled.spikes import running_maxima
+from twinlines.pipeline.spectra.compiled.extrema import running_maxima
 from twinlines.pipeline.spectra.despike import despike
 
 compiling = settings(deadline=None)  # the first example waits for the compiler
