@@ -47,7 +47,7 @@ def measure(flux: Tensor, sigma: Tensor, usable: Tensor) -> Tensor:
     """
     ratio = torch.empty(flux.shape[0], dtype=torch.float64)
     arrays = (values.cpu().contiguous().numpy() for values in (flux, sigma, usable))
-    ratios(*arrays, _DIFFERENCE, FEWEST, ratio.numpy())
+    ratios(ratio.numpy(), _DIFFERENCE, FEWEST, *arrays)
     return (ratio / _MEDIAN_OF_ABSOLUTE).to(device=flux.device, dtype=torch.float32)
 
 

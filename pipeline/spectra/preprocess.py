@@ -13,7 +13,7 @@ A spectrum's result is the same, bit for bit, whatever batch it comes in: it goe
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -118,21 +118,18 @@ def observe(
         )
     result = _empty(Observed, shape[0], shape[1] - 2 * CUSHION)
     for tile in tiles(shape[0]):
-        _observe(*(array[tile].contiguous() for array in arrays), _rows(result, tile))
+        _observe(_rows(result, tile), *(array[tile] for array in arrays))
     return result
 
 
-def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor, out: Observed) -> None:
+def _observe(out: Observed, flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> None:
     rows, pixels = flux.shape
     wavelength = torch.empty((rows, pixels), dtype=torch.float64)
     ordered, sigma = torch.empty((2, rows, pixels), dtype=torch.float32)
     masked, measured = torch.empty((2, rows, pixels), dtype=torch.bool)
     known = torch.empty(rows, dtype=torch.bool)
-    sampling.read(
-        *(column.numpy() for column in (flux, ivar, loglam, mask)),
-        sampling.TABLE,
-        tuple(column.numpy() for column in (wavelength, ordered, sigma, masked, measured, known)),
-    )
+    columns = (wavelength, ordered, sigma, masked, measured, known)
+    sampling.read(_arrays(*columns), sampling.TABLE, *_arrays(flux, ivar, loglam, mask))
     keep = slice(CUSHION, pixels - CUSHION)
     # Before anything is called a spike: where errors are too small, noise itself looks like spikes.
     out.noise[:] = noise.measure(ordered[:, keep], sigma[:, keep], measured[:, keep])
@@ -150,11 +147,15 @@ def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor, out: Obse
     out.quality[:] |= torch.where(some, 0, int(Quality.NO_CONTINUUM))
 
 
+def _arrays(*tensors: Tensor) -> Any:
+    """What kernels take: contiguous arrays, in the tensors' own memory where they are contiguous."""
+    return tuple(tensor.contiguous().numpy() for tensor in tensors)
+
+
 def _divide(flux: Tensor, sigma: Tensor, fitted: Tensor, blank: Tensor, *out: Tensor) -> Tensor:
     """Set flux and sigma over continuum, NaN where that is not positive, and in blank rows; which rows have some."""
     some = torch.empty(len(blank), dtype=torch.bool)
-    arrays = (column.numpy() for column in (flux, sigma, fitted, blank))
-    sampling.divide(*arrays, tuple(column.numpy() for column in (*out, some)))
+    sampling.divide(_arrays(*out, some), *_arrays(flux, sigma, fitted, blank))
     return some
 
 
@@ -200,10 +201,7 @@ def _to_rest_frame(grid: Tensor, observed: Observed, velocity: Tensor, out: Rest
     # The networks' draws take the noise as stated: the flux has its true noise already, once.
     scale = noise.factor(observed.noise)
     given = (observed.wavelength, factor, grid, observed.flux, observed.sigma, scale, observed.bad)
-    sampling.to_grid(
-        *(column.contiguous().numpy() for column in given),
-        tuple(column.numpy() for column in (flux, sigma, out.n_bad, covered)),
-    )
+    sampling.to_grid(_arrays(flux, sigma, out.n_bad, covered), *_arrays(*given))
     fitted = continuum(grid, flux)
     usable = (fitted > 0.0).all(dim=1)
 

@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 
 @kernel
-def ratios(flux: Array, sigma: Array, usable: Array, weights: Array, fewest: int, out: Array) -> None:
+def ratios(out: Array, weights: Array, fewest: int, flux: Array, sigma: Array, usable: Array) -> None:
     """Median ratio of the noise in differences to the stated one.
 
     Parameters

@@ -61,12 +61,12 @@ def _order(wavelength: Array, order: Array) -> None:
 
 @kernel
 def read(
+    out: tuple[Array, Array, Array, Array, Array, Array],
+    table: Array,
     flux: Array,
     ivar: Array,
     loglam: Array,
     mask: Array,
-    table: Array,
-    out: tuple[Array, Array, Array, Array, Array, Array],
 ) -> None:
     """Stored columns, (spectrum, pixel) each, sorted by wavelength.
 
@@ -111,8 +111,8 @@ def read(
 
 @kernel
 def to_grid(
-    wavelength: Array, factor: Array, grid: Array, flux: Array, sigma: Array, scale: Array, bad: Array,
-    out: tuple[Array, Array, Array, Array],
+    out: tuple[Array, Array, Array, Array], wavelength: Array, factor: Array, grid: Array,
+    flux: Array, sigma: Array, scale: Array, bad: Array,
 ) -> None:  # fmt: skip
     """Spectra at rest, interpolated linearly to a grid.
 
@@ -175,7 +175,7 @@ def to_grid(
 
 
 @kernel
-def divide(flux: Array, sigma: Array, level: Array, blank: Array, out: tuple[Array, Array, Array]) -> None:
+def divide(out: tuple[Array, Array, Array], flux: Array, sigma: Array, level: Array, blank: Array) -> None:
     """Flux and sigma over continuum, float32; NaN where that is not positive, or the row is blank.
 
     ``out`` is set: both, and whether a row has a finite flux, (spectrum,).

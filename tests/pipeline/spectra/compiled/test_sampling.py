@@ -16,7 +16,7 @@ def read(**columns: np.ndarray) -> list[np.ndarray]:
     kinds = (np.float64, np.float32, np.float32, np.bool_, np.bool_)
     out = (*(np.empty(shape, kind) for kind in kinds), np.empty(shape[0], np.bool_))
     given_columns = (columns[name] for name in ("flux", "ivar", "loglam", "mask"))
-    sampling.read(*given_columns, sampling.TABLE, out)
+    sampling.read(out, sampling.TABLE, *given_columns)
     return list(out)
 
 
@@ -71,7 +71,7 @@ def test_spectra_on_the_grid_are_numpy_s_interpolation(seed: int, pixels: int, a
     scale = np.array([1.0, 2.0, 1.0], np.float32)
     x[2, rng.integers(pixels)] = np.nan
     out = (*(np.empty((3, grid.size)) for _ in range(2)), np.empty(3, np.int32), np.empty(3, np.bool_))
-    sampling.to_grid(x, factor, grid, flux, sigma, scale, bad, out)
+    sampling.to_grid(out, x, factor, grid, flux, sigma, scale, bad)
     for row in range(2):
         inside = (grid >= (x[row] / factor[row])[0]) & (grid <= (x[row] / factor[row])[-1])
         for ours, values in ((out[0], flux), (out[1], sigma / scale[:, None])):
@@ -110,7 +110,7 @@ def test_noise_is_the_median_of_numpy_s_differences(seed: int, pixels: int) -> N
     usable = rng.random((2, pixels)) < 0.97
     weights = np.array([1.0, -6.0, 15.0, -20.0, 15.0, -6.0, 1.0])
     ours = np.empty(2)
-    ratios(flux, sigma, usable, weights, 3, ours)
+    ratios(ours, weights, 3, flux, sigma, usable)
     for row in range(2):
         difference = np.abs(np.convolve(flux[row], weights, "valid"))
         ratio = difference / np.sqrt(np.convolve(sigma[row] ** 2, weights**2, "valid"))
