@@ -313,6 +313,6 @@ def continua(wavelength: Array, flux: Array, good: Array, basis: Basis, how: Cli
 
 @kernel
 def solutions(bands: Array, rights: Array) -> None:
-    """Solve systems in place: (system, row, 4), see :func:`_solve`, and their right sides, (system, row)."""
+    """Solve banded systems in place: bands, (system, row, 4), the diagonal first, and right sides, (system, row)."""
     for system in range(rights.shape[0]):
         _solve(bands[system], rights[system])
