@@ -155,7 +155,7 @@ class Schema:
         for name, variable in self.variables.items():
             if name not in dataset.variables:
                 raise SchemaError(f"{self.name}: the variable {name!r} is missing")
-            stored = dataset[name]
+            stored = dataset.variables[name]
             if stored.dims != variable.dims:
                 raise SchemaError(f"{self.name}: {name!r} has dimensions {stored.dims}, expected {variable.dims}")
             if variable.dtype == "str":

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import xarray as xr
 
+from twinlines.pipeline.catalog.published import Published, distrust
 from twinlines.pipeline.catalog.questions import CatalogError  # and with them the accessor ``sb2``
-from twinlines.pipeline.schema import CATALOG
-from twinlines.pipeline.storage import stores
+from twinlines.pipeline.schema import CATALOG, SchemaError
+from twinlines.pipeline.storage.columns import Store, open_columns
+from twinlines.pipeline.storage.stores import StoreError
+from twinlines.pipeline.survey.catalog_index import CatalogIndex, CatalogIndexError
 from twinlines.pipeline.survey.folder import Survey
 
 
@@ -67,23 +70,33 @@ def open(survey: str | Path, name: str | None = None, *, release: str | None = N
     if not folder.exists():
         raise CatalogError(f"the survey {survey} has no catalog {folder.name!r}; it has {known}")
     try:
-        catalog = stores.open_store(folder, CATALOG, chunked=True)
-    except stores.StoreError as error:
+        opened = open_columns(folder, CATALOG)
+    except StoreError as error:
         raise CatalogError(f"{error}; 'twinlines run --survey {survey}' publishes the catalog again") from error
-    workable = _workable(catalog)
-    workable.encoding["source"] = str(folder)  # where other questions than the catalog's own look for their answers
-    return workable
+    except SchemaError as error:
+        stored = place.about_catalog(folder.name)
+        if stored.get("schema") == CATALOG.name and int(stored.get("schema_version", 0)) > CATALOG.version:
+            raise CatalogError(
+                f"{folder} was written by a newer Twinlines ({stored.get('twinlines', 'unknown')}; catalog version "
+                f"{stored['schema_version']}, and this one reads up to {CATALOG.version}); install that one, or a later"
+            ) from error
+        raise
+    catalog = opened.dataset
+    catalog.attrs = {
+        name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in catalog.attrs.items()
+    }  # of kinds that netCDF can hold: tables of their own, as the parameters of a run, become JSON
+    catalog.attrs["rows_in"] = catalog.sizes[CATALOG.row]  # stays known of those that are chosen
+    catalog.encoding["source"] = str(folder)  # where other questions than the catalog's own look for their answers
+    return Published(opened.columns, opened.names, _index(place, folder, opened)).attach(catalog)
 
 
-def _workable(catalog: xr.Dataset) -> xr.Dataset:
-    """A catalog whose text and attributes are of kinds that all of xarray can work with, and netCDF can hold.
-
-    Zarr's text is of NumPy's own type for it, which ``where``, ``reindex`` and joins cannot fill; attributes that are
-    tables of their own, as the parameters of a run, become JSON.
-    """
-    texts = {
-        name: catalog[name].astype(object) for name, variable in CATALOG.variables.items() if variable.dtype == "str"
-    }
-    attrs = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in catalog.attrs.items()}
-    # How many rows there were to choose from stays known of those that are chosen.
-    return catalog.assign(texts).assign_attrs(attrs, rows_in=catalog.sizes["exposure"])
+def _index(survey: Survey, folder: Path, opened: Store) -> CatalogIndex | None:
+    """The index beside a catalog, if it has one that is its own and whole."""
+    try:
+        rows = opened.dataset.sizes[CATALOG.row]
+        return CatalogIndex.open(survey.catalog_index(folder.name), opened.identity, rows)
+    except FileNotFoundError:
+        return None
+    except (CatalogIndexError, OSError) as error:
+        distrust(error)
+        return None

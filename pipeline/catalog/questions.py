@@ -1,74 +1,43 @@
-"""Questions to a catalog: candidates, a cone, a source; methods of the accessor ``sb2`` of Datasets.
+"""Questions to a catalog: candidates, a condition, a cone, a source; methods of the accessor ``sb2`` of Datasets.
 
-They know rows and columns, and no folder: what ``judge`` returns is asked in the same way as a published catalog.
+They know rows and columns, and no folder: what ``judge`` returns is asked in the same way as a published catalog. Of
+one that was opened from a survey, the index beside it answers, and answers read columns when these are looked at.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import astropy.units as u
-import cdshealpix
 import numpy as np
 import xarray as xr
-from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
+from twinlines.pipeline.catalog.blockwise import blockwise
+from twinlines.pipeline.catalog.conditions import holds
+from twinlines.pipeline.catalog.cones import rows_in_cone
+from twinlines.pipeline.catalog.crossmatch import Crossmatch, crossmatch
+from twinlines.pipeline.catalog.errors import CatalogError as CatalogError
 from twinlines.pipeline.catalog.export import Columns, ExportError, export
-from twinlines.pipeline.schema import (
-    CATALOG_PENALTIES,
-    HEADS,
-    HEALPIX_ORDER,
-    JOINT,
-    MAXIMUM_BAD_PIXELS,
-    PERCENTILES,
-    Quality,
-)
-
-MAXIMUM_COLOUR = 2.5
-"""A candidate whose (G_BP - G_RP)_0 is known is bluer than this, mag (Zhang et al. 2022, section 4.5)."""
+from twinlines.pipeline.catalog.foreign import Table, Unit, positions
+from twinlines.pipeline.catalog.published import distrust, published
+from twinlines.pipeline.catalog.rules import JOINT_THRESHOLD as JOINT_THRESHOLD
+from twinlines.pipeline.catalog.rules import MAXIMUM_COLOUR as MAXIMUM_COLOUR
+from twinlines.pipeline.catalog.rules import RULES as RULES
+from twinlines.pipeline.catalog.rules import UNFAMILIAR_COLUMNS, asked, unfamiliar_rows
+from twinlines.pipeline.catalog.rules import Rule as Rule
+from twinlines.pipeline.schema import CATALOG_PENALTIES, HEADS, JOINT, MAXIMUM_BAD_PIXELS, PERCENTILES
+from twinlines.pipeline.survey.catalog_index import CatalogIndex, CatalogIndexError
 
 SOURCE_RADIUS = 3.0
 """Exposures within this angle are of one source, arcsec: about the fibre's diameter."""
 
-JOINT_THRESHOLD = 0.5
-"""Least median of the probability by both arms together, penalty 16, of a candidate."""
-
 EXPECTED_FALSE, BOUNDED_FALSE = "star_expected_false", "star_bounded_false"
 """Columns of a calibrated catalog (:mod:`twinlines.pipeline.validation.trust`): the least false discovery rate, in the
 mean over surveys, and the least bound of the false proportion of this one, of candidates that include the star."""
-
-Rule = Literal["joint", "paper"]
-"""Names of the candidates' rules."""
-
-
-class _Standard(NamedTuple):
-    """What a rule looks at, if nothing else is said."""
-
-    heads: tuple[str, ...]
-    percentile: int
-    threshold: float
-
-
-RULES: Mapping[str, _Standard] = {
-    "joint": _Standard((JOINT,), 50, JOINT_THRESHOLD),
-    "paper": _Standard(ARM_NAMES, 0, 0.5),
-}
-"""The candidates' rules."""
-
-# Beyond these, cones look at every row's declination: cdshealpix misses cells of very wide ones (seen at 139 degrees)
-# and about the poles (seen where a cone reaches beyond 88 degrees); below the last, it panics.
-_WIDE = 5.0 * u.deg
-_POLAR = 75.0  # deg
-_NARROW = float(np.radians(0.1 / 3600.0))
-
-
-class CatalogError(RuntimeError):
-    """There is no catalog, or it cannot answer."""
 
 
 @xr.register_dataset_accessor("sb2")
@@ -77,6 +46,7 @@ class SB2:
 
     def __init__(self, dataset: xr.Dataset) -> None:
         self._catalog = dataset
+        self._templates: dict[int, xr.Dataset] = {}
 
     def probability(self, head: str, *, penalty: int = 16, percentile: int = 50) -> xr.DataArray:
         """One percentile of the binary probability, shape (exposure,): of an arm, "B" or "R", or of both, "J".
@@ -141,7 +111,8 @@ class SB2:
         Returns
         -------
         xr.Dataset
-            The rows of the catalog that are candidates, loaded.
+            The rows of the catalog that are candidates. Of an opened catalog, columns are read when they are looked
+            at; ``.load()`` reads all.
         """
         if fdr is not None:
             plain = (rule, penalty, percentile, threshold, arms, unfamiliar)
@@ -213,42 +184,24 @@ class SB2:
             If the catalog keeps no such penalty or percentile, ``threshold`` is no probability, or ``rule`` or ``arms``
             is none of the two.
         """
-        if rule not in RULES:
-            raise CatalogError(f"rule is {rule!r}; give 'joint' (both arms together) or 'paper' (each arm by itself)")
-        if arms not in ("both", "any"):
-            raise CatalogError(f"arms is {arms!r}; give 'both' (arms must agree) or 'any' (one is enough)")
-        if rule == "joint" and arms == "any":
-            raise CatalogError("the joint rule judges both arms together; arms='any' goes with rule='paper'")
-        standard = RULES[rule]
-        percentile = standard.percentile if percentile is None else percentile
-        threshold = standard.threshold if threshold is None else threshold
-        if not 0.0 <= threshold <= 1.0:
-            raise CatalogError(f"the threshold is {threshold}; give a probability, 0 to 1")
-        self._require("bprp0", *(f"npixbad_{arm}" for arm in ARM_NAMES))
-        clean = {arm: self._catalog[f"npixbad_{arm}"].values < MAXIMUM_BAD_PIXELS for arm in ARM_NAMES}
-        agreed: list[NDArray[np.bool_]] = []
-        for head in standard.heads:
-            probability = self.probability(head, penalty=penalty, percentile=percentile).values
-            self._require_judged(head, penalty, probability)
-            agreed.append(
-                (probability > threshold) & np.all([clean[arm] for arm in ARM_NAMES if head in (arm, JOINT)], 0)
-            )
-        chosen = np.any(agreed, axis=0) if arms == "any" else np.all(agreed, axis=0)
-        colour = self._catalog["bprp0"].values
-        chosen &= ~(colour >= MAXIMUM_COLOUR)  # NaN, an unknown colour, passes
-        if rule == "joint" and not unfamiliar:
-            chosen &= ~self.is_unfamiliar()
-        return np.asarray(chosen, np.bool_)
+        percentiles = tuple(self._catalog["percentile"].values.tolist()) if "percentile" in self._catalog else ()
+        question = asked(rule, penalty, percentile, threshold, arms, unfamiliar, percentiles)
+        for head in question.heads:  # refuses what the catalog does not keep
+            self.probability(head, penalty=penalty, percentile=question.percentile)
+        self._require(*question.columns)
+        bits = blockwise(question.judge, self._catalog, question.columns, np.uint8)
+        for number, head in enumerate(question.heads):
+            self._require_judged(head, penalty, (bits & (2 << number)) > 0)
+        return np.asarray((bits & 1) > 0, np.bool_)
 
     def is_unfamiliar(self) -> NDArray[np.bool_]:
         """Whether an arm of each exposure is unlike any star, or two, of the library, shape (exposure,)."""
-        self._require(*(f"quality_{arm}" for arm in ARM_NAMES))
-        bits = [self._catalog[f"quality_{arm}"].values for arm in ARM_NAMES]
-        return np.asarray(np.any([(mine & Quality.UNFAMILIAR) > 0 for mine in bits], axis=0), np.bool_)
+        self._require(*UNFAMILIAR_COLUMNS)
+        return blockwise(unfamiliar_rows, self._catalog, UNFAMILIAR_COLUMNS, np.bool_)
 
-    def _require_judged(self, head: str, penalty: int, probability: NDArray[np.floating[Any]]) -> None:
+    def _require_judged(self, head: str, penalty: int, judged_rows: NDArray[np.bool_]) -> None:
         """Refuse a verdict that the ensemble did not give: nothing is a candidate by values that are not there."""
-        if not len(probability) or np.isfinite(probability).any():
+        if not len(judged_rows) or judged_rows.any():
             return
         judged = [other for other in CATALOG_PENALTIES if self.has(head, other)]
         if judged:
@@ -283,21 +236,23 @@ class SB2:
             If that is no position, or no angle.
         """
         try:
-            ra, dec = (u.Quantity(angle, u.deg).to_value(u.deg) for angle in (ra, dec))
-            angle = u.Quantity(radius, u.arcsec)
+            ra, dec = (float(u.Quantity(angle, u.deg).to_value(u.deg)) for angle in (ra, dec))
+            angle = float(u.Quantity(radius, u.arcsec).to_value(u.rad))
         except (TypeError, ValueError) as error:
             raise CatalogError(f"ra {ra}, dec {dec}, radius {radius} are no angles: {error}") from error
-        if not (0.0 <= float(ra) <= 360.0 and -90.0 <= float(dec) <= 90.0):
-            raise CatalogError(f"ra {ra}, dec {dec} is no position in degrees (0 to 360, -90 to 90)")
-        if not 0.0 < angle.to_value(u.deg) <= 180.0:
-            raise CatalogError(f"a cone's radius lies between 0 and 180 degrees (asked: {angle})")
+        if not (0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
+            swapped = "; they look swapped" if 0.0 <= dec <= 360.0 and -90.0 <= ra <= 90.0 else ""
+            raise CatalogError(f"ra {ra}, dec {dec} is no position in degrees (0 to 360, -90 to 90){swapped}")
+        if not 0.0 < angle <= np.pi:
+            raise CatalogError(f"a cone's radius lies between 0 and 180 degrees (asked: {radius}; arcsec, if bare)")
         self._require("ra", "dec")
-        rows = self._near(float(ra), float(dec), angle)
-        positions = SkyCoord(self._catalog["ra"].values[rows], self._catalog["dec"].values[rows], unit="deg")
-        distance = positions.separation(SkyCoord(ra, dec, unit="deg")).to_value(u.deg)
-        inside = distance <= angle.to_value(u.deg)
-        rows, distance = rows[inside], distance[inside]
-        return self._rows(rows[np.lexsort((rows, distance))])
+        index = self._index("ra", "dec")
+        if index is not None:
+            try:
+                return self._rows(index.near(ra, dec, angle).row)
+            except (CatalogIndexError, OSError) as error:
+                distrust(error)
+        return self._rows(rows_in_cone(self._catalog, ra, dec, angle))
 
     def source(self, obsid: int | str) -> xr.Dataset:
         """All exposures, of any file, of the star that was observed as ``obsid``, in time order.
@@ -305,7 +260,7 @@ class SB2:
         Raises
         ------
         CatalogError
-            If the catalog has no such obsid, or ``obsid`` is no whole number.
+            If the catalog has no such obsid, it has no position, or ``obsid`` is no whole number.
         """
         try:
             number = int(obsid)
@@ -314,12 +269,90 @@ class SB2:
         if number < 0 or (not isinstance(obsid, str) and number != obsid):
             raise CatalogError(f"obsid is {obsid!r}; give a whole number, such as 747012076")
         self._require("obsid", "ra", "dec", "bjdmid")
+        radius = float(np.radians(SOURCE_RADIUS / 3600.0))
+        index = self._index("obsid", "ra", "dec", "bjdmid")
+        if index is not None:
+            try:
+                rows = index.of_obsid(number)
+                if len(rows):
+                    near = index.near(*self._placed(obsid, *index.at(int(rows[0]))), radius)
+                    return self._rows(near.row[np.argsort(near.bjdmid, kind="stable")])
+            except (CatalogIndexError, OSError) as error:
+                distrust(error)
         rows = np.flatnonzero(self._catalog["obsid"].values == number)
         if len(rows) == 0:
             raise CatalogError(f"the catalog has no exposure of obsid {obsid}")
-        ra, dec = float(self._catalog["ra"][rows[0]]), float(self._catalog["dec"][rows[0]])
-        exposures = self.cone(ra, dec, SOURCE_RADIUS * u.arcsec)
+        place = (float(self._catalog[name][rows[0]]) for name in ("ra", "dec"))
+        exposures = self._rows(rows_in_cone(self._catalog, *self._placed(obsid, *place), radius))
         return exposures.isel(exposure=np.argsort(exposures["bjdmid"].values, kind="stable"))
+
+    def where(self, condition: str) -> xr.Dataset:
+        """Exposures for which a condition on columns holds, such as ``"pb_pct_J_16.p50 > 0.9 and snr_B > 20"``.
+
+        Parameters
+        ----------
+        condition
+            See :func:`twinlines.pipeline.catalog.expression.parse`; it is parsed, and never evaluated as code. One of
+            several percentiles is chosen by its place, ``pb_pct_J_16[2]``, or by name, ``pb_pct_J_16.p50``; bits of
+            flags have names, ``quality_B & UNFAMILIAR``. Comparisons with a missing value (NaN) do not hold.
+
+        Raises
+        ------
+        ExpressionError
+            A :class:`CatalogError`: if it names a column that is not there, or says anything that is no condition.
+        """
+        self._require()
+        return self._rows(np.flatnonzero(holds(self._catalog, condition)))
+
+    def crossmatch(
+        self,
+        table: Table,
+        radius: u.Quantity | float = SOURCE_RADIUS,
+        *,
+        ra: str | None = None,
+        dec: str | None = None,
+        unit: Unit | None = None,
+    ) -> Crossmatch:
+        """Exposures within ``radius`` of each position of another table.
+
+        Parameters
+        ----------
+        table
+            A file that astropy reads (FITS, ECSV, CSV, VOTable), a table of astropy or pandas, or arrays by name.
+        radius
+            An angle, at most a degree; a bare number is in arcseconds.
+        ra, dec
+            Names of its columns of positions, where they are not the usual ones.
+        unit
+            "deg", "rad" or "hour" (of right ascension), where the columns do not say, or say what is not so.
+
+        Raises
+        ------
+        CatalogError
+            If the table has no positions, or none that could be, or the radius is no such angle.
+        """
+        try:
+            angle = float(u.Quantity(radius, u.arcsec).to_value(u.rad))
+        except (TypeError, ValueError) as error:
+            raise CatalogError(f"the radius {radius} is no angle: {error}") from error
+        self._require("ra", "dec")
+        theirs = positions(table, ra=ra, dec=dec, unit=unit)
+        return crossmatch(theirs, self._catalog["ra"].values, self._catalog["dec"].values, angle)
+
+    def take(self, rows: NDArray[np.int64]) -> xr.Dataset:
+        """Exposures by their row numbers, in that order; see :meth:`candidates` of how their columns are read."""
+        return self._rows(np.asarray(rows, np.int64))
+
+    @staticmethod
+    def _placed(obsid: int | str, ra: float, dec: float) -> tuple[float, float]:
+        if not (np.isfinite(ra) and abs(dec) <= 90.0):
+            raise CatalogError(f"the exposures of obsid {obsid} have no position (ra {ra}, dec {dec})")
+        return ra, dec
+
+    def _index(self, *names: str) -> CatalogIndex | None:
+        """The index beside the catalog, if these columns are as they were published."""
+        known = published(self._catalog)
+        return known.index if known is not None and known.has(self._catalog, *names) else None
 
     def export(
         self,
@@ -358,39 +391,8 @@ class SB2:
                 "is made of"
             )
 
-    def _near(self, ra: float, dec: float, angle: u.Quantity) -> NDArray[np.int64]:
-        """Rows that may lie in a cone: all within it, and some beside; whatever the order of rows."""
-        if "healpix29" not in self._catalog or angle > _WIDE or abs(dec) + angle.to_value(u.deg) > _POLAR:
-            declination = self._catalog["dec"].values
-            # Missing and impossible declinations are near nothing.
-            return np.flatnonzero(
-                (np.abs(declination - dec) <= angle.to_value(u.deg) + 1e-9) & (np.abs(declination) <= 90)
-            )
-        index = self._catalog["healpix29"].values
-        begins, ends = _covering_ranges(ra, dec, max(angle.to_value(u.rad), _NARROW))
-        if np.all(index[1:] >= index[:-1]):  # as published
-            first, last = np.searchsorted(index, begins), np.searchsorted(index, ends)
-            none = np.empty(0, dtype=np.int64)
-            return np.concatenate([none, *(np.arange(a, b) for a, b in zip(first, last, strict=True))])
-        place = np.searchsorted(begins, index, side="right") - 1
-        return np.flatnonzero((place >= 0) & (index < ends[place]))
-
     def _rows(self, rows: NDArray[np.int64]) -> xr.Dataset:
+        known = published(self._catalog)
+        if known is not None and known.has_any(self._catalog):
+            return known.answer(self._catalog, rows, self._templates)
         return self._catalog.isel(exposure=rows).load()
-
-
-def _covering_ranges(ra: float, dec: float, radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ranges of the HEALPix index (order 29, nested), ascending, that cover a cone; ``radius`` in radians."""
-    cells, orders, _ = cdshealpix.nested.cone_search(
-        lon=ra * u.deg, lat=dec * u.deg, radius=radius * u.rad, depth=_covering_order(radius), flat=False
-    )
-    scale = 2 * (HEALPIX_ORDER - orders.astype(np.int64))
-    begins, ends = cells.astype(np.int64) << scale, (cells.astype(np.int64) + 1) << scale
-    order = np.argsort(begins)
-    return begins[order], ends[order]
-
-
-def _covering_order(radius: float) -> int:
-    """HEALPix order whose cells are somewhat smaller than ``radius`` (radians), so that few of them cover the cone."""
-    side = np.sqrt(np.pi / 3.0)  # of a base cell, radians
-    return int(np.clip(np.ceil(np.log2(side / radius)) + 2, 0, HEALPIX_ORDER))

@@ -96,7 +96,7 @@ def candidates(
             raise typer.BadParameter("--fdr goes by the calibration; leave the other options of the rule out")
         if release is not None:
             raise typer.BadParameter("--fdr is of the current catalog, which was calibrated; leave --release out")
-        _answer(_warranted(survey, fdr, in_the_mean), limit, penalty, as_json)
+        answer(_warranted(survey, fdr, in_the_mean), limit, penalty, as_json)
         return
     if in_the_mean:
         raise typer.BadParameter("--in-the-mean says how --fdr is meant; give --fdr, too")
@@ -109,7 +109,7 @@ def candidates(
         unfamiliar=True,
     )
     odd = every.sb2.is_unfamiliar() & (rule is RuleOption.JOINT and not unfamiliar)
-    _answer(every.isel(exposure=~odd), limit, penalty, as_json, left_out=int(odd.sum()))
+    answer(every.isel(exposure=~odd), limit, penalty, as_json, left_out=int(odd.sum()))
 
 
 @catalog_app.command(epilog="Example: twinlines catalog cone --survey survey --ra 292.0587 --dec 43.9253 --radius 3")
@@ -127,7 +127,7 @@ def cone(
     from twinlines.pipeline.catalog import catalog
 
     rows = catalog.open(survey, release=release).sb2.cone(ra, dec, radius)
-    _answer(rows, limit, penalty, as_json)
+    answer(rows, limit, penalty, as_json)
 
 
 @catalog_app.command(epilog="Example: twinlines catalog export --survey survey catalog.fits")
@@ -190,7 +190,8 @@ def _warranted(survey: Path, fdr: float, in_the_mean: bool) -> xr.Dataset:
     return rows
 
 
-def _answer(rows: xr.Dataset, limit: int | None, penalty: int, as_json: bool, left_out: int = 0) -> None:
+def answer(rows: xr.Dataset, limit: int | None, penalty: int, as_json: bool, left_out: int = 0) -> None:
+    """Print rows of a catalog, at most ``limit``, for people or as JSON; ``left_out`` odd ones are not among them."""
     rows.sb2.probability("B", penalty=penalty)  # refuses a penalty that there is none of, also where JSON has them all
     # They are put together only if they are asked for.
     summary = rows_to_json(rows.isel(exposure=slice(limit))) if as_json else []

@@ -17,6 +17,7 @@ from twinlines.pipeline.cli import console, sources, stopping, streams
 from twinlines.pipeline.cli.audit import audit_app
 from twinlines.pipeline.cli.binaries import binaries_app
 from twinlines.pipeline.cli.catalog import catalog_app
+from twinlines.pipeline.cli.catalogquery import query_app
 from twinlines.pipeline.cli.cluster import cluster_app
 from twinlines.pipeline.cli.evaluation import evaluation_app
 from twinlines.pipeline.cli.library import library_app
@@ -40,6 +41,7 @@ app.add_typer(mock_app)
 app.add_typer(survey_app)
 app.add_typer(audit_app)
 app.add_typer(zero_points_app)
+catalog_app.add_typer(query_app)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(binaries_app, name="binaries")
 app.add_typer(calibrate_app)

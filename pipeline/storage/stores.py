@@ -170,8 +170,11 @@ def write_column(path: PathLike, schema: Schema, name: str, values: NDArray[Any]
     expected = schema.shape(name, int(array.shape[0]))
     if values.shape != expected:
         raise StoreError(f"{path}: {name!r} has shape {expected}, the values {values.shape}; give the whole column")
+    # Zarr makes a copy of text, in a kind of its own; of no more than some shards.
+    step = 8 * schema.shard_rows if schema.variables[name].dtype == "str" else max(len(values), 1)
     with atomic.naming(Path(path)):
-        array[:] = values
+        for start in range(0, len(values), step):
+            array[start : start + step] = values[start : start + step]
 
 
 def pack(schema: Schema, dataset: xr.Dataset) -> bytes:

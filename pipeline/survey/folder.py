@@ -5,6 +5,7 @@ The only module that knows the folder's layout::
     releases/<name>/             a release; ``.<name>.work`` and ``.<name>.partial`` are one in the making
     runs/<config key>/           a run: its markers and results
     catalogs/<name>.zarr/        a published catalog
+    catalogs/<name>.index        the index beside it
     zeropoints/<name>.zarr/      the zero points of a catalog of that name
     CURRENT                      name of the catalog in force
     .lock, .ingest.lock          who computes, and who ingests
@@ -203,6 +204,10 @@ class Survey:
     def catalog(self, name: str) -> Path:
         """Folder of a catalog."""
         return self.catalogs_folder / name
+
+    def catalog_index(self, name: str) -> Path:
+        """The index beside a catalog; older catalogs have none."""
+        return self.catalogs_folder / f"{name.removesuffix(SUFFIX)}.index"
 
     def catalog_name(self, release: str, config_key: str) -> str:
         """Name of the catalog of a release by a run."""

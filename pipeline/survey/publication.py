@@ -1,18 +1,21 @@
 """Publishes a catalog: merges the results of a plan, column by column, and makes the merged catalog the current one.
 
-The newest row per (obsid, lmjm) wins; rows are sorted by HEALPix index, then obsid and lmjm. One column is in memory
-at a time, so that six million rows need no more than some hundred megabytes. A catalog appears under its name by one
-atomic rename, ``CURRENT`` points to it by another, and earlier catalogs stay as they are.
+The newest row per (obsid, lmjm) wins; rows are sorted by HEALPix index, then obsid and lmjm. A few columns are in
+memory at a time, so that six million rows need some hundred megabytes. A catalog appears under its name by one
+atomic rename, ``CURRENT`` points to it by another, and earlier catalogs stay as they are. The index beside it
+(:mod:`twinlines.pipeline.survey.catalog_index`) is written in between.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -23,11 +26,14 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.jobs.markers import now
 from twinlines.pipeline.schema import CATALOG, HEALPIX_ORDER, RESULTS, Schema
-from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.storage import atomic, columns, stores
+from twinlines.pipeline.survey import catalog_index
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.plan import Plan
 from twinlines.pipeline.survey.releases import SurveyError
 from twinlines.pipeline.survey.runs import Recipe
+
+_BYTES_A_ROW = 40  # of the columns that are merged at a time
 
 NO_POSITION = -1
 """HEALPix index of a row whose position is missing or impossible; such rows come first."""
@@ -50,12 +56,15 @@ class _Merge:
     rows: int
     """Rows of the catalog."""
 
-    def column(self, name: str) -> NDArray[np.generic]:
-        """One column of the catalog, from the results."""
-        variable = RESULTS.variables[name]
-        merged = variable.empty(RESULTS.shape(name, self.rows))
+    def columns(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Some columns of the catalog, from the results; each of these is opened once."""
+        merged = {name: RESULTS.variables[name].empty(RESULTS.shape(name, self.rows)) for name in names}
+        texts: dict[str, str] = {}  # each once, whatever the rows that have it
         for index, part in enumerate(self.parts):
-            self._put(merged, stores.read_columns(part, [name])[name], self.offsets[index])
+            for name, values in columns.read_packed(part, RESULTS, names).items():
+                if values.dtype == object:
+                    values = np.array([texts.setdefault(text, text) for text in values.tolist()], object)
+                self._put(merged[name], values, self.offsets[index])
         return merged
 
     def spread(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -88,12 +97,17 @@ def healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int
 
 def _merge(plan: Plan) -> _Merge:
     parts = tuple(plan.run.result_path(task.key) for task in plan.tasks)
-    columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in ("obsid", "lmjm", "ra", "dec")}
-    for part in parts:
-        for name, values in stores.read_columns(part, columns).items():
-            columns[name].append(values)
-    offsets = np.cumsum([0, *(len(values) for values in columns["obsid"])])
-    obsid, lmjm, ra, dec = (np.concatenate(values) for values in columns.values())
+    offsets = np.cumsum([0, *(task.rows for task in plan.tasks)])
+    keys = {name: np.empty(offsets[-1], RESULTS.variables[name].dtype) for name in ("obsid", "lmjm")}
+    index = np.empty(offsets[-1], np.int64)
+    for part, task, start in zip(parts, plan.tasks, offsets.tolist(), strict=False):
+        read = columns.read_packed(part, RESULTS, (*keys, "ra", "dec"))
+        if len(read["obsid"]) != task.rows:
+            raise SurveyError(f"{part} has {len(read['obsid'])} rows, its task {task.rows}; remove it and run again")
+        for name, values in keys.items():
+            values[start : start + task.rows] = read[name]
+        index[start : start + task.rows] = healpix(read["ra"], read["dec"])
+    obsid, lmjm = keys.values()
     ranks = {release.name: rank for rank, release in enumerate(plan.releases)}
     release = np.repeat([ranks[task.release] for task in plan.tasks], np.diff(offsets)).astype(np.int16)
     # Tasks stand in the order of releases, and the sort is stable: the last of equal keys is the newest.
@@ -101,7 +115,6 @@ def _merge(plan: Plan) -> _Merge:
     newest = np.ones(len(order), dtype=bool)
     newest[:-1] = (obsid[order][1:] != obsid[order][:-1]) | (lmjm[order][1:] != lmjm[order][:-1])
     newest_rows = order[newest]
-    index = healpix(ra, dec)
     newest_rows = newest_rows[np.lexsort((lmjm[newest_rows], obsid[newest_rows], index[newest_rows]))]
     destination = np.full(len(order), -1, dtype=np.int64)
     destination[newest_rows] = np.arange(len(newest_rows))
@@ -110,10 +123,10 @@ def _merge(plan: Plan) -> _Merge:
 
 def _write(path: Path, plan: Plan, recipe: Recipe, name: str, number: int) -> None:
     merge = _merge(plan)
-    names = [release.name for release in plan.releases]
+    releases = [release.name for release in plan.releases]
     provenance = {
         "name": name,
-        "releases": names,
+        "releases": releases,
         "run": recipe.key,
         **recipe.content,
         "twinlines": metadata.version("twinlines"),
@@ -124,11 +137,30 @@ def _write(path: Path, plan: Plan, recipe: Recipe, name: str, number: int) -> No
         "created": now(),
     }
     stores.create(path, CATALOG, merge.rows, provenance)
-    for column in RESULTS.variables:
-        stores.write_column(path, CATALOG, column, merge.column(column))
+    for names in _together():
+        merged = merge.columns(names)
+        while merged:  # what is written is forgotten
+            stores.write_column(path, CATALOG, *merged.popitem())
     stores.write_column(path, CATALOG, "healpix29", merge.spread(merge.healpix))
-    stores.write_column(path, CATALOG, "release", np.array(names, dtype=object)[merge.spread(merge.release)])
-    stores.write_column(path, CATALOG, "run", np.full(merge.rows, recipe.key, dtype=object))
+    stores.write_column(path, CATALOG, "release", np.array(releases, dtype=object)[merge.spread(merge.release)])
+    runs = np.empty(merge.rows, dtype=object)
+    runs.fill(recipe.key)  # np.full would make a text for each row
+    stores.write_column(path, CATALOG, "run", runs)
+
+
+def _together() -> list[list[str]]:
+    """Columns that are merged at a time: as many as few bytes a row allow."""
+    groups: list[list[str]] = [[]]
+    size = 0
+    for name, variable in RESULTS.variables.items():
+        item = np.dtype(object if variable.dtype == "str" else variable.dtype).itemsize
+        own = item * int(np.prod([RESULTS.sizes[dim] for dim in variable.dims[1:]]))
+        if groups[-1] and size + own > _BYTES_A_ROW:
+            groups.append([])
+            size = 0
+        groups[-1].append(name)
+        size += own
+    return groups
 
 
 def _code(plan: Plan) -> dict[str, int]:
@@ -157,8 +189,7 @@ def publish(survey: Survey, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
         raise SurveyError(f"{len(unfinished)} shards have no result, first {unfinished[0]}; run again to compute them")
     folder = survey.catalogs_folder
     folder.mkdir(exist_ok=True)
-    for stale in folder.glob(".*.tmp"):
-        shutil.rmtree(stale)
+    sweep(folder)
     name = survey.catalog_name(plan.releases[-1].name, recipe.key)
     target = survey.catalog(name)
     new = not target.exists() or bool(stores.damaged(target))
@@ -172,6 +203,7 @@ def publish(survey: Survey, plan: Plan, recipe: Recipe) -> tuple[Path, bool]:
     # What was made of it since, as by zero points, has all that it has, and more.
     made_of_it = (made for made in survey.made_of(name) if not stores.damaged(survey.catalog(made)))
     chosen = next(made_of_it, name)
+    write_index(survey, chosen)
     survey.make_current(chosen)
     return survey.catalog(chosen), new
 
@@ -201,6 +233,29 @@ def put(target: Path, schema: Schema, write: Callable[[Path], None]) -> None:
     aside.rename(target)
     atomic.sync_folder(target.parent)
     shutil.rmtree(aside.with_name(f"{aside.name}.damaged.tmp"), ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a crash has left half written among published stores and their indices."""
+    for stale in folder.glob(".*.tmp"):
+        if stale.is_dir():
+            shutil.rmtree(stale)
+        else:
+            stale.unlink(missing_ok=True)
+
+
+def write_index(survey: Survey, name: str) -> None:
+    """Write the index beside a catalog, unless it is there and whole; the caller holds the survey's lock."""
+    catalog, path = survey.catalog(name), survey.catalog_index(name)
+    identity = columns.identity_of(catalog)
+    if not identity:  # of before there were inventories: nothing tells it from another
+        return
+    obsid, _ = columns.Column.open(catalog / "obsid", 0, None)
+    rows = obsid.shape[0]
+    with suppress(OSError, catalog_index.CatalogIndexError):
+        catalog_index.CatalogIndex.open(path, identity, rows).check()
+        return
+    catalog_index.write(path, identity, rows, lambda column: stores.read_columns(catalog, [column])[column])
 
 
 def _sync_tree(folder: Path) -> None:

@@ -42,7 +42,7 @@ from twinlines.pipeline.schema import CATALOG, ZERO_POINTS, Quality
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.storage.inventory import ATTRIBUTE
 from twinlines.pipeline.survey.folder import SUFFIX, Survey
-from twinlines.pipeline.survey.publication import put
+from twinlines.pipeline.survey.publication import put, sweep, write_index
 
 NUMERICS = 1
 """Raised with every change by which zero points of equal data differ."""
@@ -142,6 +142,7 @@ def calibrate(
         new = not (_whole(target) and _whole(table))
         if new:
             _make(place, current, target, table, base, reference, config)
+        write_index(place, name)
         place.make_current(name)
         return _report(place, name, base, new)
 
@@ -245,8 +246,7 @@ def _make(
     }
     for folder in (target.parent, table.parent):
         folder.mkdir(exist_ok=True)
-        for stale in folder.glob(".*.tmp"):
-            shutil.rmtree(stale)
+        sweep(folder)
     put(table, ZERO_POINTS, lambda aside: _write_table(aside, result, provenance))
     attrs = {name: value for name, value in place.about_catalog(current.name).items() if name != ATTRIBUTE}
     attrs |= {"name": target.name, "number": place.next_catalog_number, "created": now()}
