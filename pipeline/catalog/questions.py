@@ -93,7 +93,7 @@ class SB2:
         penalty
             Penalty of the networks.
         percentile, threshold
-            Which percentile of the probability is to be above what: 50 and :data:`JOINT_THRESHOLD` by the joint rule, 0
+            Which percentile of the probability is to be above what: 50 and :data:`~twinlines.pipeline.catalog.rules.JOINT_THRESHOLD` by the joint rule, 0
             and 0.5 by the paper's.
         arms
             Of the paper's rule: whether both arms must agree, or any is enough.

@@ -15,7 +15,7 @@ RULES: Mapping[str, str] = {
     JOINT_LOWEST: "p0 of J",
 }
 """Rules on the percentiles of draws x members, by name, with what must be above a threshold: the two of the catalog
-(:data:`twinlines.pipeline.catalog.questions.RULES`), and both arms together by their lowest value."""
+(:data:`twinlines.pipeline.catalog.rules.RULES`), and both arms together by their lowest value."""
 
 
 @dataclass(frozen=True)

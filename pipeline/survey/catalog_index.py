@@ -26,8 +26,8 @@ import numpy as np
 from astropy.coordinates import angular_separation
 from numpy.typing import NDArray
 
-from twinlines.pipeline.schema import INDEX_BLOCK, INDEX_KEY, INDEX_ROW, INDEX_VERSION
 from twinlines.pipeline.storage import atomic
+from twinlines.pipeline.survey.schema import INDEX_BLOCK, INDEX_KEY, INDEX_ROW, INDEX_VERSION
 
 BLOCK_ROWS = 1024
 """Rows of a block."""
@@ -67,7 +67,7 @@ class CatalogIndex:
     begin: int
     """Where in the file the rows begin, bytes."""
     blocks: NDArray[np.void]
-    """(block,) of :data:`twinlines.pipeline.schema.INDEX_BLOCK`."""
+    """(block,) of :data:`twinlines.pipeline.survey.schema.INDEX_BLOCK`."""
 
     @classmethod
     def open(cls, path: Path, catalog: str, rows: int) -> CatalogIndex:
