@@ -93,8 +93,8 @@ class SB2:
         penalty
             Penalty of the networks.
         percentile, threshold
-            Which percentile of the probability is to be above what: 50 and :data:`~twinlines.pipeline.catalog.rules.JOINT_THRESHOLD` by the joint rule, 0
-            and 0.5 by the paper's.
+            Which percentile of the probability is to be above what: 50 and 0.5 by the joint rule, 0 and 0.5 by the
+            paper's (:data:`twinlines.pipeline.catalog.rules.RULES`).
         arms
             Of the paper's rule: whether both arms must agree, or any is enough.
         unfamiliar
