@@ -146,15 +146,44 @@ def _elements(row: tuple[str, ...]) -> dict[str, Variable]:
     return elements | errors
 
 
+_EVIDENCE = {
+    "epochs_judged": _number("int32", "", "Exposures with a verdict of the networks", "meta.number;obs"),
+    "nights": _number("int32", "", "Nights with a verdict", "meta.number;obs"),
+    "nights_double": _number("int32", "", "Nights that look double rather than single", "meta.number;obs"),
+    "best_log_ratio": _number(
+        "float32", "", "ln likelihood of two stars' light over one's, the most of a night", "stat.likelihood;stat.max"
+    ),
+    "sb2_log_evidence": _number(
+        "float32", "", "ln likelihood of a double-lined binary over that of any other star", "stat.likelihood"
+    ),
+    "sb2_probability": _number(
+        "float64", "", "Probability to be a double-lined binary, by all exposures", "stat.probability"
+    ),
+    "sb1_probability": _number(
+        "float64", "", "Probability to be a single-lined binary, by all exposures", "stat.probability"
+    ),
+    "rv_nights": _number("int32", "", "Nights that look single and have a velocity", "meta.number;obs"),
+    "rv_mean": _number("float32", "km s-1", "Mean velocity of them", f"{_VELOCITY};stat.mean"),
+    "rv_range": _number("float32", "km s-1", "Largest less smallest velocity of them", f"{_VELOCITY};arith.diff"),
+    "rv_excess": _number(
+        "float32", "km s-1", "Standard deviation of their velocities beyond the errors", f"{_VELOCITY};stat.stdev"
+    ),
+    "rv_p_value": _number(
+        "float32", "", "Chance that a constant velocity scatters as much as they do", "stat.probability"
+    ),
+}
+"""What all exposures of a star say; :class:`twinlines.pipeline.binaries.evidence.evidence.Evidence`."""
+
 SOURCES = Schema(
     name="sources",
-    version=2,
+    version=3,
     row="source",
     variables={
         "obsid": _number("int64", "", "Smallest obsid of the star", "meta.id;obs.sequence"),
         "ra": _number("float64", "deg", "Right ascension (J2000), mean", "pos.eq.ra;meta.main"),
         "dec": _number("float64", "deg", "Declination (J2000), mean", "pos.eq.dec;meta.main"),
         "epochs": _number("int32", "", "Exposures of the star", "meta.number;obs"),
+        "epochs_both": _number("int32", "", "Exposures of which both arms have a velocity", "meta.number;obs"),
         "epochs_fitted": _number("int32", "", "Exposures to which two stars were fitted", "meta.number;obs"),
         "epochs_double": _number("int32", "", "Exposures that show two stars, resolved", "meta.number;obs"),
         "epochs_blended": _number(
@@ -165,6 +194,7 @@ SOURCES = Schema(
         "best_probability": _number(
             "float32", "", "Largest median binary probability by both arms, penalty 16", "stat.probability;stat.max"
         ),
+        **_EVIDENCE,
         "delta_chi2_sum": _number(
             "float32", "", "delta_chi2_diluted of all exposures that were fitted, summed", "stat.fit.chi2;arith.diff"
         ),
@@ -201,8 +231,8 @@ SOURCES = Schema(
     chunk_rows=4096,
     shard_rows=4096,
 )
-"""Stars of which an exposure shows two sets of lines: mass ratio, systemic velocity, and the best orbit, where one was
-sampled."""
+"""All stars of a catalog: evidence for a second star; of those of which an exposure shows two sets of lines, mass
+ratio, systemic velocity, and the best orbit, where one was sampled."""
 
 _OF_SOLUTION = ("solution",)
 _LIMITS = {

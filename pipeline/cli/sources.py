@@ -27,7 +27,9 @@ _OF_SOURCES = {
     "dec": ".5f",
     "epochs": "d",
     "epochs_double": "d",
-    "best_probability": ".2f",
+    "sb2_probability": ".3f",
+    "sb1_probability": ".3f",
+    "rv_excess": ".1f",
     "wilson_mass_ratio": ".3f",
     "wilson_mass_ratio_error": ".3f",
     "wilson_velocity": ".1f",
@@ -85,14 +87,31 @@ def sources_(
     radius: Annotated[
         float, typer.Option("--radius", help="Exposures within this angle are of one star, arcseconds.")
     ] = 3.0,
+    prevalence: Annotated[
+        float, typer.Option("--prevalence", help="Fraction of stars that are double-lined binaries, beforehand.")
+    ] = 0.01,
+    sb1_prevalence: Annotated[
+        float, typer.Option("--sb1-prevalence", help="Fraction of the others that are single-lined ones, beforehand.")
+    ] = 0.05,
+    least_probability: Annotated[
+        float,
+        typer.Option("--least-probability", help="Least sb2_probability of those shown; double ones always are."),
+    ] = 0.5,
     limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Group what was fitted into stars: which is which at every epoch, mass ratios, systemic velocities."""
+    """Group exposures into stars: how likely each is a binary; of double ones mass ratios, systemic velocities."""
+    import numpy as np
+
+    from twinlines.pipeline.binaries.evidence.evidence import Prevalence
+    from twinlines.pipeline.binaries.fits.store import FitsError
     from twinlines.pipeline.binaries.sources.survey import make_sources
 
-    table = make_sources(survey, radius=radius)
-    _show(table, limit, as_json)
+    if not 0.0 <= least_probability <= 1.0:
+        raise FitsError(f"the least probability is {least_probability}; give one between 0 and 1")
+    table = make_sources(survey, radius=radius, prevalence=Prevalence(prevalence, sb1_prevalence))
+    likely = (table["epochs_double"].values > 0) | (table["sb2_probability"].values >= least_probability)
+    _show(table.isel(source=np.flatnonzero(likely)), limit, as_json)
 
 
 @binaries_app.command("orbits", epilog="Example: twinlines binaries orbits --survey survey --ephemerides kebc.csv")
@@ -232,7 +251,10 @@ def show_sources(table: xr.Dataset, limit: int, where: Console) -> None:
     if hidden > 0:
         where.print(f"... and {hidden} more; --limit shows more")
     periods = int((table["mode_probability"].values >= 0.95).sum())
-    where.print(f"{table.sizes['source']} stars with two sets of lines; the period of {periods} is known")
+    double = int((table["epochs_double"].values > 0).sum())
+    where.print(f"{double} stars with two sets of lines; the period of {periods} is known")
+    if table.sizes["source"] > double:
+        where.print(f"{table.sizes['source'] - double} others that may be double-lined, by all of their exposures")
 
 
 def show_orbits(report: OrbitReport, where: Console) -> None:

@@ -216,6 +216,7 @@ def compare_binaries(truth: MockTruth, sources: xr.Dataset, orbits: xr.Dataset) 
     sources, orbits
         Rows of :data:`twinlines.pipeline.binaries.schema.SOURCES` and of its ``ORBITS``.
     """
+    sources = sources.isel(source=np.flatnonzero(sources["epochs_double"].values > 0))
     solution = {name: orbits[name].values for name in ("obsid", "period", "mode_probability")}
     table = truth.exposures
     first = {int(obsid): row for row, obsid in reversed(list(enumerate(table["obsid"].data.tolist())))}

@@ -25,6 +25,8 @@ FIBRES = 250
 
 _FIRST_NIGHT, _LAST_NIGHT = 58060, 58620  # local modified Julian days of the survey's first two seasons
 _SIDEREAL = 360.98564737  # turn of the sky in a day, degrees
+_SUN = (5777.0, 4.44, 0.0, 0.0)  # labels
+_MOONLIGHT = (0.05, 0.5)  # of a star's light, where there is any
 _FIELD = 2.4  # radius of the field of view, degrees
 
 
@@ -166,6 +168,8 @@ def observe(
     library: Library,
     cosmic_rays: float,
     rng: np.random.Generator,
+    *,
+    moonlight: float = 0.0,
 ) -> tuple[Table, dict[ArmName, Frames]]:
     """Observe a plate: the truth, a row per exposure and star, and the frames of both arms in the same order.
 
@@ -185,6 +189,9 @@ def observe(
         Mean number of cosmic rays in an exposure of one arm.
     rng
         Source of randomness.
+    moonlight
+        Chance that in a night there is the Moon's light in a star's fibre, in all of its exposures alike: the Sun's
+        spectrum, with 0.05 to 0.5 of the star's light, which the truth's column ``moonlight`` has.
 
     Returns
     -------
@@ -217,8 +224,10 @@ def observe(
     stars = population.take(star)
     velocity1, velocity2 = stars.velocities(bjd)
     frames, ratios = {}, {}
+    moon = _moon(moonlight, len(plate.nights), len(plate.star), rng)[night, place]
     for name in ARM_NAMES:
         light, ratios[name] = _light(name, library, stars, velocity1, velocity2)
+        _shine(name, light, library, moon, correction)
         wanted = snr[name][star] * transparency
         frames[name] = expose(name, detectors[name], plate.spid[place], light, correction, wanted, cosmic_rays, rng)
     lmjd = np.array([item.lmjd for item in plate.nights])[night]
@@ -243,6 +252,7 @@ def observe(
         *((f"snr_{name}", frames[name].snr, None) for name in ARM_NAMES),
         *((f"light_ratio_{name}", ratios[name], None) for name in ARM_NAMES),
         *((f"cosmic_rays_{name}", frames[name].cosmic_rays, None) for name in ARM_NAMES),
+        *([("moonlight", moon, None)] if moonlight > 0.0 else []),
         ("q", stars.mass_ratio, None),
         ("mass1", stars.mass1, "solMass"),
         ("feh", stars.feh, None),
@@ -261,6 +271,25 @@ def observe(
         ("amplitude2", stars.amplitude2, "km/s"),
     ]
     return Table([Column(values, name=name, unit=unit) for name, values, unit in columns]), frames
+
+
+def _moon(chance: float, nights: int, stars: int, rng: np.random.Generator) -> Array:
+    """The Moon's light over a star's, by night and star."""
+    if chance <= 0.0:
+        return np.zeros((nights, stars))
+    light = np.exp(rng.uniform(np.log(_MOONLIGHT[0]), np.log(_MOONLIGHT[1]), (nights, stars)))
+    return np.where(rng.uniform(size=light.shape) < chance, light, 0.0)
+
+
+def _shine(name: ArmName, light: NDArray[np.float32], library: Library, moon: Array, correction: Array) -> None:
+    """Add the Sun's light, at rest in the observer's frame, to the rows of ``light``, in place."""
+    rows = np.flatnonzero(moon)
+    if len(rows):
+        ones = np.ones(len(rows))
+        sun = Stars(np.tile(_SUN, (len(rows), 1)), ones, 2.0 * ones, correction[rows])
+        more = component(ARMS[name], library, sun, whole=True).numpy()
+        share = moon[rows] * np.median(light[rows], axis=1) / np.median(more, axis=1)
+        light[rows] += (share[:, None] * more).astype(np.float32)
 
 
 def _light(

@@ -39,11 +39,17 @@ class Mixture:
     """Which fraction of the mock stars is of which kind; the rest are single dwarfs."""
 
     sb2: float = 0.25
-    """Double-lined binaries: mass ratios 0.7 to 1, periods 1 to 20 days."""
+    """Double-lined binaries."""
     sb1: float = 0.08
     """Single-lined binaries: mass ratios 0.15 to 0.5, periods 3 to 100 days, the companion too faint to be included."""
     giant: float = 0.17
     """Single giants."""
+    sb2_mass_ratios: tuple[float, float] = (0.7, 1.0)
+    """Least and largest mass ratio of double-lined binaries."""
+    sb2_periods: tuple[float, float] = (1.0, 20.0)
+    """Shortest and longest period of double-lined binaries, days."""
+    sb2_apart: float = 0.0
+    """Least K1 + K2 of double-lined binaries, km/s: how far apart their lines come."""
 
     def kinds(self, stars: int) -> list[str]:
         """Kind of each of ``stars`` stars, fractions rounded to whole stars.
@@ -157,19 +163,21 @@ def draw_stars(stars: int, rng: np.random.Generator, mixture: Mixture, tracks: T
         What gives the states, and where spectra exist.
     """
     kinds = mixture.kinds(stars)
-    parts = [_draw_kind(kind, kinds.count(kind), rng, tracks, library) for kind in MOCK_KINDS if kind in kinds]
+    parts = [_draw_kind(kind, kinds.count(kind), rng, mixture, tracks, library) for kind in MOCK_KINDS if kind in kinds]
     joined = MockStars(
         **{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(MockStars)}
     )
     return joined.take(rng.permutation(stars))
 
 
-def _draw_kind(kind: str, count: int, rng: np.random.Generator, tracks: Tracks, library: Library) -> MockStars:
+def _draw_kind(
+    kind: str, count: int, rng: np.random.Generator, mixture: Mixture, tracks: Tracks, library: Library
+) -> MockStars:
     """Draw ``count`` stars of one kind: a pool of trials, of which the first possible ones are kept."""
     parts: list[MockStars] = []
     missing = count
     while missing > 0:
-        trials = _trials(kind, 64 + 8 * missing, rng, tracks, library)
+        trials = _trials(kind, 64 + 8 * missing, rng, mixture, tracks, library)
         parts.append(trials.take(np.arange(min(missing, trials.kind.size))))
         missing -= parts[-1].kind.size
     return MockStars(
@@ -177,7 +185,9 @@ def _draw_kind(kind: str, count: int, rng: np.random.Generator, tracks: Tracks, 
     )
 
 
-def _trials(kind: str, count: int, rng: np.random.Generator, tracks: Tracks, library: Library) -> MockStars:
+def _trials(
+    kind: str, count: int, rng: np.random.Generator, mixture: Mixture, tracks: Tracks, library: Library
+) -> MockStars:
     """Draw ``count`` trials of one kind and keep the possible ones."""
     giant = kind == GIANT
     feh = rng.normal(-0.15, 0.22, count)
@@ -201,7 +211,8 @@ def _trials(kind: str, count: int, rng: np.random.Generator, tracks: Tracks, lib
     columns |= dict.fromkeys(_OF_BINARIES, nothing)
     possible = (primary.reason == 0) & (primary.age < _OLDEST) & _visible(library, columns, 1)
     if kind in (SB2, SB1):
-        ratios, periods = ((0.7, 1.0), (1.0, 20.0)) if kind == SB2 else ((0.15, 0.5), (3.0, 100.0))
+        double = mixture.sb2_mass_ratios, mixture.sb2_periods
+        ratios, periods = double if kind == SB2 else ((0.15, 0.5), (3.0, 100.0))
         mass_ratio = rng.uniform(*ratios, count)
         period = periods[0] * (periods[1] / periods[0]) ** rng.uniform(0.0, 1.0, count)
         sine = np.sqrt(1.0 - rng.uniform(0.0, 0.9, count) ** 2)  # isotropic, without the nearly face-on orbits
@@ -227,6 +238,7 @@ def _trials(kind: str, count: int, rng: np.random.Generator, tracks: Tracks, lib
         separation = total * period / SYNCHRONOUS  # of the stars, solar radii: the relative velocity is 2 pi a / P
         possible &= (reason == 0) & (secondary.reason == 0) & _visible(library, columns, 2)
         possible &= primary.radius + secondary.radius < _DETACHED * separation
+        possible &= total * sine >= mixture.sb2_apart
     return MockStars(**{name: np.asarray(values)[possible] for name, values in columns.items()})
 
 

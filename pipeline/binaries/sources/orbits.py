@@ -144,8 +144,9 @@ def sample_orbits(
     decides = {"numerics": NUMERICS, "fitting": fitting.to_json()}
     with locks.lock(place, "twinlines binaries orbits", LOCK):
         table, about = _table(folder)
-        stars, obsids = _stars(place, table, about)
-        known = {} if ephemerides is None else _match(ephemerides, table, obsids)
+        double = {name: values[table["epochs_double"] > 0] for name, values in table.items()}
+        stars, obsids = _stars(place, double, about)
+        known = {} if ephemerides is None else _match(ephemerides, double, obsids)
         every = [
             Star(epochs, exchange, known.get(number))
             for number, (epochs, exchange) in enumerate(zip(stars.epochs, stars.exchange, strict=True))
@@ -155,7 +156,7 @@ def sample_orbits(
         asked = _Asked(Questions(client, answers, progress, ""))
         columns = asked.columns(every, fitting)
         told = None if ephemerides is None else {**ephemerides.to_json(), "stars": len(known)}
-        whole = solutions.together(columns, table["obsid"], table["velocities_hash"], sampled)
+        whole = solutions.together(columns, double["obsid"], double["velocities_hash"], sampled)
         store = solutions.publish(folder, whole, {**decides, "ephemerides": told, "created": now()})
         publish(folder, table, about)
     flags = np.array([int(answer["flags"][0]) for answer in columns], np.int64)

@@ -1,4 +1,4 @@
-"""Stars of a survey: groups what was fitted, and keeps the table of stars beside the fits.
+"""Stars of a survey: groups exposures, weighs their evidence, and keeps the table of stars beside the fits.
 
 The table appears whole, as the newest ``sources-<number>.zarr`` beside the fits it is made of. Orbits are a step of
 their own (:mod:`.orbits`): a star has the best of them in the table as long as its velocities are those it was sampled
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from numpy.typing import NDArray
 
 from twinlines.models.threads import one_thread
 from twinlines.pipeline.binaries import numbered
+from twinlines.pipeline.binaries.evidence.evidence import Prevalence, evidence_of, read_exposures
+from twinlines.pipeline.binaries.evidence.model import Calibration, shipped
 from twinlines.pipeline.binaries.fits.store import STEM, FitsError, fits_folder, join, load_fits
 from twinlines.pipeline.binaries.fits.survey import LOCK
-from twinlines.pipeline.binaries.grouping import RADIUS, group
+from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group
 from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
 from twinlines.pipeline.binaries.sources import solutions
 from twinlines.pipeline.binaries.sources.source import Sources, sources
+from twinlines.pipeline.binaries.sources.stars import AllStars, of_fits, summaries
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.jobs import locks
 from twinlines.pipeline.jobs.markers import now
@@ -40,9 +44,13 @@ class StaleWarning(UserWarning):
     """Stars were made before the last fits."""
 
 
+class CalibrationWarning(UserWarning):
+    """Evidence was calibrated with another ensemble than the one that judged."""
+
+
 @one_thread()
-def make_sources(survey: str | Path, *, radius: float = RADIUS) -> xr.Dataset:
-    """Group a survey's fits into stars, decide which of the two is which, and keep the table beside the fits.
+def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prevalence | None = None) -> xr.Dataset:
+    """Group a survey's exposures into stars, decide which of two is which, and keep the table beside the fits.
 
     Parameters
     ----------
@@ -50,12 +58,15 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS) -> xr.Dataset:
         Folder of the survey.
     radius
         Exposures within this angle are of one star, transitively, arcsec.
+    prevalence
+        How many stars are binaries, beforehand.
 
     Returns
     -------
     xr.Dataset
-        Rows of :data:`.schema.SOURCES`, those with the most epochs first; with the orbits that were sampled for the
-        same velocities.
+        Rows of :data:`.schema.SOURCES`, all stars of the catalog: those that show two sets of lines first, of them
+        those with the most such exposures, then the others, the likeliest binaries first; with the orbits that were
+        sampled for the same velocities.
 
     Raises
     ------
@@ -66,19 +77,43 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS) -> xr.Dataset:
     """
     if not 0.0 < radius < 3600.0:
         raise FitsError(f"the radius of a star is {radius} arcsec; give one above 0 and below 3600")
-    place = Path(survey).resolve()
+    prevalence, calibration, place = prevalence or Prevalence(), shipped(), Path(survey).resolve()
+    folder, catalog = fits_folder(place), catalogs.open(place)
     rows = rows_of_stars(place, radius)
     stars = sources(rows, radius=radius)
-    folder = fits_folder(place)
-    about = {"numerics": NUMERICS, "catalog": rows.attrs["name"], "fits": rows.attrs["fits"], "radius": radius}
+    _require_calibrated(catalog, calibration)
+    star = group(catalog["ra"].values, catalog["dec"].values, radius=radius)
+    count = int(star.max(initial=NO_STAR)) + 1
+    weighed = evidence_of(read_exposures(catalog), star, count, prevalence=prevalence, calibration=calibration)
+    mine = star[rows["place"].values]
+    every = {**summaries(catalog, star, count), **of_fits(rows, mine, count)}
+    first = np.array([members[0] for members in stars.members], np.int64)
+    double = stars.table.assign(velocities_hash=("source", hashes_of(stars)))
+    whole = AllStars.of(every, weighed, double, mine[first])
+    about = {
+        "numerics": NUMERICS,
+        "catalog": rows.attrs["name"],
+        "fits": rows.attrs["fits"],
+        "radius": radius,
+        "prevalence": asdict(prevalence),
+        "calibration": calibration.digest,
+        "exposures_without_position": int((star == NO_STAR).sum()),
+    }
     with locks.lock(place, "twinlines binaries sources", LOCK):
-        return publish(folder, table_of(stars), about)
+        return publish(folder, {name: whole.column(name) for name in SOURCES.variables}, about)
 
 
-def table_of(stars: Sources) -> dict[str, NDArray[Any]]:
-    """Columns of the table of stars, with the hashes of their velocities and without orbits."""
-    columns = {name: stars.table[name].values for name in SOURCES.variables}
-    return columns | {"velocities_hash": hashes_of(stars)}
+def _require_calibrated(catalog: xr.Dataset, calibration: Calibration) -> None:
+    """Warn where the evidence was calibrated with another ensemble than the catalog's."""
+    weights, calibrated = str(catalog.attrs.get("weights_digest", "")), calibration.about.get("weights", "")
+    if weights != calibrated:
+        warnings.warn(
+            f"the catalog is of the weights {weights[:12]}..., and evidence over epochs was calibrated with "
+            f"{calibrated[:12]}...: sb2_probability may be off; 'python benchmarks/evidence.py --calibrate FILE "
+            "--weights FOLDER' calibrates anew",
+            CalibrationWarning,
+            stacklevel=4,
+        )
 
 
 def hashes_of(stars: Sources) -> NDArray[np.uint64]:
@@ -99,19 +134,20 @@ def publish(folder: Path, columns: Mapping[str, NDArray[Any]], about: Mapping[st
 
 
 def rows_of_stars(survey: Path, radius: float) -> xr.Dataset:
-    """All exposures, with their fits, of the stars of which one was fitted."""
+    """All exposures, with their fits, of the stars of which one was fitted; ``place`` is their row in the catalog."""
     path = numbered.newest(fits_folder(survey), STEM)
     catalog, fits = catalogs.open(survey), load_fits(survey)
     star = group(catalog["ra"].values, catalog["dec"].values, radius=radius)
     fitted = np.isin(catalog["obsid"].values, fits["obsid"].values)
-    rows = join(catalog.isel(exposure=np.flatnonzero(np.isin(star, star[fitted & (star >= 0)]))).load(), fits)
+    mine = np.flatnonzero(np.isin(star, star[fitted & (star >= 0)]))
+    rows = join(catalog.isel(exposure=mine).load(), fits)
     if not ((rows["fit_quality"].values & FitQuality.NO_SPECTRUM) == 0).any():
         raise FitsError(f"no exposure of the current catalog of {survey} was fitted; 'twinlines binaries fit' does so")
-    return rows.assign_attrs(fits="" if path is None else path.name)
+    return rows.assign(place=("exposure", mine)).assign_attrs(fits="" if path is None else path.name)
 
 
 def open_sources(survey: str | Path) -> xr.Dataset:
-    """Open a survey's stars, those with the most epochs first.
+    """Open a survey's stars: those that show two sets of lines first, then the likeliest double-lined binaries.
 
     Parameters
     ----------

@@ -29,6 +29,10 @@ from twinlines.pipeline.mock.release import MockConfig, MockDefects, make_releas
 from twinlines.pipeline.spectra.inference import InferenceParameters
 from twinlines.pipeline.survey import compute
 
+pytestmark = pytest.mark.filterwarnings(  # untrained networks are not those that evidence was calibrated with
+    "ignore:the catalog is of the weights:twinlines.pipeline.binaries.sources.survey.CalibrationWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
@@ -229,8 +233,11 @@ def test_stars_of_a_survey_are_kept_beside_its_fits(folder: Path) -> None:
     table = stars.make_sources(folder)
     SOURCES.validate(table)
     fits = open_fits(folder).load()
-    assert table.sizes["source"] >= 1
-    assert set(table["obsid"].values.tolist()) <= set(fits["obsid"].values.tolist())
+    rows = catalog.open(folder).load()
+    assert table.sizes["source"] == 4  # each a file
+    assert set(table["obsid"].values.tolist()) == set(rows["obsid"].values.tolist())
+    assert int(table["epochs"].sum()) == rows.sizes["exposure"]
+    assert int(table["epochs_fitted"].sum()) == fits.sizes["exposure"]
     assert int(table["epochs_double"].sum()) <= int(shows_two(fits).sum())
     assert np.isnan(table["period"]).all()  # no orbit was asked for
     kept = stars.open_sources(folder).load()
@@ -243,7 +250,18 @@ def test_stars_of_a_survey_are_kept_beside_its_fits(folder: Path) -> None:
         np.testing.assert_array_equal(again[name], table[name])
     listed = CliRunner().invoke(cli.app, ["binaries", "sources", "--survey", str(folder)])
     assert listed.exit_code == 0, listed.output
-    assert f"{table.sizes['source']} stars with two sets of lines" in listed.output
+    double = int((table["epochs_double"] > 0).sum())
+    assert f"{double} stars with two sets of lines" in listed.output
+    everything = ["--least-probability", "0", "--prevalence", "0.5", "--json"]
+    told = CliRunner().invoke(cli.app, ["binaries", "sources", "--survey", str(folder), *everything])
+    assert told.exit_code == 0, told.output
+    assert told.output.count('"sb2_probability"') == 4
+    common = stars.open_sources(folder).load()
+    assert common.attrs["prevalence"] == {"sb2": 0.5, "sb1": 0.05}
+    assert (np.sort(common["sb2_probability"]) > np.sort(table["sb2_probability"])).all()
+    wrong = CliRunner().invoke(cli.app, ["binaries", "sources", "--survey", str(folder), "--prevalence", "1.5"])
+    assert wrong.exit_code == 1
+    assert "the prevalence of SB2s is 1.5; give" in str(wrong.exception)
     # The star's spectra come from the release, in the order of its exposures.
     binary = open_binary(folder, int(table["obsid"][0]))
     assert binary.spectra is not None
