@@ -106,7 +106,7 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prev
 def _require_calibrated(catalog: xr.Dataset, calibration: Calibration) -> None:
     """Warn where the evidence was calibrated with another ensemble than the catalog's."""
     weights, calibrated = str(catalog.attrs.get("weights_digest", "")), calibration.about.get("weights", "")
-    if weights != calibrated:
+    if weights and weights != calibrated:
         warnings.warn(
             f"the catalog is of the weights {weights[:12]}..., and evidence over epochs was calibrated with "
             f"{calibrated[:12]}...: sb2_probability may be off; 'python benchmarks/evidence.py --calibrate FILE "
