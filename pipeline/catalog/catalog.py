@@ -15,7 +15,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from twinlines.pipeline.catalog.published import Published, distrust
+from twinlines.pipeline.catalog.published import OpenedCatalog, distrust
 from twinlines.pipeline.catalog.questions import CatalogError  # and with them the accessor ``sb2``
 from twinlines.pipeline.schema import CATALOG, SchemaError
 from twinlines.pipeline.storage.columns import Store, open_columns
@@ -87,7 +87,7 @@ def open(survey: str | Path, name: str | None = None, *, release: str | None = N
     }  # of kinds that netCDF can hold: tables of their own, as the parameters of a run, become JSON
     catalog.attrs["rows_in"] = catalog.sizes[CATALOG.row]  # stays known of those that are chosen
     catalog.encoding["source"] = str(folder)  # where other questions than the catalog's own look for their answers
-    return Published(opened.columns, opened.names, _index(place, folder, opened)).attach(catalog)
+    return OpenedCatalog(opened.columns, opened.names, _index(place, folder, opened)).attach(catalog)
 
 
 def _index(survey: Survey, folder: Path, opened: Store) -> CatalogIndex | None:

@@ -31,7 +31,7 @@ NO_ROW = -1
 
 
 @dataclass(frozen=True)
-class Crossmatch:
+class SkyMatch:
     """Which exposures are at which positions: pairs, sorted by the table's row, then by separation."""
 
     table: Positions
@@ -91,7 +91,7 @@ class Crossmatch:
         }
 
 
-def crossmatch(table: Positions, ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float) -> Crossmatch:
+def crossmatch(table: Positions, ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float) -> SkyMatch:
     """Find the rows of a catalog within a radius of each position of a table.
 
     Parameters
@@ -146,7 +146,7 @@ def crossmatch(table: Positions, ra: NDArray[np.float64], dec: NDArray[np.float6
     there, here, apart = (np.concatenate(parts) for parts in zip(empty, *pairs, strict=True))
     order = np.lexsort((here, apart, there))
     arcsec = np.degrees(apart[order]) * 3600.0
-    return Crossmatch(table, float(np.degrees(radius) * 3600.0), len(ra), there[order], here[order], arcsec)
+    return SkyMatch(table, float(np.degrees(radius) * 3600.0), len(ra), there[order], here[order], arcsec)
 
 
 def _unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import astropy.table
 import xarray as xr
 
-from twinlines.pipeline.catalog.crossmatch import Crossmatch
+from twinlines.pipeline.catalog.crossmatch import SkyMatch
 from twinlines.pipeline.catalog.errors import CatalogError
 from twinlines.pipeline.storage import atomic
 
@@ -24,7 +24,7 @@ COLUMNS = (
 _PROBABILITIES = (("J", 50), ("B", 50), ("R", 50), ("B", 0), ("R", 0))
 
 
-def table(match: Crossmatch, catalog: xr.Dataset, *, penalty: int = 16) -> astropy.table.Table:
+def table(match: SkyMatch, catalog: xr.Dataset, *, penalty: int = 16) -> astropy.table.Table:
     """Pairs with the other table's row, from 0, the separation, and what matters most of the exposure.
 
     Parameters

@@ -27,7 +27,7 @@ _TEMPLATES = 64  # rows of an answer for whose number a template is kept
 
 
 @dataclass(frozen=True)
-class Published:
+class OpenedCatalog:
     """The files of an opened catalog."""
 
     columns: Mapping[str, Column]
@@ -91,10 +91,10 @@ class Published:
         return indexing.LazilyIndexedArray(_Rows(self.columns[name], rows))
 
 
-def published(catalog: xr.Dataset) -> Published | None:
+def published(catalog: xr.Dataset) -> OpenedCatalog | None:
     """What is known of the files of a Dataset; None if it was not opened from a survey."""
     known = catalog.encoding.get(_ENCODING)
-    return known if isinstance(known, Published) else None
+    return known if isinstance(known, OpenedCatalog) else None
 
 
 def distrust(error: Exception) -> None:

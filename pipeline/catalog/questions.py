@@ -19,7 +19,7 @@ from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog.blockwise import blockwise
 from twinlines.pipeline.catalog.conditions import holds
 from twinlines.pipeline.catalog.cones import rows_in_cone
-from twinlines.pipeline.catalog.crossmatch import Crossmatch, crossmatch
+from twinlines.pipeline.catalog.crossmatch import SkyMatch, crossmatch
 from twinlines.pipeline.catalog.errors import CatalogError as CatalogError
 from twinlines.pipeline.catalog.export import Columns, ExportError, export
 from twinlines.pipeline.catalog.foreign import Table, Unit, positions
@@ -312,7 +312,7 @@ class SB2:
         ra: str | None = None,
         dec: str | None = None,
         unit: Unit | None = None,
-    ) -> Crossmatch:
+    ) -> SkyMatch:
         """Exposures within ``radius`` of each position of another table.
 
         Parameters

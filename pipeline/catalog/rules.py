@@ -40,7 +40,7 @@ RULES: Mapping[str, _Standard] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class Criterion:
     """A rule with its numbers."""
 
     rule: Rule
@@ -108,7 +108,7 @@ def asked(
     arms: Literal["both", "any"],
     unfamiliar: bool,
     percentiles: tuple[int, ...],
-) -> Asked:
+) -> Criterion:
     """A rule with its standard numbers where none are given; ``percentiles`` are those that the columns have.
 
     Raises
@@ -128,4 +128,4 @@ def asked(
     if not 0.0 <= threshold <= 1.0:
         raise CatalogError(f"the threshold is {threshold}; give a probability, 0 to 1")
     place = percentiles.index(percentile) if percentile in percentiles else -1
-    return Asked(rule, penalty, percentile, place, threshold, arms, unfamiliar)
+    return Criterion(rule, penalty, percentile, place, threshold, arms, unfamiliar)

@@ -16,7 +16,7 @@ from twinlines.pipeline.cli.options import JsonOption, OverwriteOption, SurveyOp
 if TYPE_CHECKING:
     import astropy.table
 
-    from twinlines.pipeline.catalog.crossmatch import Crossmatch
+    from twinlines.pipeline.catalog.crossmatch import SkyMatch
 
 _LISTED = 20  # pairs that are printed, if nothing else is asked for
 _SHOWN = {
@@ -117,7 +117,7 @@ def crossmatch(
     console.show(summary, as_json, lambda screen: show_match(match, pairs, limit or _LISTED, screen, out))
 
 
-def show_match(match: Crossmatch, pairs: astropy.table.Table, limit: int, where: Console, out: Path | None) -> None:
+def show_match(match: SkyMatch, pairs: astropy.table.Table, limit: int, where: Console, out: Path | None) -> None:
     """Print how a table was read, what was found and, if it is in no file, the first pairs."""
     said = match.to_json()
     columns = ", ".join(f"{match.table.columns[what]!r} ({match.table.units[what]})" for what in ("ra", "dec"))

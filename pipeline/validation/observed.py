@@ -103,7 +103,7 @@ def observe(catalog: xr.Dataset, asked: Asked | None = None, radius: float = RAD
     ------
     ValidationError
         If the catalog is empty, or no exposure is judged.
-    twinlines.pipeline.catalog.questions.CatalogError
+    twinlines.pipeline.catalog.errors.CatalogError
         If the catalog has no such probabilities.
     """
     asked = asked or Asked()
