@@ -22,6 +22,7 @@ from twinlines.pipeline.cli.cluster import cluster_app
 from twinlines.pipeline.cli.evaluation import evaluation_app
 from twinlines.pipeline.cli.library import library_app
 from twinlines.pipeline.cli.mock import mock_app
+from twinlines.pipeline.cli.report import report_app
 from twinlines.pipeline.cli.survey import survey_app
 from twinlines.pipeline.cli.tracks import tracks_app
 from twinlines.pipeline.cli.training import training_app
@@ -46,6 +47,7 @@ app.add_typer(catalog_app, name="catalog")
 app.add_typer(binaries_app, name="binaries")
 app.add_typer(calibrate_app)
 app.add_typer(validate_app, name="validate")
+app.add_typer(report_app)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(library_app, name="library")
 app.add_typer(tracks_app, name="tracks")

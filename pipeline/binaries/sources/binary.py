@@ -249,7 +249,7 @@ def _binary(
 ) -> Binary:
     exposures = rows.isel(exposure=np.sort(found.members[0]))
     if survey is not None:
-        spectra = _spectra(survey, exposures)
+        spectra = spectra_of(survey, exposures)
     epochs = found.epochs[0]
     if orbits.sizes["solution"] and np.isfinite(float(orbits["period"][0])):
         epochs = _as_orbit_has_it(epochs, found.exchange[0], _elements(orbits.isel(solution=[0])))
@@ -272,7 +272,7 @@ def _elements(rows: xr.Dataset) -> Elements:
     return Elements(*(rows[item.name].values.astype(np.float64) for item in fields(Elements)))
 
 
-def _spectra(survey: Path, exposures: xr.Dataset) -> xr.Dataset:
+def spectra_of(survey: Path, exposures: xr.Dataset) -> xr.Dataset:
     """The spectra of a catalog's rows, from the releases they are of, in their order."""
     parts, places = [], []
     keys = [exposures[name].values for name in ("obsid", "lmjm")]
