@@ -14,7 +14,19 @@ HOUSES = {
 
 ROOMS = (
     *("storage", "jobs", "stars", "library", "spectra", "lamost", "synthesis", "training"),
-    *("survey", "ingest", "catalog", "evaluation", "binaries", "validation", "report", "mock", "testing", "figures", "cli"),
+    *(
+        "survey",
+        "ingest",
+        "catalog",
+        "evaluation",
+        "binaries",
+        "validation",
+        "report",
+        "mock",
+        "testing",
+        "figures",
+        "cli",
+    ),
 )
 """Rooms of the pipeline from the bottom to the top; each imports the modules beside them and the rooms before it."""
 
