@@ -148,7 +148,7 @@ def _stars(found: Listed, survey: Path, best: int, progress: Progress) -> tuple[
 def _page(exposures: xr.Dataset, survey: Path, obsid: int) -> StarPage:
     binary: Binary | None
     try:
-        binary = open_binary(survey, obsid)
+        binary = open_binary(survey, obsid, spectra=False)
     except FitsError:
         binary = None  # no stars yet, or none of its exposures is resolved
     return page(exposures, spectra_of(survey, exposures), binary)

@@ -110,7 +110,9 @@
   function save() {
     const quote = (text) => `"${String(text).replaceAll('"', '""')}"`;
     const lines = ["obsid,verdict,comment,catalog"];
-    for (const [obsid, mine] of Object.entries(said)) {
+    // In the order of the pages; then what was said of stars that an earlier report of this catalog had.
+    for (const obsid of new Set([...pages.map((page) => page.dataset.obsid), ...Object.keys(said)])) {
+      const mine = said[obsid] || {};
       if (mine.verdict) lines.push([obsid, mine.verdict, quote(mine.comment || ""), quote(about.catalog)].join(","));
     }
     const link = document.createElement("a");

@@ -27,7 +27,7 @@ def survey(client: Client, untrained_weights: Path, tmp_path_factory: pytest.Tem
     ingest(client, folder.parent / "files", folder, "dr1")
     compute.run(client, folder, weights=untrained_weights, parameters=InferenceParameters(n_draws=1))
     assert fits.fit(client, folder, everything=True).complete
-    stars.make_sources(client, folder)
+    stars.make_sources(folder)
     return folder
 
 
