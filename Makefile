@@ -13,12 +13,16 @@ demo: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-# Other people's tools, with which tests read exported tables back; tests that lack one skip with a reason.
+# Other people's tools, with which tests read exported tables back and open reports; tests that lack one skip with a reason.
 tools:
 	@command -v stilts >/dev/null || \
 		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq stilts >/dev/null; } || \
 		echo "stilts cannot be installed here"
+	@command -v chromium >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+		echo "chromium cannot be installed here"
 
 slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow

@@ -34,6 +34,7 @@ COMMANDS = [
     ("binaries", "sources"), ("validate", "crossmatch"), ("validate", "kebc"), ("validate", "cmd"),
     ("validate", "summary"),
     ("calibrate",), ("validate", "nulls"), ("validate", "injection"),
+    ("report",), ("catalog", "vetted"),
     ("library", "import"), ("library", "show"), ("cluster", "show"), ("cluster", "check"),
 ]  # fmt: skip
 
