@@ -26,7 +26,7 @@ class VerdictOption(StrEnum):
 VettedArgument = Annotated[Path, typer.Argument(help="CSV file that a report's page saved.")]
 
 
-@report_app.command()
+@report_app.command(epilog="Example: twinlines report --survey survey --best 50")
 def report(
     survey: SurveyOption,
     out: Annotated[Path | None, typer.Option("--out", help="File to write.", show_default="S/report.html")] = None,
@@ -49,7 +49,7 @@ def report(
     console.show(written.to_json(), as_json, lambda screen: console.say(screen, lines))
 
 
-@catalog_app.command()
+@catalog_app.command(epilog="Example: twinlines catalog vetted vetted.csv --survey survey --verdict accept")
 def vetted(
     file: VettedArgument,
     survey: SurveyOption,

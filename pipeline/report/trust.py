@@ -66,8 +66,8 @@ def _purity(survey: Path) -> tuple[Part, ...]:
     confidence = about["settings"]["confidence"]
     words = (
         f"{about['nulls']:,} presumed single stars were compared with {about['tested']:,} others. Of these, "
-        f"{_range(prevalence)} look double more often than single stars do. Candidates of which at most the stated part "
-        f"is single: in this survey with {confidence:.0%} confidence, and in the mean over surveys like it."
+        f"{_range(prevalence)} look double more often than single stars do. Candidates of which at most the stated "
+        f"part is single: in this survey with {confidence:.0%} confidence, and in the mean over surveys like it."
     )
     return (Part(title, words, ("false at most", "stars, in this survey", "stars, in the mean"), tuple(rows)),)
 
