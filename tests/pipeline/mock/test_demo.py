@@ -20,6 +20,10 @@ from twinlines.pipeline.mock.release import MockConfig
 from twinlines.pipeline.mock.stars import Mixture
 from twinlines.pipeline.spectra.inference import InferenceParameters
 
+pytestmark = pytest.mark.filterwarnings(  # untrained networks are not those that evidence was calibrated with
+    "ignore:the catalog is of the weights:twinlines.pipeline.binaries.sources.survey.CalibrationWarning"
+)
+
 SMALL = MockConfig(mixture=Mixture(sb2=0.5, sb1=0.0, giant=0.0), nights=(2, 2), exposures=(2, 2), median_snr=40.0)
 
 
