@@ -118,7 +118,7 @@ class Chart:
                     f'<line class="{style} bar" x1="{corner[0]}" y1="{corner[1]}" x2="{corner[2]}" y2="{corner[3]}"/>'
                 )
         across, down = self.at_x(x), self.at_y(y)
-        for row in np.flatnonzero(np.isfinite(across) & np.isfinite(down)):
+        for row in np.flatnonzero(np.isfinite(across) & np.isfinite(down)).tolist():
             title = f"<title>{escape(titles[row])}</title>" if titles is not None else ""
             self._parts.append(
                 f'<circle class="{style}" cx="{_number(across[row])}" cy="{_number(down[row])}" r="{radius:g}">'
@@ -181,7 +181,7 @@ class Chart:
         """The picture as SVG text."""
         right, floor = self.width - _RIGHT, self.height - _BOTTOM
         frame = [f'<path class="axis" d="M{_LEFT:g} {_TOP:g}V{floor:g}H{right:g}"/>']
-        for value in ticks(*sorted(self.x)):
+        for value in ticks(min(self.x), max(self.x)):
             place = _number(float(self.at_x(value)))
             frame.append(f'<path class="axis" d="M{place} {floor:g}v{_TICK:g}"/>')
             frame.append(f'<text x="{place}" y="{floor + 14:g}" text-anchor="middle">{_label(float(value))}</text>')
