@@ -51,8 +51,8 @@ def read_table(path: Path, what: str, refused: type[Exception] = UserTableError)
 
     Raises
     ------
-    refused
-        If there is no such file, or it is no table.
+    UserTableError
+        Or whatever ``refused`` is: if there is no such file, or it is no table.
     """
     if not path.is_file():
         raise refused(f"there is no table of {what} {path}; give a FITS, ECSV, CSV or VOTable file")

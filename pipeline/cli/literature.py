@@ -42,7 +42,7 @@ MatchedByOption = Annotated[
 ]
 
 
-class OutputError(ValueError):
+class OutputFolderError(ValueError):
     """What a validation makes cannot be written as asked."""
 
 
@@ -80,16 +80,18 @@ class OutOptions:
 
         Raises
         ------
-        OutputError
+        OutputFolderError
             If one is there, or the folder is a file.
         """
         if self.out is None:
             return {}
         if self.out.exists() and not self.out.is_dir():
-            raise OutputError(f"{self.out} is a file; name a folder for {', '.join(names)}")
+            raise OutputFolderError(f"{self.out} is a file; name a folder for {', '.join(names)}")
         there = [name for name in names if (self.out / name).exists()]
         if there and not self.overwrite:
-            raise OutputError(f"{self.out} has {', '.join(there)} already; name another folder, or give --overwrite")
+            raise OutputFolderError(
+                f"{self.out} has {', '.join(there)} already; name another folder, or give --overwrite"
+            )
         self.out.mkdir(parents=True, exist_ok=True)
         return {name: self.out / name for name in names}
 
@@ -204,7 +206,7 @@ def kebc(
     written = files.files(["phases.ecsv", "phases.png", "spectra.png"])
     ends = _numbers(periods, "--periods")
     if len(ends) != 2 or not 0.0 < ends[0] < ends[1]:
-        raise OutputError(f"--periods is {periods!r}; give the shortest and the longest, days, such as 1,10")
+        raise OutputFolderError(f"--periods is {periods!r}; give the shortest and the longest, days, such as 1,10")
     stars = read_ephemerides(table, columns.asked(period=period_column, epoch=epoch_column), epoch_offset)
     opened = catalog.open(survey, release=release)
     result = eclipsing(survey, opened, stars, EclipsingConfig(snr, (ends[0], ends[1]), radius), penalty)
@@ -306,7 +308,7 @@ def cmd(
         by=match.value if match else None,
     )
     if publish and extinction is None and result.extinction.source == "none":
-        raise OutputError(
+        raise OutputFolderError(
             "bprp0 is an intrinsic colour, and the table has no columns of extinction; give --extinction bayestar or "
             "sfd, or --extinction none if there is none to speak of"
         )
@@ -362,7 +364,7 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise OutputError(f"{option} is {text!r}; give numbers with commas between, such as 1,10,100") from None
+        raise OutputFolderError(f"{option} is {text!r}; give numbers with commas between, such as 1,10,100") from None
 
 
 def _write(table: Any, path: Path, attrs: Mapping[str, Any]) -> None:

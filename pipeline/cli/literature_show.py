@@ -11,7 +11,7 @@ from twinlines.pipeline.cli import console
 if TYPE_CHECKING:
     from twinlines.models.evaluation import Rate
     from twinlines.pipeline.validation.colours.diagram import Diagram
-    from twinlines.pipeline.validation.colours.publish import Published
+    from twinlines.pipeline.validation.colours.publish import PublishedColours
     from twinlines.pipeline.validation.eclipsing.phases import Eclipsing
     from twinlines.pipeline.validation.foreign.crossmatch import Crossmatch
     from twinlines.pipeline.validation.foreign.table import ForeignTable
@@ -125,7 +125,7 @@ def show_eclipsing(result: Eclipsing, star: int, where: Console) -> None:
     where.print(console.table(columns, rows, title=f"{name}, P = {period:.7g} d; separations in km/s"))
 
 
-def show_diagram(result: Diagram, published: Published | None, where: Console) -> None:
+def show_diagram(result: Diagram, published: PublishedColours | None, where: Console) -> None:
     """Print how many stars are in the diagram, where its candidates lie, and what was published."""
     console.say(where, table_lines(result.table, result.notes))
     console.say(where, [rule_line(result.observed.asked.to_json()), f"extinction: {result.extinction.words}"])

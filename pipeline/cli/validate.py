@@ -26,7 +26,7 @@ from twinlines.pipeline.cli.options import (
 if TYPE_CHECKING:
     from twinlines.pipeline.validation.false_positives import NullReport
     from twinlines.pipeline.validation.injection.survey import InjectionReport
-    from twinlines.pipeline.validation.intervals import Rate
+    from twinlines.pipeline.validation.intervals import ExactRate
     from twinlines.pipeline.validation.trust.classes import Classes
     from twinlines.pipeline.validation.trust.nulls import NullRule
     from twinlines.pipeline.validation.trust.survey import TrustReport
@@ -270,5 +270,5 @@ def show_injection(report: InjectionReport, figure: Path | None, where: Console)
     console.say(where, [*lines, *([f"figure: {figure}"] if figure else [])])
 
 
-def _interval(rate: Rate) -> str:
+def _interval(rate: ExactRate) -> str:
     return f"{rate.value:.4f} ({rate.low:.4f} to {rate.high:.4f})"

@@ -18,7 +18,7 @@ _CELL = 6.0  # degrees, of the sky's map
 
 
 @dataclass(frozen=True)
-class Overview:
+class WholeCatalog:
     """The whole catalog in a few words and pictures."""
 
     ran: tuple[tuple[str, str], ...]
@@ -29,7 +29,7 @@ class Overview:
     """Pictures."""
 
 
-def overview(catalog: xr.Dataset) -> Overview:
+def overview(catalog: xr.Dataset) -> WholeCatalog:
     """Summarise a catalog, reading one column at a time.
 
     Parameters
@@ -37,7 +37,7 @@ def overview(catalog: xr.Dataset) -> Overview:
     catalog
         What :func:`twinlines.open_catalog` returned.
     """
-    return Overview(_ran(catalog.attrs), _counts(catalog), tuple(_charts(catalog)))
+    return WholeCatalog(_ran(catalog.attrs), _counts(catalog), tuple(_charts(catalog)))
 
 
 def _ran(attrs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

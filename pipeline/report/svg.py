@@ -112,7 +112,7 @@ class Chart:
             half = np.broadcast_to(np.asarray(bars, np.float64), x.shape)
             ends = [(x - half, y), (x + half, y)] if along else [(x, y - half), (x, y + half)]
             places = [(self.at_x(each), self.at_y(other)) for each, other in ends]
-            for row in np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(half)):
+            for row in np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(half)).tolist():
                 corner = [_number(float(values[row])) for pair in places for values in pair]
                 self._parts.append(
                     f'<line class="{style} bar" x1="{corner[0]}" y1="{corner[1]}" x2="{corner[2]}" y2="{corner[3]}"/>'

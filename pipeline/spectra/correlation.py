@@ -102,7 +102,7 @@ def samples(prepared: ArmTemplates, spectra: Tensor) -> Tensor:
 def tried(prepared: ArmTemplates, smoothed: Tensor) -> Tensor:
     """Pearson's coefficient times the spectrum's norm, (shift tried, spectrum, component) of the principal components.
 
-    Times :attr:`ArmTemplates.weights` and :attr:`ArmTemplates.scale`, it is that of the templates.
+    Times `weights` and `scale` of the templates, it is theirs.
 
     Parameters
     ----------

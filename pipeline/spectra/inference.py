@@ -197,13 +197,13 @@ class Inference:
         return self.verdict(self.prepare(block))
 
     def prepare(self, block: xr.Dataset) -> Prepared:
-        """Do a core's part of :meth:`__call__`; several threads may at once."""
+        """Do a core's part of a call; several threads may at once."""
         shared = {name: block[name].values for name in [*TABLE4, "content_hash"] if name in block.variables}
         keys = np.stack([block["obsid"].values, block["lmjm"].values.astype(np.int64)], axis=1)
         return self._prepare({name: ArmSpectra.of(name, block) for name in ARM_NAMES}, keys, shared)
 
     def verdict(self, prepared: Prepared) -> xr.Dataset:
-        """Do the networks' part of :meth:`__call__`, on the ensemble's device; one thread at a time."""
+        """Do the networks' part of a call, on the ensemble's device; one thread at a time."""
         return RESULTS.dataset(self._judge(prepared), len(prepared.keys))
 
     def judge(self, spectra: Mapping[ArmName, ArmSpectra], keys: NDArray[np.int64]) -> Columns:

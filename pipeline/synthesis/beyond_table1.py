@@ -1,9 +1,9 @@
 """What real surveys hold and Table 1 of Zhang et al. (2022) lacks; each is off by default and recorded in the store.
 
 Three are populations of their own (cool giants, blends on one line of sight, field stars as a survey observes them),
-and stand here; a fourth is real stars (:mod:`.observed`). The others change the spectra of any pair: lines in emission
-(:mod:`.emission`), light of others (:mod:`.foreign_light`), and what an instrument does (:mod:`.instrument`). This
-module knows no spectrum, and must never know how pairs are stored.
+and stand here; a fourth is real stars (:mod:`twinlines.pipeline.synthesis.observed`). The others change the spectra
+of any pair: lines in emission (:mod:`.emission`), light of others (:mod:`.foreign_light`), and what an instrument
+does (:mod:`.instrument`). This module knows no spectrum, and must never know how pairs are stored.
 """
 
 from __future__ import annotations

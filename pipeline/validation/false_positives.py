@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.catalog.questions import Rule
-from twinlines.pipeline.validation.intervals import CONFIDENCE, Rate, clustered_rate, rate_of
+from twinlines.pipeline.validation.intervals import CONFIDENCE, ExactRate, clustered_rate, rate_of
 from twinlines.pipeline.validation.trust.classes import Classes, TrustError
 from twinlines.pipeline.validation.trust.nulls import NullCounts, NullRule
 from twinlines.pipeline.validation.trust.survey import stars_of
@@ -24,9 +24,9 @@ class ClassRates:
     """Which."""
     stars: int
     """Null stars with an exposure of the class."""
-    exposures: Rate
+    exposures: ExactRate
     """Of exposures; its interval knows that those of one star are alike."""
-    any_exposure: Rate
+    any_exposure: ExactRate
     """Of stars: those of which at least one exposure is a candidate."""
 
     def to_json(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Rate:
+class ExactRate:
     """A rate, and between what it lies."""
 
     count: int
@@ -36,10 +36,10 @@ class Rate:
         return {"rate": self.value, **asdict(self)}
 
 
-def rate_of(count: int, trials: int, confidence: float = CONFIDENCE) -> Rate:
+def rate_of(count: int, trials: int, confidence: float = CONFIDENCE) -> ExactRate:
     """A rate of independent trials, with the interval of Clopper & Pearson (1934), which holds whatever the rate."""
     low, high = clopper_pearson(float(count), float(trials), confidence)
-    return Rate(int(count), int(trials), low, high)
+    return ExactRate(int(count), int(trials), low, high)
 
 
 def clopper_pearson(count: float, trials: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -50,7 +50,9 @@ def clopper_pearson(count: float, trials: float, confidence: float = CONFIDENCE)
     return low, high
 
 
-def clustered_rate(happened: NDArray[np.bool_], star: NDArray[np.integer[Any]], confidence: float = CONFIDENCE) -> Rate:
+def clustered_rate(
+    happened: NDArray[np.bool_], star: NDArray[np.integer[Any]], confidence: float = CONFIDENCE
+) -> ExactRate:
     """A rate of exposures, of which those of one star are alike.
 
     The interval is that of as many independent trials as give the same standard error (Kish 1965, Survey Sampling,
@@ -66,7 +68,7 @@ def clustered_rate(happened: NDArray[np.bool_], star: NDArray[np.integer[Any]], 
     """
     trials, count = len(happened), int(np.sum(happened))
     if not trials:
-        return Rate(0, 0, 0.0, 1.0)
+        return ExactRate(0, 0, 0.0, 1.0)
     _, place = np.unique(star, return_inverse=True)
     stars = int(place.max()) + 1
     rate = count / trials
@@ -77,4 +79,4 @@ def clustered_rate(happened: NDArray[np.bool_], star: NDArray[np.integer[Any]], 
         variance = stars / (stars - 1.0) * float(np.sum(residual**2)) / trials**2
         effective = float(np.clip(rate * (1.0 - rate) / variance, min(stars, trials), trials))
     low, high = clopper_pearson(rate * effective, effective, confidence)
-    return Rate(count, trials, low, high)
+    return ExactRate(count, trials, low, high)

@@ -59,7 +59,7 @@ class Exposures:
     ratio: NDArray[np.float32]
     """ln(likelihood ratio of two stars' light to one's), as the network has it; 0 where there is no head."""
     head: NDArray[np.int8]
-    """Place in :data:`twinlines.pipeline.schema.HEADS` of the verdict; :data:`NO_HEAD`."""
+    """Place in :data:`twinlines.models.vocabulary.HEADS` of the verdict; :data:`NO_HEAD`."""
     log_snr: NDArray[np.float32]
     """ln of the S/N, of the blue arm where it takes part."""
     teff: NDArray[np.float32]

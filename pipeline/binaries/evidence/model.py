@@ -11,7 +11,7 @@ brackets are means over stars: some binaries show their lines often, others neve
 those that the library describes badly. ln(c / (1 - c)) and ln(d / (1 - d)) are Gaussian over stars, and linear in ln
 S/N and in the class of the star. Velocities that change (V, :mod:`.variability`) enter in the same way: (1 - v) + v
 V, with another v for single stars, single-lined binaries and double-lined ones. All constants are fitted to mock
-surveys (:mod:`.fitting`).
+surveys (:mod:`twinlines.pipeline.binaries.evidence.fitting`).
 """
 
 from __future__ import annotations

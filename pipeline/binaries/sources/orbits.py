@@ -116,7 +116,8 @@ def sample_orbits(
     survey
         Folder of the survey; :func:`.survey.make_sources` has made its table of stars.
     ephemerides
-        Known ones, from :func:`.ephemerides.read_ephemerides`; they count for this call.
+        Known ones, from :func:`twinlines.pipeline.binaries.sources.ephemerides.read_ephemerides`; they count for this
+        call.
     fitting
         How orbits are fitted.
     sampled

@@ -1,7 +1,7 @@
 """Every star of a catalog in a row: where, when and how often it was observed, and what all its exposures say.
 
 Vectorised over stars: millions of exposures take seconds. What only fits of two stars tell is of few stars, and comes
-from :mod:`.source`.
+from :mod:`twinlines.pipeline.binaries.sources.source`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def summaries(catalog: xr.Dataset, star: NDArray[np.int64], stars: int) -> Colum
     Returns
     -------
     dict of arrays, shape (stars,)
-        Columns of :data:`..schema.SOURCES`.
+        Columns of :data:`twinlines.pipeline.binaries.schema.SOURCES`.
     """
     order = np.argsort(star, kind="stable")
     order = order[np.searchsorted(star[order], 0) :]
@@ -92,7 +92,7 @@ class AllStars:
     evidence: Evidence
     """What their exposures say."""
     double: xr.Dataset
-    """Rows of :data:`..schema.SOURCES` of those that show two sets of lines."""
+    """Rows of :data:`twinlines.pipeline.binaries.schema.SOURCES` of those that show two sets of lines."""
     star: NDArray[np.int64]
     """(source,) their numbers."""
     order: NDArray[np.int64]
@@ -112,7 +112,7 @@ class AllStars:
         return len(self.order)
 
     def column(self, name: str) -> NDArray[Any]:
-        """One column of :data:`..schema.SOURCES`."""
+        """One column of :data:`twinlines.pipeline.binaries.schema.SOURCES`."""
         variable = SOURCES.variables[name]
         if name in self.every or name in _OF_EVIDENCE:
             values = self.every[name] if name in self.every else getattr(self.evidence, name)

@@ -1,8 +1,8 @@
 """Stars of a survey: groups exposures, weighs their evidence, and keeps the table of stars beside the fits.
 
 The table appears whole, as the newest ``sources-<number>.zarr`` beside the fits it is made of. Orbits are a step of
-their own (:mod:`.orbits`): a star has the best of them in the table as long as its velocities are those it was sampled
-for.
+their own (:mod:`twinlines.pipeline.binaries.sources.orbits`): a star has the best of them in the table as long as its
+velocities are those it was sampled for.
 """
 
 from __future__ import annotations

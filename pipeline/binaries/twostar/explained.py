@@ -46,7 +46,7 @@ def explained(spectra: xr.Dataset, fits: xr.Dataset) -> dict[ArmName, list[Expla
     spectra
         Rows of :data:`twinlines.pipeline.schema.EXPOSURES`.
     fits
-        Rows with the columns of :data:`..schema.FITS` of the same exposures, in their order.
+        Rows with the columns of :data:`twinlines.pipeline.binaries.schema.FITS` of the same exposures, in their order.
 
     Returns
     -------

@@ -130,7 +130,7 @@ def _equal(content: NDArray[np.uint64], other: NDArray[np.uint64]) -> Truths:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRows:
     """Rows of releases against those of a catalog that covers them."""
 
     missing: NDArray[np.int64]
@@ -141,7 +141,7 @@ class Published:
     """Places of rows of the catalog that no release has, or that it has twice."""
 
 
-def published(newest: Rows, catalog: Rows) -> Published:
+def published(newest: Rows, catalog: Rows) -> PublishedRows:
     """Compare the newest rows of releases, whose sources are numbers of these, with a catalog's."""
     order = np.argsort(catalog.key, kind="stable")
     ordered = catalog.key[order]
@@ -156,7 +156,7 @@ def published(newest: Rows, catalog: Rows) -> Published:
         differs = (catalog.content[row] != newest.content) | (catalog.source[row] != newest.source)
     unknown = find(catalog.key, newest.key) < 0
     unknown[order[~once]] = True
-    return Published(np.flatnonzero(~there), np.flatnonzero(there & differs), np.flatnonzero(unknown))
+    return PublishedRows(np.flatnonzero(~there), np.flatnonzero(there & differs), np.flatnonzero(unknown))
 
 
 def unclaimed(rows: Rows, claims: NDArray[np.void], source: NDArray[np.uint64], seen: NDArray[np.uint64]) -> Truths:

@@ -39,7 +39,7 @@ _KEY_DIGITS = 8
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedColours:
     """A catalog with colours."""
 
     catalog: Path
@@ -56,7 +56,7 @@ class Published:
         return {**vars(self), "catalog": str(self.catalog)}
 
 
-def publish(survey: str | Path, result: Diagram, name: str) -> Published:
+def publish(survey: str | Path, result: Diagram, name: str) -> PublishedColours:
     """Publish a survey's current catalog with the colours of a diagram.
 
     Parameters
@@ -92,7 +92,7 @@ def publish(survey: str | Path, result: Diagram, name: str) -> Published:
         known = int(np.isfinite(colour).sum())
         provenance = _provenance(result, colour)
         if before.get("key") == provenance["key"]:
-            return Published(current, False, known, len(colour))
+            return PublishedColours(current, False, known, len(colour))
         made_of = str(about.get("made_of", name))
         stem = name.removesuffix(SUFFIX).removesuffix(f"-ci{before.get('key', '')}")
         target = place.catalog(f"{stem}-ci{provenance['key']}{SUFFIX}")
@@ -101,7 +101,7 @@ def publish(survey: str | Path, result: Diagram, name: str) -> Published:
             _write(place, current, target, colour, {**about, COLOURS: provenance, "made_of": made_of})
         _keep_zero_points(place, current.name, target.name)
         place.make_current(target.name)
-    return Published(target, new, known, len(colour))
+    return PublishedColours(target, new, known, len(colour))
 
 
 def _provenance(result: Diagram, colour: NDArray[np.float32]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlines.pipeline.validation.intervals import CONFIDENCE, Rate, clustered_rate
+from twinlines.pipeline.validation.intervals import CONFIDENCE, ExactRate, clustered_rate
 from twinlines.pipeline.validation.trust.classes import NO_CLASS, Classes
 from twinlines.pipeline.validation.trust.scores import Exposures
 
@@ -38,7 +38,7 @@ class Bin:
     """Up to this; infinite where there is no end."""
     stars: int
     """Real stars of which they are made."""
-    found: Rate
+    found: ExactRate
     """The part that is found."""
 
     def to_json(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from twinlines.pipeline.validation.intervals import Rate, clopper_pearson, clustered_rate, rate_of
+from twinlines.pipeline.validation.intervals import ExactRate, clopper_pearson, clustered_rate, rate_of
 
 
 def test_the_interval_is_clopper_and_pearson_s() -> None:
@@ -43,4 +43,4 @@ def test_the_interval_of_clustered_exposures_holds() -> None:
         rate = clustered_rate(rng.random(len(star)) < of_star[star], star)
         holds += rate.low <= 0.1 <= rate.high
     assert holds >= 180
-    assert isinstance(rate, Rate)
+    assert isinstance(rate, ExactRate)
