@@ -62,6 +62,12 @@ def fit(
         list[int] | None, typer.Option("--obsid", help="Fit all exposures of this instead; may be repeated.")
     ] = None,
     everything: Annotated[bool, typer.Option("--everything", help="Fit all exposures instead.")] = False,
+    least_probability: Annotated[
+        float | None,
+        typer.Option(
+            "--least-probability", help="Fit all exposures of this median probability or more instead, such as 0.003."
+        ),
+    ] = None,
     whole_stars: Annotated[
         bool, typer.Option("--whole-stars", help="The other exposures of the same stars, too: what orbits are made of.")
     ] = False,
@@ -79,6 +85,7 @@ def fit(
             release=release,
             obsids=obsid,
             everything=everything,
+            least_probability=least_probability,
             whole_stars=whole_stars,
             progress=progress,
             ignore_plan=ignore_plan,

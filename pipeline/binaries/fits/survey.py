@@ -19,6 +19,7 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from twinlines.cluster.workers import keeping, kept_object
+from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.binaries.fits.store import (
     KEY_COLUMNS,
@@ -36,11 +37,12 @@ from twinlines.pipeline.binaries.fits.store import (
 from twinlines.pipeline.binaries.grouping import NO_STAR, group
 from twinlines.pipeline.binaries.schema import FITS
 from twinlines.pipeline.catalog import catalog as catalogs
+from twinlines.pipeline.catalog.rules import Rule
 from twinlines.pipeline.jobs import engine, locks, sizing
 from twinlines.pipeline.jobs.engine import Failure
 from twinlines.pipeline.jobs.markers import fingerprint_of
 from twinlines.pipeline.progress import Progress, silent
-from twinlines.pipeline.schema import EXPOSURES
+from twinlines.pipeline.schema import EXPOSURES, JOINT
 from twinlines.pipeline.storage import atomic, stores
 from twinlines.pipeline.survey import integrity
 from twinlines.pipeline.survey.folder import Survey
@@ -116,6 +118,7 @@ def fit(
     release: str | None = None,
     obsids: Sequence[int] | None = None,
     everything: bool = False,
+    least_probability: float | None = None,
     whole_stars: bool = False,
     progress: Progress = silent,
     ignore_plan: bool = False,
@@ -134,6 +137,9 @@ def fit(
         Fit all exposures of these instead of the candidates.
     everything
         Fit all exposures that have a verdict, instead of the candidates.
+    least_probability
+        Fit all exposures whose median probability by both arms (by the likelier arm, where the ensemble judged each by
+        itself) is as large, instead of the candidates: the fit finds binaries that the networks doubt.
     whole_stars
         Fit the other exposures of the same stars, too: what an orbit is made of, and when lines lie together.
     progress
@@ -146,8 +152,8 @@ def fit(
     CatalogError
         If there is no such survey or catalog.
     FitsError
-        If both ``obsids`` and ``everything`` are asked for, the catalog has no exposure of an obsid, or a row of it is
-        in no release.
+        If several of ``obsids``, ``everything`` and ``least_probability`` are asked for, that is no probability, the
+        catalog has no exposure of an obsid, or a row of it is in no release.
     twinlines.pipeline.jobs.sizing.SizingError
         If the workers' memory, or the space on the disk, is too small for what is to do.
     twinlines.pipeline.jobs.engine.JobError
@@ -157,7 +163,7 @@ def fit(
     """
     started = time.monotonic()
     place = Survey.at(survey)
-    rows = _asked(catalogs.open(place.path, release=release), obsids, everything, whole_stars)
+    rows = _asked(catalogs.open(place.path, release=release), obsids, everything, least_probability, whole_stars)
     wanted = keys_of({name: rows[name].values for name in KEY_COLUMNS})
     content = decides()
     run = run_of(place, content)
@@ -187,10 +193,19 @@ def fit(
     )
 
 
-def _asked(catalog: xr.Dataset, obsids: Sequence[int] | None, everything: bool, whole_stars: bool) -> xr.Dataset:
+def _asked(
+    catalog: xr.Dataset,
+    obsids: Sequence[int] | None,
+    everything: bool,
+    least_probability: float | None,
+    whole_stars: bool,
+) -> xr.Dataset:
     """The catalog's rows that are asked for, keys and releases alone."""
-    if obsids and everything:
-        raise FitsError("all exposures are asked for, and those of some obsids; give one of them")
+    if bool(obsids) + everything + (least_probability is not None) > 1:
+        raise FitsError(
+            "several of all exposures, those of some obsids and those of some probability are asked for; give one"
+        )
+    heads = [JOINT] if catalog.sb2.has(JOINT, 16) else list(ARM_NAMES)
     if obsids:
         have = catalog["obsid"].values
         if lacking := sorted(set(obsids) - set(have.tolist())):
@@ -198,8 +213,12 @@ def _asked(catalog: xr.Dataset, obsids: Sequence[int] | None, everything: bool, 
         chosen = np.isin(have, np.asarray(obsids, np.int64))
     elif everything:
         chosen = catalog["specflag_B"].values | catalog["specflag_R"].values
+    elif least_probability is not None:
+        if not 0.0 <= least_probability <= 1.0:
+            raise FitsError(f"the least probability is {least_probability}; give a number from 0 to 1")
+        chosen = np.any([catalog.sb2.probability(head).values >= least_probability for head in heads], axis=0)
     else:
-        rule = "joint" if catalog.sb2.has("J", 16) else "paper"
+        rule: Rule = "joint" if heads == [JOINT] else "paper"
         chosen = catalog.sb2.is_candidate(rule=rule, unfamiliar=True)
     if whole_stars:
         star = group(catalog["ra"].values, catalog["dec"].values)

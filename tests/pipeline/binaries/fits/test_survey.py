@@ -185,11 +185,23 @@ def test_a_new_release_costs_its_new_rows(
     assert join(rows.isel(exposure=[]), fits).sizes["exposure"] == 0
 
 
+def test_what_the_networks_doubt_is_fitted_if_asked_for(client: Client, folder: Path) -> None:
+    said = catalog.open(folder).sb2.probability("J").values
+    middle = float(np.nanmedian(said))
+    report = survey.fit(client, folder, least_probability=middle)
+    assert report.asked == np.count_nonzero(said >= middle)
+    assert 0 < report.asked < len(said)
+    assert survey.fit(client, folder, least_probability=0.0).asked == np.count_nonzero(np.isfinite(said))
+
+
 def test_what_cannot_be_fitted_is_said(client: Client, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FitsError, match="no exposure of obsid 5"):
         survey.fit(client, folder, obsids=[5])
-    with pytest.raises(FitsError, match="give one of them"):
-        survey.fit(client, folder, obsids=[5], everything=True)
+    for several in ({"obsids": [5], "everything": True}, {"everything": True, "least_probability": 0.1}):
+        with pytest.raises(FitsError, match="of some probability are asked for; give one"):
+            survey.fit(client, folder, **several)  # type: ignore[arg-type]
+    with pytest.raises(FitsError, match="the least probability is 3; give a number from 0 to 1"):
+        survey.fit(client, folder, least_probability=3)
     with pytest.raises(CatalogError, match="there is no survey"):
         survey.fit(client, tmp_path / "nowhere")
     with (
