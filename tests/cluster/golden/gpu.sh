@@ -23,4 +23,4 @@ export PYTHONSAFEPATH=1
 export DASK_DISTRIBUTED__WORKER__LIFETIME__DURATION=85380s
 export DASK_DISTRIBUTED__WORKER__LIFETIME__STAGGER=900s
 module load gcc
-/opt/twinlines/bin/python -m dask_cuda.cli tls://login1:8786 --name twinlines-0 --nthreads 1 --memory-limit 30.00GiB --death-timeout 60 --local-directory $TMPDIR --dashboard-address 127.0.0.1:0 --resources GPU=1 --device-memory-limit 0 --protocol tls --tls-ca-file /shared/me/tls-NAME/cert.pem --tls-cert /shared/me/tls-NAME/cert.pem --tls-key /shared/me/tls-NAME/key.pem
+/opt/twinlines/bin/python -m dask_cuda.cli tls://login1:8786 --name twinlines-0 --nthreads 3 --memory-limit 30.00GiB --death-timeout 60 --local-directory $TMPDIR --dashboard-address 127.0.0.1:0 --resources GPU=1 --device-memory-limit 0 --protocol tls --tls-ca-file /shared/me/tls-NAME/cert.pem --tls-cert /shared/me/tls-NAME/cert.pem --tls-key /shared/me/tls-NAME/key.pem

@@ -15,7 +15,12 @@ from twinlines.pipeline.report.vetting import read_vetted
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 api = pytest.importorskip("playwright.sync_api", reason="playwright, of the extra 'test', is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on Debian: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on Debian: apt-get install chromium"),
+    pytest.mark.filterwarnings(  # untrained networks are not those that evidence was calibrated with
+        "ignore:the catalog is of the weights:twinlines.pipeline.binaries.sources.survey.CalibrationWarning"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

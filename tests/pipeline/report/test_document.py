@@ -18,6 +18,10 @@ from twinlines.pipeline.report import document
 from twinlines.pipeline.report.document import ReportError, write_report
 from twinlines.pipeline.report.stars import listed
 
+pytestmark = pytest.mark.filterwarnings(  # untrained networks are not those that evidence was calibrated with
+    "ignore:the catalog is of the weights:twinlines.pipeline.binaries.sources.survey.CalibrationWarning"
+)
+
 
 def test_it_needs_nothing_else_and_tells_every_star(survey: Path, report: Path) -> None:
     text = report.read_text()

@@ -11,6 +11,10 @@ from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.cli import main as cli
 from twinlines.pipeline.report.vetting import VettingError, read_vetted
 
+pytestmark = pytest.mark.filterwarnings(  # untrained networks are not those that evidence was calibrated with
+    "ignore:the catalog is of the weights:twinlines.pipeline.binaries.sources.survey.CalibrationWarning"
+)
+
 
 @pytest.fixture
 def obsid(survey: Path) -> int:
