@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 import twinlines as tw
 from twinlines.models.ensemble import Ensemble
 from twinlines.pipeline import catalog
+from twinlines.pipeline.binaries.sources.binary import Binary
 from twinlines.pipeline.evaluation import evaluate
 from twinlines.pipeline.figures import save
 from twinlines.pipeline.ingest import ingest
@@ -51,6 +52,10 @@ assert_type(tw.open_catalog("S", release="dr8"), xr.Dataset)
 assert_type(tw.fit_pair(spectra), xr.Dataset)
 assert_type(tw.open_fits("S"), xr.Dataset)
 assert_type(tw.open_sources("S"), xr.Dataset)
+assert_type(tw.open_orbits("S"), xr.Dataset)
+assert_type(tw.open_calibrated("S"), xr.Dataset)
+assert_type(tw.open_binary("S", 747412076), Binary)
+assert_type(tw.solve_binary(spectra), Binary)
 assert_type(tw.export(tw.open_sources("S"), "stars.vot"), int)
 assert_type(tw.mock_release("fits", stars=3, seed=1), MockTruth)
 assert_type(tw.load_library(), Library)

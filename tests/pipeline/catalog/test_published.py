@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -20,6 +21,13 @@ from twinlines.pipeline.survey.catalog_index import CatalogIndex
 from twinlines.pipeline.survey.folder import Survey
 
 CLUMP = (120.0, 33.0)
+
+
+@pytest.fixture(autouse=True)
+def in_this_process() -> Iterator[None]:
+    """Columns are read here, and not by the workers of whichever client other tests have left."""
+    with dask.config.set(scheduler="synchronous"):
+        yield
 
 
 @pytest.fixture
