@@ -77,7 +77,12 @@ def show_audit(report: AuditReport, where: Console) -> None:
     lines += [_said(lost) for lost in report.lost[:_LISTED]]
     if report.problems > _LISTED:
         lines.append(f"... and {report.problems - _LISTED} more; --json names a thousand")
-    lines.append("nothing is lost" if report.complete else f"{report.problems} are not where they should be")
+    if report.problems:
+        lines.append(f"{report.problems} are not where they should be")
+    elif report.files_gone:
+        lines.append(f"nothing is lost of the files that are there; {report.files_gone} could not be checked")
+    else:
+        lines.append("nothing is lost")
     console.say(where, lines)
 
 

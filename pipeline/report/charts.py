@@ -56,7 +56,7 @@ def spectra_chart(
     lowest = min(float(np.nanpercentile(flux[there[0]][inside[there[0]]], 1.0)), 0.75)
     chart = Chart(
         *((window.low, window.high), (lowest - 0.05, top + 0.3)),
-        what=f"{window.name}, {COLOURS[name]} arm: every epoch, with both stars' lines",
+        what=f"{window.name}, {COLOURS[name]} arm: {len(there)} of {len(flux)} exposures, with both stars' lines",
         x_label="Heliocentric wavelength in vacuum (Å)",
         width=460.0,
         height=110.0 + 46.0 * len(there),
@@ -86,12 +86,17 @@ def ccf_chart(
     inside = np.flatnonzero(np.abs(x) <= _REACH)
     inside = inside[:: max(1, len(inside) // 180)]
     values = found.values[:, inside]
+    # Broad lines correlate a little wherever they are: curves start at their own lowest level.
+    lowest = np.where(
+        np.isfinite(values).any(axis=1), np.nanmin(np.where(np.isfinite(values), values, np.inf), axis=1), 0.0
+    )
+    values = values - lowest[:, None]
     there = [place for place in range(len(drawn)) if np.isfinite(values[place]).any()]
     if not there:
         return None
     chart = Chart(
-        *((-_REACH, _REACH), (-0.2, 1.0 + _STEP * len(there))),
-        what=f"Correlation with the best template, {COLOURS[name]} arm",
+        *((-_REACH, _REACH), (-0.1, 1.0 + _STEP * len(there))),
+        what=f"Correlation with the best template, {COLOURS[name]} arm, each from its lowest value on",
         x_label="Velocity (km/s)",
         width=460.0,
         height=110.0 + 46.0 * len(there),
@@ -100,7 +105,7 @@ def ccf_chart(
     for level, place in enumerate(there):
         row, offset = drawn[place], _STEP * level
         chart.line(x[inside], values[place] + offset, "flux")
-        chart.aside(offset, names[place])
+        chart.aside(offset + float(np.nan_to_num(values[place][0])), names[place])
         for star, style in enumerate(("star1", "star2")):
             at = velocities[row, star]
             if abs(at) < _REACH:

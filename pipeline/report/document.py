@@ -7,6 +7,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import quote
 
@@ -105,14 +106,23 @@ def write_report(
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise ReportError(f"{target} does not end in .html, by which a browser knows it; give it such a name")
+    place = Survey.at(survey)
+    catalog = catalogs.open(place.path)
+    if target.is_dir():
+        raise ReportError(f"{target} is a folder; give the name of a file")
     if target.exists() and not overwrite:
         raise ReportError(f"{target} is there already; give another name, or --overwrite")
     if not target.parent.is_dir():
         raise ReportError(f"there is no folder {target.parent}; make it first")
+    try:  # before the pages are made, which takes minutes
+        with TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise ReportError(
+            f"nothing can be written into {target.parent}: {error.strerror}; give another place"
+        ) from error
     if best < 0 or most < 1:
         raise ReportError(f"{best} pages and {most} stars are asked for; give 0 or more, and 1 or more")
-    place = Survey.at(survey)
-    catalog = catalogs.open(place.path)
     with warnings.catch_warnings():
         # Of tables that are older than the fits: the pages are made of the fits as they are.
         warnings.simplefilter("ignore", UserWarning)
@@ -172,7 +182,7 @@ def _in_table(found: Listed, star: int) -> dict[str, Any]:
         "double": _said(numbers["double"], 0),
         "apart": _said(numbers["apart"], 0),
         "q": _with_error(numbers["q"], found.value(star, "wilson_mass_ratio_error")),
-        "period": _said(numbers["period"], 4),
+        "period": _period(numbers["period"], found.value(star, "mode_probability")),
     }
     texts = {name: "" if np.isnan(value) else f"{value:.6g}" for name, value in numbers.items()}
     return {
@@ -272,6 +282,12 @@ def _part(name: str) -> str:
 
 def _said(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if np.isfinite(value) else "–"
+
+
+def _period(period: float, probability: float) -> str:
+    """A period, with its probability where another may be the true one."""
+    said = _said(period, 4)
+    return said if not np.isfinite(period) or probability >= 0.95 else f"{said} ({probability:.0%})"
 
 
 def _with_error(value: float, error: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,14 +108,20 @@ def _lines(source: Path) -> list[tuple[int, dict[str, str]]]:
                     f"{source} has no column {missing[0]}; its columns are {', '.join(names) or 'none'}; save it from "
                     "a report's page, or give it the columns obsid and verdict"
                 )
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise VettingError(f"{source} has several columns {repeated[0]}; keep one of them")
             reader.fieldnames = names
-            return [(reader.line_num, row) for row in reader]
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise VettingError(f"{source} cannot be read as CSV: {error}") from error
+    for line, row in rows:
+        if None in row:  # what csv calls cells beyond the columns
+            raise VettingError(f"{source}, line {line}: it has more cells than the {len(names)} columns; quote commas")
+    return rows
 
 
 def _obsid(source: Path, line: int, row: Mapping[str, str]) -> int:
     text = (row.get("obsid") or "").strip()
-    if not text.isdigit():
-        raise VettingError(f"{source}, line {line}: the obsid is {text!r}; give a whole number")
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise VettingError(f"{source}, line {line}: the obsid is {text[:30]!r}; give a whole number")
     return int(text)

@@ -52,7 +52,8 @@ def explain(
     Raises
     ------
     ValueError
-        If there is a bit that has no meaning, or a number that is not whole.
+        If there is a bit that has no meaning, a number that is not whole, or the column has bits of its own, such as
+        ``fit_quality``.
 
     Examples
     --------
@@ -61,6 +62,11 @@ def explain(
     'S/N of 5 or less; no velocity'
     """
     if isinstance(quality, xr.DataArray):
+        if quality.name is not None and not str(quality.name).startswith("quality"):
+            raise ValueError(
+                f"the bits of {quality.name!r} are not those of quality_B and quality_R; those of a fit are "
+                "twinlines.pipeline.binaries.schema.FitQuality: FitQuality(8).name"
+            )
         words = xr.DataArray(explain(quality.values), quality.coords, quality.dims, quality.name)
         return words.assign_attrs(long_name=quality.attrs.get("long_name", "Quality"))
     values = np.asarray(quality)

@@ -204,7 +204,7 @@ def test_a_verdict_answers_as_a_catalog_does(
     assert verdict.sb2.export(tmp_path / "verdict.fits") == verdict.sizes["exposure"]
     with pytest.raises(CatalogError, match="no dimension 'exposure'; select a row by a list"):
         star.sb2.candidates()
-    with pytest.raises(CatalogError, match="lacks .*; ask a catalog"):
+    with pytest.raises(CatalogError, match=r"lacks .*; ask a catalog"):
         spectra.sb2.candidates()
     with pytest.raises(CatalogError, match="percentile 50 is not among those selected"):
         verdict.sel(percentile=[0, 100]).sb2.probability("B", percentile=50)

@@ -85,8 +85,15 @@
     body.append(...rows);
   }
 
+  // At once: the browser tells of a new hash later, and a key that follows quickly must meet the new page.
+  function go(hash) {
+    location.hash = hash;
+    open();
+  }
+
   function open() {
     const wanted = pages.find((page) => `#${page.id}` === location.hash);
+    if (wanted === current()) return;
     for (const page of pages) page.hidden = page !== wanted;
     front.hidden = Boolean(wanted);
     document.title = wanted ? `obsid ${wanted.dataset.obsid} – ${about.title}` : about.title;
@@ -103,8 +110,8 @@
     const there = order.filter(Boolean);
     const here = there.indexOf(current());
     const next = there[here < 0 ? 0 : here + step];
-    if (next) location.hash = next.id;
-    else if (here >= 0) location.hash = "";
+    if (next) go(next.id);
+    else if (here >= 0) go("");
   }
 
   function save() {
@@ -147,7 +154,7 @@
     if (verdict && page) vet(page, verdict);
     else if (event.key === "j") turn(1);
     else if (event.key === "k") turn(-1);
-    else if (event.key === "Escape" && page) location.hash = "";
+    else if (event.key === "Escape" && page) go("");
     else if (event.key === "/" && !page && box) { box.focus(); event.preventDefault(); }
   });
   window.addEventListener("hashchange", open);

@@ -83,8 +83,13 @@ class AuditReport:
 
     @property
     def complete(self) -> bool:
-        """Whether everything is where it should be."""
-        return not self.problems
+        """Whether everything is where it should be: a file that is gone may have held what nobody can check."""
+        return not self.problems and not self.files_gone
+
+    @property
+    def files_gone(self) -> int:
+        """Files of the releases that were ingested and are not where they were."""
+        return sum(release.files_gone for release in self.releases)
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object."""

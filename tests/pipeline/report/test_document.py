@@ -13,6 +13,7 @@ from twinlines.pipeline.binaries.fits.store import join, load_fits, shows_two
 from twinlines.pipeline.binaries.sources.binary import spectra_of
 from twinlines.pipeline.binaries.twostar.explained import explained
 from twinlines.pipeline.catalog import catalog as catalogs
+from twinlines.pipeline.catalog.catalog import CatalogError
 from twinlines.pipeline.cli import main as cli
 from twinlines.pipeline.report import document
 from twinlines.pipeline.report.document import ReportError, write_report
@@ -67,18 +68,22 @@ def test_a_report_that_would_be_too_large_has_fewer_pages(
     assert f"{written.left_out} more would have one" in (tmp_path / "small.html").read_text()
 
 
-def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    nowhere = tmp_path / "no survey"
+def test_what_cannot_be_written_is_refused_before_pages_are_made(survey: Path, tmp_path: Path) -> None:
     (tmp_path / "there.html").touch()
+    (tmp_path / "folder.html").mkdir()
     for path, words in (
         (tmp_path / "report.pdf", "does not end in .html"),
         (tmp_path / "there.html", "is there already"),
+        (tmp_path / "folder.html", "is a folder"),
         (tmp_path / "none" / "report.html", "there is no folder"),
+        (Path("/proc/report.html"), "nothing can be written into /proc"),
     ):
         with pytest.raises(ReportError, match=words):
-            write_report(nowhere, path)
+            write_report(survey, path)
     with pytest.raises(ReportError, match="-1 pages"):
-        write_report(nowhere, tmp_path / "new.html", best=-1)
+        write_report(survey, tmp_path / "new.html", best=-1)
+    with pytest.raises(CatalogError, match="there is no survey"):
+        write_report(tmp_path / "no survey", tmp_path / "no survey" / "report.html")
 
 
 def test_the_command_says_where_it_is(survey: Path, tmp_path: Path) -> None:

@@ -48,6 +48,10 @@ def test_verdicts_come_back_as_they_were_said(survey: Path, tmp_path: Path, obsi
         ("obsid,verdict\n7,accept\n", "line 2: obsid 7 is not in the catalog"),
         ("obsid,verdict\nseven,accept\n", "line 2: the obsid is 'seven'"),
         ("obsid,verdict\n{obsid},accept\n{obsid},reject\n", "line 3: obsid {obsid} is reject, and accept"),
+        ("obsid,verdict\n²,accept\n", "line 2: the obsid is '²'"),
+        ("obsid,verdict\n" + "9" * 5000 + ",accept\n", "line 2: the obsid is '9999"),
+        ("obsid,verdict,verdict\n{obsid},accept,reject\n", "has several columns verdict"),
+        ("obsid,verdict\n{obsid},accept,3,4\n", "line 2: it has more cells than the 2 columns"),
         ("", "has no column obsid; its columns are none"),
     ],
 )
