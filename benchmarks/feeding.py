@@ -1,6 +1,6 @@
 """A GPU that never waits: how much of the time the networks of a GPU's worker are at work, on a GPU that is made up.
 
-Run ``python benchmarks/feeding.py [--rows 16384] [--share 0.85]``. A worker with a GPU's resource computes a release of
+Run ``python benchmarks/feeding.py [--rows 20480] [--share 0.85]``. A worker with a GPU's resource computes a release of
 mock spectra: reading, preprocessing, velocities, marker and result are real, and the networks sleep for as long as a
 GPU would compute. How long is measured first, as what this machine's cores need to prepare as much, over ``--share``:
 the fraction of the cores that a GPU of that speed needs. ``value`` is the fraction of the time between the first and
@@ -18,11 +18,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
+from twinlines.cluster.environment import NANNY_CONFIG
 from twinlines.models.vocabulary import HEADS, PERCENTILES
 from twinlines.pipeline.jobs.markers import fingerprint, now
 from twinlines.pipeline.schema import CATALOG_PENALTIES, EXPOSURES
@@ -102,7 +104,6 @@ def idle(client: Client, folder: Path, seconds: float, diary: Path) -> tuple[flo
         folder,
         weights=SHIPPED_WEIGHTS,
         parameters=InferenceParameters(seed=int(diary.name)),
-        shard_rows=EXPOSURES.shard_rows // 4,
         loader=load,
     )
     assert report.complete, report.failed
@@ -113,7 +114,7 @@ def idle(client: Client, folder: Path, seconds: float, diary: Path) -> tuple[flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=16384)
+    parser.add_argument("--rows", type=int, default=20480)
     parser.add_argument("--share", type=float, default=0.85)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -122,9 +123,10 @@ def main() -> None:
         seconds = pace(folder) / options.share
         told: dict[str, Any] = {}
         for name, threads, resources in (("value", 3, {"GPU": 1}), ("one_by_one", 1, {})):
-            workers = LocalCluster(
-                n_workers=1, threads_per_worker=threads, dashboard_address=":0", resources=resources, memory_limit=0
-            )
+            with dask.config.set(NANNY_CONFIG):
+                workers = LocalCluster(
+                    n_workers=1, threads_per_worker=threads, dashboard_address=":0", resources=resources, memory_limit=0
+                )
             with workers, Client(workers) as client:
                 waits, rate = idle(client, folder, seconds, Path(scratch) / str(threads))
             told |= {name: round(waits, 3), f"{name}_rate": round(rate, 1)}
