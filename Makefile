@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(BIN)/twinlines demo --out demo
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Other people's tools, with which tests read exported tables back and open reports; tests that lack one skip with a reason.
 tools:

@@ -25,6 +25,16 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+LONGEST = ("test_reference.py", "test_packaging.py", "test_notebooks.py", "test_cli.py", "test_ingestion.py")
+"""Files that take longest, first: one that came last would keep one process waiting for the other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Compute as workers do: on one thread."""
