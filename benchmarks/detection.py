@@ -20,11 +20,10 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.stats import ncx2
 
 from twinlines.pipeline.arms import ARM_NAMES, ARMS
 from twinlines.pipeline.binaries.twostar.fit import DOUBLE, Fitter
-from twinlines.pipeline.evaluation.limit import COMPANIONS, FPR, FREEDOM, REALISATIONS, STARS
+from twinlines.pipeline.evaluation.limit import COMPANIONS, FPR, REALISATIONS, STARS, detected, nearest
 from twinlines.pipeline.evaluation.noncentrality import (
     ARM_SETS,
     Binaries,
@@ -41,7 +40,6 @@ from twinlines.pipeline.storage import stores
 from twinlines.pipeline.synthesis.light import Stars, component
 
 _BLOCK = 128  # exposures that are made and judged together
-_DEEPEST = 1e4  # a larger noncentrality is found whatever the noise
 
 
 def stars_of(parameters: torch.Tensor) -> Stars:
@@ -105,15 +103,11 @@ def limit(binaries: Binaries, everyone: Binaries, seed: int) -> dict[str, float]
     maxima = []
     for place in range(min(STARS, len(binaries.serial))):
         star = binaries.take(torch.tensor([place]))
-        hotter = (everyone.first[:, 0] / star.first[0, 0]).log() / 0.1
-        denser = (everyone.first[:, 1] - star.first[0, 1]) / 0.5
-        near = torch.argsort(hotter**2 + denser**2, stable=True)[:COMPANIONS]
-        maxima.append(noise_maxima(lights, star, everyone.take(near), REALISATIONS, seed))
+        companions = everyone.take(nearest(star, everyone, COMPANIONS))
+        maxima.append(noise_maxima(lights, star, companions, REALISATIONS, seed))
     decrease = np.stack(maxima).astype(np.float64) ** 2
     return {
-        arms: float(
-            ncx2.sf(np.quantile(decrease[:, place], 1.0 - FPR), FREEDOM, np.minimum(fitted[:, place], _DEEPEST)).mean()
-        )
+        arms: float(detected(fitted[:, place], float(np.quantile(decrease[:, place], 1.0 - FPR))).mean())
         for place, arms in enumerate(ARM_SETS)
     }
 

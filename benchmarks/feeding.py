@@ -23,19 +23,16 @@ import numpy as np
 import xarray as xr
 from distributed import Client, LocalCluster
 from numpy.typing import NDArray
+from survey import mock_spectra, write_release
 
 from twinlines.cluster.environment import NANNY_CONFIG
 from twinlines.models.vocabulary import HEADS, PERCENTILES
-from twinlines.pipeline.jobs.markers import fingerprint, now
 from twinlines.pipeline.schema import CATALOG_PENALTIES, EXPOSURES
 from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, Inference, InferenceParameters
 from twinlines.pipeline.spectra.velocity import Templates
 from twinlines.pipeline.storage import stores
-from twinlines.pipeline.survey import integrity
 from twinlines.pipeline.survey.compute import run
-from twinlines.pipeline.survey.releases import write_about
 from twinlines.pipeline.survey.stages import Stages, threads_for
-from twinlines.pipeline.testing.binaries import mock_exposures
 
 _BLOCK = 256
 
@@ -56,26 +53,6 @@ class Sleeper:
             diary.write(f"{began} {time.time()}\n")
         values = np.full((len(keys), len(PERCENTILES)), 0.5, np.float32)
         return {head: dict.fromkeys(CATALOG_PENALTIES, values) for head in HEADS}
-
-
-def release(folder: Path, rows: int) -> None:
-    """A release of mock spectra, repeated under other obsids."""
-    survey = folder / "releases" / "dr1"
-    survey.mkdir(parents=True)
-    rng = np.random.default_rng(1)
-    block = mock_exposures(rng.uniform(0.0, 200.0, _BLOCK), snr=30.0)
-    store, shards = survey / "exposures.zarr", []
-    stores.create(store, EXPOSURES, rows)
-    for start in range(0, rows, EXPOSURES.shard_rows):
-        here = np.arange(start, min(start + EXPOSURES.shard_rows, rows))
-        some = block.isel(exposure=here % _BLOCK)
-        values = {name: some[name].values for name in EXPOSURES.variables}
-        values |= {"obsid": 1 + here, "content_hash": (1 + here).astype(np.uint64)}
-        stores.write_shard(store, EXPOSURES, start, EXPOSURES.dataset(values, len(here)))
-        shards.append(fingerprint(stores.shard_files(store, EXPOSURES, start)))
-    checksums = integrity.seal(survey, EXPOSURES.shard_rows, shards)
-    about = {"name": "dr1", "number": 1, "created": now(), "rows": rows, "quarantined": 0}
-    write_about(survey, {**about, "checksums": checksums})
 
 
 def pace(folder: Path) -> float:
@@ -119,7 +96,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "survey"
-        release(folder, options.rows)
+        spectra = mock_spectra(Path(scratch) / "mock", stars=20)
+        write_release(folder, "dr1", spectra, np.arange(options.rows), 0)
         seconds = pace(folder) / options.share
         told: dict[str, Any] = {}
         for name, threads, resources in (("value", 3, {"GPU": 1}), ("one_by_one", 1, {})):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.datasets import Schema, SchemaError
 from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.storage.columns import open_columns
 from twinlines.pipeline.storage.stores import StoreError
 
 
@@ -84,7 +85,7 @@ def sweep(folder: Path, stem: str) -> None:
 
 
 def read(path: Path, schema: Schema) -> xr.Dataset:
-    """Open a store lazily.
+    """Open a store lazily: what is read after the store has gone is an error, and never taken for missing values.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def read(path: Path, schema: Schema) -> xr.Dataset:
         If files of it are gone, or it is of another version.
     """
     try:
-        return stores.open_store(path, schema, chunked=True)
+        return open_columns(path, schema).dataset
     except SchemaError as error:
         raise StoreError(f"{path} is of another version of Twinlines ({error})") from error
 

@@ -292,12 +292,12 @@ def noise_of_block(
         like = (columns["label"][:, 1] > 0) & (columns["population"] == columns["population"][row])
         others = read_binaries(block.pairs, np.flatnonzero(like))
         star = stars.take(torch.tensor([place]))
-        near = _nearest(star, others, companions)
+        near = nearest(star, others, companions)
         maxima.append(noise_maxima(lights, star, others.take(near), realisations, seed))
     return {"maxima": np.stack(maxima)}
 
 
-def _nearest(star: Binaries, others: Binaries, count: int) -> torch.Tensor:
+def nearest(star: Binaries, others: Binaries, count: int) -> torch.Tensor:
     """The binaries whose primaries are most like a star's: a tenth in Teff counts as much as half a dex in log g."""
     hotter = (others.first[:, 0] / star.first[0, 0]).log() / 0.1
     denser = (others.first[:, 1] - star.first[0, 1]) / 0.5

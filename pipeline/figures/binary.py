@@ -18,6 +18,7 @@ from twinlines.pipeline.binaries.sources.binary import Binary
 from twinlines.pipeline.figures.canvas import BLUE_COLOUR, RED_COLOUR, new_figure
 from twinlines.pipeline.schema import MINIMUM_SNR
 from twinlines.pipeline.spectra.inference import ArmSpectra
+from twinlines.pipeline.spectra.lines import LINES
 
 Array = NDArray[np.float64]
 
@@ -26,8 +27,8 @@ STARS = (BLUE_COLOUR, RED_COLOUR)
 
 _WINDOWS: dict[ArmName, tuple[float, float, tuple[tuple[float, str], ...]]] = {
     # wavelengths from, to, and lines that are named (vacuum, NIST), Angstrom
-    "B": (5161.0, 5192.5, ((5168.76, "Mg b₃"), (5174.12, "Mg b₂"), (5185.05, "Mg b₁"))),
-    "R": (6540.0, 6590.0, ((6564.61, "Hα"),)),
+    "B": (5161.0, 5192.5, LINES["B"]),
+    "R": (6540.0, 6590.0, LINES["R"]),
 }
 _MOST = 12  # spectra that are drawn: more would be too small to be read
 _CURVES = 60  # samples whose curves are drawn

@@ -18,11 +18,12 @@ from twinlines.pipeline.figures.binary import binary
 from twinlines.pipeline.figures.canvas import ARM_TITLES, BLUE_COLOUR, RED_COLOUR, new_figure, save
 from twinlines.pipeline.mock.demo import DemoResult
 from twinlines.pipeline.mock.showpiece import Epoch, showpiece
+from twinlines.pipeline.spectra.lines import TITLES, WAVELENGTHS
 
 _WINDOWS: dict[ArmName, tuple[float, float, tuple[float, ...], str]] = {
     # wavelengths from, to, rest wavelengths of the lines (vacuum, NIST), name; Angstrom
-    "B": (5150.0, 5205.0, (5168.76, 5174.12, 5185.05), "Mg b"),
-    "R": (6535.0, 6595.0, (6564.61,), "Hα"),
+    "B": (5150.0, 5205.0, WAVELENGTHS["B"], TITLES["B"]),
+    "R": (6535.0, 6595.0, WAVELENGTHS["R"], TITLES["R"]),
 }
 _OFFSET = 1.3  # between spectra, in units of the continuum: room for the deepest lines of K stars
 _SNR_TICKS = (5, 10, 20, 50, 100)

@@ -20,6 +20,7 @@ from twinlines.pipeline.spectra.broadening import broaden_and_shift
 from twinlines.pipeline.spectra.continuum import normalise
 from twinlines.pipeline.spectra.inference import ArmSpectra
 from twinlines.pipeline.spectra.judging import exposures_of, judge
+from twinlines.pipeline.spectra.lines import LINES
 from twinlines.pipeline.spectra.preprocess import CUSHION
 from twinlines.pipeline.spectra.quality import explain
 from twinlines.pipeline.spectra.templates import Templates
@@ -38,8 +39,8 @@ class _Window:
 
 
 _WINDOWS: dict[ArmName, _Window] = {
-    "B": _Window("Mg b, blue arm", 5145.0, 5210.0, ((5168.76, "Mg b₃"), (5174.12, "Mg b₂"), (5185.05, "Mg b₁"))),
-    "R": _Window("Hα, red arm", 6530.0, 6600.0, ((6564.61, "Hα"),)),
+    "B": _Window("Mg b, blue arm", 5145.0, 5210.0, LINES["B"]),
+    "R": _Window("Hα, red arm", 6530.0, 6600.0, LINES["R"]),
 }
 _HIGHEST = 1.3
 """Flux over continuum at the top of a panel."""

@@ -14,6 +14,7 @@ from twinlines.pipeline.binaries.twostar.explained import Explained
 from twinlines.pipeline.report.svg import Chart, within
 from twinlines.pipeline.schema import COLOURS
 from twinlines.pipeline.spectra.judging import ccf
+from twinlines.pipeline.spectra.lines import TITLES, WAVELENGTHS
 
 Array = NDArray[np.float64]
 
@@ -39,8 +40,8 @@ class Window:
 
 
 WINDOWS: dict[ArmName, Window] = {
-    "B": Window(5161.0, 5192.5, (5168.76, 5174.12, 5185.05), "Mg b"),
-    "R": Window(6545.0, 6585.0, (6564.61,), "Hα"),
+    "B": Window(5161.0, 5192.5, WAVELENGTHS["B"], TITLES["B"]),
+    "R": Window(6545.0, 6585.0, WAVELENGTHS["R"], TITLES["R"]),
 }
 
 

@@ -11,11 +11,12 @@ import xarray as xr
 
 from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.schema import CATALOG
+from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.validation.injection.completeness import measure
 from twinlines.pipeline.validation.injection.stored import open_completeness
 from twinlines.pipeline.validation.schema import INJECTIONS
 from twinlines.pipeline.validation.trust.classes import Classes, TrustError
-from twinlines.pipeline.validation.trust.survey import open_calibrated
+from twinlines.pipeline.validation.trust.survey import folder_of, open_calibrated
 
 _RATES = (0.01, 0.05, 0.1, 0.2)  # parts of false candidates, of which the number of stars is told
 
@@ -101,5 +102,5 @@ def _completeness(survey: Path) -> tuple[Part, ...]:
 
 
 def _injections(survey: Path, own: xr.Dataset) -> xr.Dataset | None:
-    path = survey / "validation" / str(own.attrs["catalog"]).removesuffix(".zarr") / str(own.attrs["made_of"])
+    path = folder_of(Survey.at(survey), str(own.attrs["catalog"])) / str(own.attrs["made_of"])
     return numbered.load(path, INJECTIONS) if path.exists() else None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlines.pipeline.arms import RED, Arm
+from twinlines.pipeline.spectra.lines import H_ALPHA
 from twinlines.pipeline.synthesis import emission, foreign_light, instrument
 from twinlines.pipeline.synthesis.beyond_table1 import Extras
 from twinlines.pipeline.synthesis.emission import Lines
@@ -80,7 +81,7 @@ class Disturbances:
         for lines in (self.activity, self.accretion):
             if lines is not None:
                 seen = lines._replace(velocity=lines.velocity + velocity)
-                emission.add_lines(flux.numpy(), (emission.H_ALPHA,), seen)
+                emission.add_lines(flux.numpy(), (H_ALPHA,), seen)
 
     def change_spectra(self, light: Tensor, velocity: Array, frame: Array) -> None:
         """Disturb the light of stars together, in place.

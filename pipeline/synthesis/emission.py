@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from twinlines.models.vocabulary import SynthesisStream
 from twinlines.pipeline.arms import RED, STEP_DEX, STEP_KMS, doppler_factor
+from twinlines.pipeline.spectra.lines import H_ALPHA
 from twinlines.pipeline.synthesis.extra import require_fraction, uniform
 from twinlines.pipeline.synthesis.instrument import PROFILE
 from twinlines.pipeline.synthesis.priors import Constant, LogUniform, Normal, Prior, Uniform
-
-H_ALPHA = 6564.61
-"""Vacuum wavelength of H-alpha, Angstrom (NIST)."""
 
 NEBULAR = (H_ALPHA, 6549.86, 6585.27, 6718.29, 6732.67)
 """Vacuum wavelengths of a nebula's lines, Angstrom: H-alpha, [N II] twice, [S II] twice."""

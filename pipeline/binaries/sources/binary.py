@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from twinlines.models.threads import one_thread
 from twinlines.pipeline.binaries.components.epochs import Epochs
-from twinlines.pipeline.binaries.fits.store import FitsError, join, load_fits
+from twinlines.pipeline.binaries.fits.store import KEY_COLUMNS, FitsError, join, keys_of, load_fits
 from twinlines.pipeline.binaries.grouping import RADIUS, group
 from twinlines.pipeline.binaries.orbits.prior import Ephemeris
 from twinlines.pipeline.binaries.orbits.solution import Fitting, fit_orbit
@@ -273,19 +273,26 @@ def _elements(rows: xr.Dataset) -> Elements:
 
 
 def spectra_of(survey: Path, exposures: xr.Dataset) -> xr.Dataset:
-    """The spectra of a catalog's rows, from the releases they are of, in their order."""
+    """The spectra of a catalog's rows, from the releases they are of, in their order.
+
+    Raises
+    ------
+    FitsError
+        If a release is gone, or has not the rows any more.
+    """
+    wanted = keys_of({name: exposures[name].values for name in KEY_COLUMNS})
+    of_release = exposures["release"].values.astype(str)
     parts, places = [], []
-    keys = [exposures[name].values for name in ("obsid", "lmjm")]
     for release in Survey.at(survey).releases:
-        mine = np.flatnonzero(exposures["release"].values.astype(str) == release.name)
+        mine = np.flatnonzero(of_release == release.name)
         if not len(mine):
             continue
-        there = release.key_columns(names=("obsid", "lmjm"))
-        for place in mine:
-            (row,) = np.flatnonzero((there["obsid"] == keys[0][place]) & (there["lmjm"] == keys[1][place]))
-            with stores.open_store(release.store, EXPOSURES, look=False) as dataset:
-                parts.append(dataset.isel(exposure=[row]).load())
-            places.append(place)
-    if len(places) < exposures.sizes["exposure"]:
-        raise FitsError(f"exposures of the star are in a release that {survey} has no more; restore it")
-    return xr.concat(parts, "exposure", data_vars="all").isel(exposure=np.argsort(places))
+        there = keys_of(release.key_columns())
+        rows = np.flatnonzero(np.isin(there, wanted[mine]))
+        order = mine[np.argsort(wanted[mine])]
+        with stores.open_store(release.store, EXPOSURES, look=False) as dataset:
+            parts.append(dataset.isel(exposure=rows).load())
+        places.append(order[np.argsort(np.argsort(there[rows]))] if len(rows) == len(mine) else order[:0])
+    if sum(map(len, places)) < exposures.sizes["exposure"]:
+        raise FitsError(f"exposures that were asked for are in a release that {survey} has no more; restore it")
+    return xr.concat(parts, "exposure", data_vars="all").isel(exposure=np.argsort(np.concatenate(places)))

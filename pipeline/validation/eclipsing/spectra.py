@@ -15,6 +15,7 @@ from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ArmName
 from twinlines.pipeline.schema import JOINT
 from twinlines.pipeline.spectra.inference import ArmSpectra
+from twinlines.pipeline.spectra.lines import TITLES, WAVELENGTHS
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.validation.eclipsing.circle import Circle
 from twinlines.pipeline.validation.eclipsing.phases import Eclipsing
@@ -41,8 +42,8 @@ class Window:
 
 
 WINDOWS = (
-    Window("B", "Mg b", 5160.0, 5192.0, (5168.76, 5174.12, 5185.05)),
-    Window("R", "Hα", 6550.0, 6580.0, (6564.61,)),
+    Window("B", TITLES["B"], 5160.0, 5192.0, WAVELENGTHS["B"]),
+    Window("R", TITLES["R"], 6550.0, 6580.0, WAVELENGTHS["R"]),
 )
 """What the paper's Figure 9 shows."""
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twinlines.pipeline.arms import ARMS, BLUE, RED, Arm, doppler_factor, velocity_of_shift
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.schema import POPULATIONS
+from twinlines.pipeline.spectra.lines import H_ALPHA
 from twinlines.pipeline.stars.tracks import Tracks
 from twinlines.pipeline.synthesis import observing, population, spectra
 from twinlines.pipeline.synthesis.beyond_table1 import (
@@ -22,7 +23,7 @@ from twinlines.pipeline.synthesis.beyond_table1 import (
     Field,
 )
 from twinlines.pipeline.synthesis.beyond_table1 import TABLE1 as TABLE1_CODE
-from twinlines.pipeline.synthesis.emission import H_ALPHA, Activity, Lines, add_lines
+from twinlines.pipeline.synthesis.emission import Activity, Lines, add_lines
 from twinlines.pipeline.synthesis.extra import ExtrasError
 from twinlines.pipeline.synthesis.instrument import Defects, spoil
 from twinlines.pipeline.synthesis.population import TABLE1

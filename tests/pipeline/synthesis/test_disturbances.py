@@ -12,10 +12,11 @@ from twinlines.pipeline.arms import ARMS, BLUE, RED, STEP_KMS, doppler_factor, p
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.schema import DISTURBANCES as NAMES
 from twinlines.pipeline.spectra.broadening import LARGEST_GAIN, broaden_and_shift
+from twinlines.pipeline.spectra.lines import H_ALPHA
 from twinlines.pipeline.stars.tracks import Tracks
 from twinlines.pipeline.synthesis import population, spectra
 from twinlines.pipeline.synthesis.beyond_table1 import DISTURBANCES, FIELD, TABLE1, Extras, Field
-from twinlines.pipeline.synthesis.emission import H_ALPHA, NEBULAR, SKY_LINES, Accretion, Lines, Nebula, Sky, add_lines
+from twinlines.pipeline.synthesis.emission import NEBULAR, SKY_LINES, Accretion, Lines, Nebula, Sky, add_lines
 from twinlines.pipeline.synthesis.extra import ExtrasError, uniform
 from twinlines.pipeline.synthesis.foreign_light import Dilution, Unresolved, dilute
 from twinlines.pipeline.synthesis.instrument import PROFILE, Resolution, Stretch, stretch
