@@ -16,7 +16,7 @@ import xarray as xr
 from jinja2 import Environment, StrictUndefined
 
 from twinlines.pipeline.binaries.fits.store import FitsError
-from twinlines.pipeline.binaries.sources.binary import Binary, open_binary, spectra_of
+from twinlines.pipeline.binaries.sources.binary import Binary, SurveyBinaries, spectra_of
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.report.overview import overview
@@ -138,13 +138,17 @@ def write_report(
 def _stars(found: Listed, survey: Path, best: int, progress: Progress) -> tuple[list[dict[str, Any]], int]:
     """What the template needs of each star, and the pages for which there was no room."""
     stars, spent, wanted = [], _ROOM, min(best, len(found))
+    try:
+        binaries = SurveyBinaries.open(survey) if wanted else None
+    except FitsError:
+        binaries = None  # no stars yet
     for place in range(len(found)):
         told = _in_table(found, place)
         spent += 700
         if place < wanted:
             exposures = found.exposures(place)
-            star = _page(exposures, survey, int(found.obsid[place]))
-            size = len(star.thumbnail) + sum(len(chart.svg()) for chart in star.pictures) + 600 * len(star.epochs)
+            star = _page(exposures, survey, binaries, int(found.obsid[place]))
+            size = len(star.thumbnail) + sum(len(picture.svg) for picture in star.pictures) + 600 * len(star.epochs)
             progress("pages", place + 1, wanted)
             if spent + size > MOST_BYTES:
                 wanted = place
@@ -155,12 +159,12 @@ def _stars(found: Listed, survey: Path, best: int, progress: Progress) -> tuple[
     return stars, min(best, len(found)) - wanted
 
 
-def _page(exposures: xr.Dataset, survey: Path, obsid: int) -> StarPage:
+def _page(exposures: xr.Dataset, survey: Path, binaries: SurveyBinaries | None, obsid: int) -> StarPage:
     binary: Binary | None
     try:
-        binary = open_binary(survey, obsid, spectra=False)
+        binary = binaries.binary(obsid, spectra=False) if binaries else None
     except FitsError:
-        binary = None  # no stars yet, or none of its exposures is resolved
+        binary = None  # none of its exposures is resolved
     return page(exposures, spectra_of(survey, exposures), binary)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from twinlines.pipeline.arms import ARM_NAMES
-from twinlines.pipeline.report.svg import Chart
+from twinlines.pipeline.report.svg import Chart, Picture
 from twinlines.pipeline.schema import COLOURS, JOINT, Quality
 
 _CELL = 6.0  # degrees, of the sky's map
@@ -25,7 +25,7 @@ class WholeCatalog:
     """What made the catalog: names and values."""
     counts: tuple[tuple[str, int], ...]
     """How many of what."""
-    charts: tuple[Chart, ...]
+    charts: tuple[Picture, ...]
     """Pictures."""
 
 
@@ -37,7 +37,7 @@ def overview(catalog: xr.Dataset) -> WholeCatalog:
     catalog
         What :func:`twinlines.open_catalog` returned.
     """
-    return WholeCatalog(_ran(catalog.attrs), _counts(catalog), tuple(_charts(catalog)))
+    return WholeCatalog(_ran(catalog.attrs), _counts(catalog), tuple(chart.picture() for chart in _charts(catalog)))
 
 
 def _ran(attrs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

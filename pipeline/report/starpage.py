@@ -15,7 +15,7 @@ from twinlines.pipeline.binaries.sources.binary import Binary
 from twinlines.pipeline.binaries.twostar.explained import explained
 from twinlines.pipeline.report import charts
 from twinlines.pipeline.report.charts import WINDOWS
-from twinlines.pipeline.report.svg import Chart, sparkline
+from twinlines.pipeline.report.svg import Picture, sparkline
 from twinlines.pipeline.schema import MINIMUM_SNR
 from twinlines.pipeline.spectra.inference import ArmSpectra
 
@@ -31,7 +31,7 @@ class StarPage:
 
     thumbnail: str
     """Its best spectrum in the blue window, SVG."""
-    pictures: tuple[Chart, ...]
+    pictures: tuple[Picture, ...]
     """What is drawn."""
     epochs: tuple[dict[str, str], ...]
     """A row of text for each exposure, by column."""
@@ -69,7 +69,7 @@ def page(exposures: xr.Dataset, spectra: xr.Dataset, binary: Binary | None) -> S
     place = best if best is not None else drawn[0] if drawn else None
     return StarPage(
         thumbnail="" if place is None else _thumbnail(*seen["B"], place),
-        pictures=tuple(chart for chart in pictures if chart is not None),
+        pictures=tuple(chart.picture() for chart in pictures if chart is not None),
         epochs=tuple(_row(exposures, row, velocities[row], phase[row]) for row in range(len(time))),
     )
 

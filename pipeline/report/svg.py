@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 16.0, 20.0, 32.0
 _TICK = 4.0
+_WIDE = 600.0  # from which on a picture takes a page's whole width
 
 
 def ticks(low: float, high: float, most: int = 6) -> NDArray[np.float64]:
@@ -46,6 +47,18 @@ def within(values: ArrayLike, share: float = 0.06) -> tuple[float, float]:
     low, high = float(finite.min()), float(finite.max())
     room = share * (high - low) or max(1.0, abs(high)) * share
     return low - room, high + room
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart that is drawn."""
+
+    what: str
+    """What it shows."""
+    svg: str
+    """SVG text."""
+    wide: bool
+    """Whether it takes the page's whole width."""
 
 
 @dataclass
@@ -176,6 +189,10 @@ class Chart:
             f'<text class="note" x="{_LEFT - 5:g}" y="{_number(float(self.at_y(y)))}" text-anchor="end">'
             f"{escape(text)}</text>"
         )
+
+    def picture(self) -> Picture:
+        """The picture, drawn."""
+        return Picture(self.what, self.svg(), self.width > _WIDE)
 
     def svg(self) -> str:
         """The picture as SVG text."""

@@ -128,46 +128,82 @@ def open_binary(survey: str | Path, obsid: int, *, spectra: bool = True) -> Bina
     >>> binary = tw.open_binary("S", 747412076)  # doctest: +SKIP
     >>> tw.plot.binary(binary).savefig("binary.png")  # doctest: +SKIP
     """
-    place = Path(survey)
-    table = open_sources(place)
-    radius = float(table.attrs.get("radius", RADIUS))
-    catalog = catalogs.open(place)
-    first = catalog.sb2.source(obsid)
-    if not first.sizes["exposure"]:  # without a position: of no star
-        raise CatalogError(f"obsid {obsid} has no position in the catalog; without one it is of no star")
-    mine = first.isel(exposure=first["obsid"].values == int(obsid)).isel(exposure=0)
-    near = catalog.sb2.cone(float(mine["ra"]), float(mine["dec"]), max(_AROUND, 4.0 * radius))
-    star = group(near["ra"].values, near["dec"].values, radius=radius)
-    rows = near.isel(exposure=np.flatnonzero(star == star[near["obsid"].values == int(obsid)][0]))
-    rows = join(rows.isel(exposure=np.argsort(rows["bjdmid"].values, kind="stable")), load_fits(place))
-    found = one_thread()(sources)(rows, radius=radius)
-    if not found.epochs:
-        raise FitsError(
-            f"no exposure of the star of obsid {obsid} shows two sets of lines that are told apart; 'twinlines catalog "
-            "source' lists its exposures"
-        )
-    here = np.flatnonzero(table["obsid"].values == int(found.table["obsid"][0]))
-    if len(here):
-        row = table.isel(source=here[:1]).load()
-    else:  # the table is older than the fits: a warning said so
-        row = found.table.assign(velocities_hash=("source", hashes_of(found)))
-    told = _solutions(place, int(row["obsid"][0]), int(row["velocities_hash"][0]))
-    return _binary(found, rows, row, *told, place if spectra else None)
+    return SurveyBinaries.open(survey).binary(obsid, spectra=spectra)
 
 
-def _solutions(survey: Path, obsid: int, velocities: int) -> tuple[xr.Dataset, xr.Dataset]:
-    """A star's rows of solutions and samples, if they are of its velocities."""
-    orbits, samples = ORBITS.dataset({}, 0), ORBIT_SAMPLES.dataset({}, 0)
-    try:
-        every = solutions.open_orbits(survey)
-    except FitsError:
+@dataclass(frozen=True, eq=False)
+class SurveyBinaries:
+    """What a survey knows of its binaries, opened once for as many of them as are asked for."""
+
+    survey: Path
+    """Its folder."""
+    catalog: xr.Dataset
+    """Its current catalog, lazy."""
+    fits: xr.Dataset
+    """All two-star fits."""
+    table: xr.Dataset
+    """Rows of :data:`.schema.SOURCES`, lazy."""
+    orbits: xr.Dataset | None
+    """Rows of :data:`.schema.ORBITS`, lazy; None: there are none."""
+    samples: xr.Dataset | None
+    """Rows of :data:`.schema.ORBIT_SAMPLES`, lazy; None: there are none."""
+
+    @classmethod
+    def open(cls, survey: str | Path) -> SurveyBinaries:
+        """Open a survey's.
+
+        Raises
+        ------
+        CatalogError
+            If there is no catalog.
+        FitsError
+            If the survey has no fits, or no stars yet.
+        """
+        place = Path(survey)
+        table = open_sources(place)
+        orbits: xr.Dataset | None
+        samples: xr.Dataset | None
+        try:
+            orbits, samples = solutions.open_orbits(place), solutions.open_samples(place)
+        except FitsError:
+            orbits = samples = None
+        return cls(place, catalogs.open(place), load_fits(place), table, orbits, samples)
+
+    def binary(self, obsid: int, *, spectra: bool = True) -> Binary:
+        """All that is known of the star of an obsid; see :func:`open_binary`."""
+        radius = float(self.table.attrs.get("radius", RADIUS))
+        first = self.catalog.sb2.source(obsid)
+        if not first.sizes["exposure"]:  # without a position: of no star
+            raise CatalogError(f"obsid {obsid} has no position in the catalog; without one it is of no star")
+        mine = first.isel(exposure=first["obsid"].values == int(obsid)).isel(exposure=0)
+        near = self.catalog.sb2.cone(float(mine["ra"]), float(mine["dec"]), max(_AROUND, 4.0 * radius))
+        star = group(near["ra"].values, near["dec"].values, radius=radius)
+        rows = near.isel(exposure=np.flatnonzero(star == star[near["obsid"].values == int(obsid)][0]))
+        rows = join(rows.isel(exposure=np.argsort(rows["bjdmid"].values, kind="stable")), self.fits)
+        found = one_thread()(sources)(rows, radius=radius)
+        if not found.epochs:
+            raise FitsError(
+                f"no exposure of the star of obsid {obsid} shows two sets of lines that are told apart; 'twinlines "
+                "catalog source' lists its exposures"
+            )
+        here = np.flatnonzero(self.table["obsid"].values == int(found.table["obsid"][0]))
+        if len(here):
+            row = self.table.isel(source=here[:1]).load()
+        else:  # the table is older than the fits: a warning said so
+            row = found.table.assign(velocities_hash=("source", hashes_of(found)))
+        told = self._solutions(int(row["obsid"][0]), int(row["velocities_hash"][0]))
+        return _binary(found, rows, row, *told, self.survey if spectra else None)
+
+    def _solutions(self, obsid: int, velocities: int) -> tuple[xr.Dataset, xr.Dataset]:
+        """A star's rows of solutions and samples, if they are of its velocities."""
+        orbits, samples = ORBITS.dataset({}, 0), ORBIT_SAMPLES.dataset({}, 0)
+        if self.orbits is None or self.samples is None:
+            return orbits, samples
+        mine = (self.orbits["obsid"].values == obsid) & (self.orbits["velocities_hash"].values == np.uint64(velocities))
+        if mine.any():
+            orbits = self.orbits.isel(solution=np.flatnonzero(mine)).load()
+            samples = self.samples.isel(sample=np.flatnonzero(self.samples["obsid"].values == obsid)).load()
         return orbits, samples
-    mine = (every["obsid"].values == obsid) & (every["velocities_hash"].values == np.uint64(velocities))
-    if mine.any():
-        orbits = every.isel(solution=np.flatnonzero(mine)).load()
-        sampled = solutions.open_samples(survey)
-        samples = sampled.isel(sample=np.flatnonzero(sampled["obsid"].values == obsid)).load()
-    return orbits, samples
 
 
 def solve_binary(
