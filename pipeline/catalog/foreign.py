@@ -6,7 +6,6 @@ the numbers look like radians or hours: a wrong guess would find nothing, or ano
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.catalog.errors import CatalogError
+from twinlines.pipeline.catalog.usertable import POSITION_NAMES, read_table
 
 Unit = Literal["deg", "rad", "hour"]
 """Units that positions may be said to have; "hour" is of the right ascension, and the declination is in degrees."""
 
 Table: TypeAlias = str | Path | Mapping[str, Any] | astropy.table.Table
 """A file, or a table; also a DataFrame of pandas, whose columns are found by name."""
-
-USUAL: Mapping[str, tuple[str, ...]] = {
-    "ra": ("ra", "ra_icrs", "raj2000", "_raj2000", "_ra", "ra_deg", "radeg", "ra_obs", "ra_gaia", "ra_x", "alpha"),
-    "dec": (
-        *("dec", "de_icrs", "dec_icrs", "dej2000", "decj2000", "_dej2000", "_de", "_dec", "dec_deg", "dedeg", "decdeg"),
-        *("dec_obs", "dec_gaia", "dec_x", "delta", "de"),
-    ),
-}
-"""Usual names of columns, whatever their case, the likeliest first."""
 
 _NAMES = {"ra": "right ascension", "dec": "declination"}
 _FEW = 3  # positions that say nothing of their unit
@@ -76,7 +67,7 @@ def positions(table: Table, *, ra: str | None = None, dec: str | None = None, un
     table
         A file that astropy reads by its name (FITS, ECSV, CSV, VOTable), a table, or arrays by name.
     ra, dec
-        Names of the columns, where they are not among :data:`USUAL`.
+        Names of the columns, where they are not among :data:`.usertable.POSITION_NAMES`.
     unit
         Their unit, whatever the columns say.
 
@@ -89,23 +80,8 @@ def positions(table: Table, *, ra: str | None = None, dec: str | None = None, un
     if unit not in (None, "deg", "rad", "hour"):
         raise PositionsError(f"the unit of positions is {unit!r}; give 'deg', 'rad' or 'hour'")
     source = str(table) if isinstance(table, str | Path) else "the table"
-    columns = _read(Path(table)) if isinstance(table, str | Path) else table
+    columns = read_table(Path(table), "positions", PositionsError) if isinstance(table, str | Path) else table
     return _Reading(source, columns, {"ra": ra, "dec": dec}, unit).positions()
-
-
-def _read(path: Path) -> astropy.table.Table:
-    if not path.is_file():
-        raise PositionsError(f"there is no table {path}; give a FITS, ECSV, CSV or VOTable file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # units that astropy does not know are refused below, if they matter
-            return astropy.table.Table.read(path)
-    except Exception as error:  # astropy's readers raise whatever their formats' parsers do
-        said = str(error).splitlines()[0] if str(error) else repr(error)
-        raise PositionsError(
-            f"{path} cannot be read as a table ({said}); give a FITS, ECSV, CSV or VOTable file with the ending of its "
-            "format"
-        ) from error
 
 
 class _Reading:
@@ -141,11 +117,11 @@ class _Reading:
                 self._refuse(f"it has no column {asked!r}; it has {', '.join(self._names) or 'none'}")
             return asked
         by_case = {name.lower(): name for name in reversed(self._names)}
-        name = next((by_case[usual] for usual in USUAL[what] if usual in by_case), None)
+        name = next((by_case[usual] for usual in POSITION_NAMES[what] if usual in by_case), None)
         if name is None:
             self._refuse(
-                f"it has no column of {_NAMES[what]} by any of the names {', '.join(USUAL[what])}; say which of "
-                f"{', '.join(self._names) or 'none'} it is ({what}=..., or --{what}-column)"
+                f"it has no column of {_NAMES[what]} by any of the names {', '.join(POSITION_NAMES[what])}; say which "
+                f"of {', '.join(self._names) or 'none'} it is ({what}=..., or --{what}-column)"
             )
         return name
 

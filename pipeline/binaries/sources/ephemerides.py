@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from twinlines.pipeline.binaries.fits.store import FitsError
 from twinlines.pipeline.binaries.grouping import RADIUS, has_position
 from twinlines.pipeline.binaries.orbits.prior import Ephemeris
-from twinlines.pipeline.binaries.usertable import POSITION_NAMES, UserTable, read_table
+from twinlines.pipeline.catalog.usertable import POSITION_NAMES, UserTable, read_table
 
 Array = NDArray[np.float64]
 MatchedBy = Literal["position", "obsid"]

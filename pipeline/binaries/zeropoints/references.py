@@ -18,8 +18,8 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from twinlines.pipeline.binaries.grouping import RADIUS, has_position
-from twinlines.pipeline.binaries.usertable import POSITION_NAMES, UserTable, read_table
 from twinlines.pipeline.binaries.zeropoints.units import ZeroPointError
+from twinlines.pipeline.catalog.usertable import POSITION_NAMES, UserTable, read_table
 
 Array = NDArray[np.float64]
 By = Literal["position", "obsid"]

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from twinlines.models.evaluation import Rate, rate
 from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group, in_order
+from twinlines.pipeline.catalog.usertable import read_table
 from twinlines.pipeline.validation.foreign.match import By, Match, match
 from twinlines.pipeline.validation.foreign.recovery import EPOCHS, PERIODS, SNRS, Fate, Group, groups_of, of_heads
-from twinlines.pipeline.validation.foreign.table import ForeignTable, ForeignTableError, read, read_astropy
+from twinlines.pipeline.validation.foreign.table import ForeignTable, ForeignTableError, read
 from twinlines.pipeline.validation.observed import Asked, Observed, observe, probabilities
 
 OURS = "Twinlines"
@@ -140,7 +141,7 @@ def read_lists(
         If a list cannot be used, two files have one name, or no list has a column that was asked for.
     """
     every = [Path(path) for path in paths]
-    have = [set(read_astropy(path).colnames) for path in every]
+    have = [set(read_table(path, "stars", ForeignTableError).colnames) for path in every]
     for name in (asked or {}).values():
         if not any(name in columns for columns in have):
             raise ForeignTableError(

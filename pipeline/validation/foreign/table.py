@@ -6,7 +6,6 @@ What was taken for what is kept to be shown. Every row stays: one without a posi
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +17,12 @@ from astropy.coordinates import Angle
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from twinlines.pipeline.binaries.zeropoints.references import USUAL as OF_REFERENCES
+from twinlines.pipeline.catalog.usertable import POSITION_NAMES, read_table
 
 Array = NDArray[np.float64]
 
 USUAL: Mapping[str, tuple[str, ...]] = {
-    "ra": (*OF_REFERENCES["ra"], "radeg", "raicrs", "ra_j2000", "_ra", "_ra_icrs", "ra2000"),
-    "dec": (*OF_REFERENCES["dec"], "dedeg", "decdeg", "deicrs", "dec_j2000", "_de", "_de_icrs", "dec2000", "de2000"),
-    "obsid": (*OF_REFERENCES["obsid"], "lamost_obsid"),
+    **POSITION_NAMES,
     "name": ("name", "kic", "apogee_id", "objname", "object", "star", "id", "designation", "source_id", "gaia", "seq"),
     "period": ("period", "per", "porb", "p_orb", "orbital_period", "period_d", "pday", "map_p"),
     "period_error": ("period_err", "period_error", "e_per", "e_period", "perr"),
@@ -64,7 +61,6 @@ _PARTS = {"ra": ("RAh", "RAm", "RAs"), "dec": ("DEd", "DEm", "DEs")}  # of CDS's
 _SIGN = "DE-"
 _HOURS = (u.hourangle, u.hour)
 _SEXAGESIMAL = re.compile(r"^[+-]?\d+[:\shd]")
-_ASCII = (".txt", ".dat", ".mrt", ".tsv", ".cds", ".tbl")
 
 
 class ForeignTableError(ValueError):
@@ -133,44 +129,10 @@ def read(
         another unit, holds text for numbers, or impossible positions.
     """
     path = Path(path)
-    table = read_astropy(path)
+    table = read_table(path, "stars", ForeignTableError)
     if not len(table):
         raise ForeignTableError(f"{path} has no row; give a table of one star or more")
     return _Reading(path, table, dict(asked or {})).read(needed, wanted)
-
-
-def read_astropy(path: Path) -> Table:
-    """The file as astropy reads it, by its ending, or by trying.
-
-    Raises
-    ------
-    ForeignTableError
-        If there is none, or it is no table.
-    """
-    if not path.is_file():
-        raise ForeignTableError(f"there is no table {path}; give a FITS, ECSV, CSV, VOTable or machine-readable file")
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith(".csv"):
-        # Comments of catalogs' own begin with #; a header that is one, as topcat writes, is not read so.
-        ways: tuple[dict[str, Any], ...] = ({"format": "ascii.csv", "comment": "#"}, {"format": "ascii.csv"})
-    elif name.endswith(_ASCII):
-        ways = ({"format": "ascii.mrt"}, {"format": "ascii.cds"}, {"format": "ascii"})
-    else:
-        ways = ({}, {"format": "ascii"})
-    complaint = ""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # units that astropy does not know are refused below, if they matter
-        for way in ways:
-            try:
-                table = Table.read(path, **way)
-            except Exception as error:  # astropy's readers raise what their parsers do
-                complaint = complaint or (str(error).splitlines() or [repr(error)])[0]
-            else:
-                return table
-    raise ForeignTableError(
-        f"{path} cannot be read as a table ({complaint}); give a FITS, ECSV, CSV, VOTable or machine-readable file, "
-        "with the ending of its format"
-    )
 
 
 @dataclass

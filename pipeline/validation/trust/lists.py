@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, has_position, unit_vectors
+from twinlines.pipeline.catalog.usertable import UserTable, read_table
 from twinlines.pipeline.validation.trust.classes import TrustError
 
 Array = NDArray[np.float64]
 Numbers = NDArray[np.int64]
-
-_RA = ("ra", "ra_icrs", "raj2000", "_raj2000", "ra_deg")
-_DEC = ("dec", "de_icrs", "dec_icrs", "dej2000", "decj2000", "_dej2000", "dec_deg")
 
 
 @dataclass(frozen=True)
@@ -93,41 +89,27 @@ def read_list(path: str | Path) -> StarList:
         If there is no such table, it lacks these columns, or a value is none.
     """
     path = Path(path)
-    if not path.is_file():
-        raise TrustError(f"there is no list of single stars {path}; give a FITS, ECSV, CSV or VOTable file")
+    reading = _Reading(path, read_table(path, "single stars", TrustError), {})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            table = Table.read(path)
-    except Exception as error:  # astropy's readers raise whatever their formats' parsers do
-        said = str(error).splitlines()[0] if str(error) else repr(error)
-        raise TrustError(f"{path} cannot be read as a table ({said}); give FITS, ECSV, CSV or VOTable") from error
-    names = {name.lower(): name for name in reversed(table.colnames)}
     nothing = np.empty(0)
-    if not len(table):
+    if not len(reading.table):
         raise TrustError(f"{path} has no row; list at least one star")
-    if "obsid" in names:
-        values = _numbers(path, table, names["obsid"])
-        wrong = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)) | (values < 0))
+    if reading.has("obsid"):
+        reading.require("obsid")
+        numbers = reading.integers(reading.names["obsid"])
+        wrong = np.flatnonzero(numbers < 0)
         if len(wrong):
-            raise TrustError(f"{path}: row {wrong[0]} has the obsid {values[wrong[0]]:g}; give whole numbers")
-        return StarList(path, digest, np.unique(values.astype(np.int64)), nothing, nothing)
-    ra, dec = (next((names[name] for name in usual if name in names), None) for usual in (_RA, _DEC))
-    if ra is None or dec is None:
-        raise TrustError(
-            f"{path} has no column obsid, and no ra and dec; it has {', '.join(table.colnames)}: rename those meant"
-        )
-    places = _numbers(path, table, ra), _numbers(path, table, dec)
+            reading.refuse(f"row {wrong[0]} has the obsid {numbers[wrong[0]]}", "give whole numbers")
+        return StarList(path, digest, np.unique(numbers), nothing, nothing)
+    reading.require("ra", "dec")
+    places = reading.values("ra"), reading.values("dec")
+    reading.require_degrees(*places)
     wrong = np.flatnonzero(~has_position(*places))
     if len(wrong):
         row = wrong[0]
-        raise TrustError(f"{path}: row {row} is at ra {places[0][row]:g}, dec {places[1][row]:g}; give degrees")
+        reading.refuse(f"row {row} is at ra {places[0][row]:g}, dec {places[1][row]:g}", "give each star a position")
     return StarList(path, digest, None, *places)
 
 
-def _numbers(path: Path, table: Table, name: str) -> Array:
-    try:
-        return np.asarray(np.ma.filled(np.ma.asarray(table[name]).astype(np.float64), np.nan))
-    except (TypeError, ValueError):
-        raise TrustError(f"{path}: {name!r} holds {table[name].dtype}, no numbers; give numbers") from None
+class _Reading(UserTable):
+    refused = TrustError

@@ -14,21 +14,27 @@ from typing import Any, ClassVar, NoReturn
 
 import astropy.units as u
 import numpy as np
-from astropy.io import ascii as text_tables
 from astropy.table import Table
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 POSITION_NAMES: Mapping[str, tuple[str, ...]] = {
-    "ra": ("ra", "ra_icrs", "raj2000", "_raj2000", "ra_deg", "ra_gaia"),
-    "dec": ("dec", "de_icrs", "dec_icrs", "dej2000", "decj2000", "_dej2000", "dec_deg", "dec_gaia"),
-    "obsid": ("obsid",),
+    "ra": (
+        *("ra", "ra_icrs", "raj2000", "_raj2000", "_ra", "ra_deg", "radeg", "ra_obs", "ra_gaia", "ra_x", "alpha"),
+        *("raicrs", "ra_j2000", "_ra_icrs", "ra2000"),
+    ),
+    "dec": (
+        *("dec", "de_icrs", "dec_icrs", "dej2000", "decj2000", "_dej2000", "_de", "_dec", "dec_deg", "dedeg", "decdeg"),
+        *("dec_obs", "dec_gaia", "dec_x", "delta", "de", "deicrs", "dec_j2000", "_de_icrs", "dec2000", "de2000"),
+    ),
+    "obsid": ("obsid", "lamost_obsid"),
 }
 """Usual names of the columns that say which star a row is, whatever their case, the likeliest first."""
 
 _SOURCE_IDS = ("source_id", "gaia_source_id", "source")
-_COMMENT = "#"  # begins lines of a CSV file that are not rows
+_TEXT = (".txt", ".dat", ".mrt", ".tsv", ".cds", ".tbl")
+_FORMATS = "FITS, ECSV, CSV, VOTable or machine-readable file"
 
 
 class UserTableError(ValueError):
@@ -36,9 +42,9 @@ class UserTableError(ValueError):
 
 
 def read_table(path: Path, what: str, refused: type[Exception] = UserTableError) -> Table:
-    """Read a table: FITS, or whatever else astropy knows by its name (ECSV, CSV, VOTable).
+    """Read a table: FITS, CDS's and the AAS' machine-readable text, or what else astropy knows by its name.
 
-    A CSV file may begin with lines of comments.
+    A CSV file may begin with lines of comments, by #.
 
     Parameters
     ----------
@@ -55,18 +61,23 @@ def read_table(path: Path, what: str, refused: type[Exception] = UserTableError)
         Or whatever ``refused`` is: if there is no such file, or it is no table.
     """
     if not path.is_file():
-        raise refused(f"there is no table of {what} {path}; give a FITS, ECSV, CSV or VOTable file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # units that astropy does not know are refused later, if they matter
-            if path.name.lower().endswith(".csv"):
-                return text_tables.read(path, format="csv", comment=_COMMENT)
-            return Table.read(path)
-    except Exception as error:  # astropy's readers raise whatever their formats' parsers do
-        raise refused(
-            f"{path} cannot be read as a table ({str(error).splitlines()[0] if str(error) else repr(error)}); give "
-            "a FITS, ECSV, CSV or VOTable file with the ending of its format"
-        ) from error
+        raise refused(f"there is no table of {what} {path}; give a {_FORMATS}")
+    name = path.name.lower().removesuffix(".gz")
+    ways: tuple[dict[str, Any], ...] = ({},)
+    if name.endswith(".csv"):
+        # Comments of catalogs' own begin with #; a header that is one, as topcat writes, is not read so.
+        ways = ({"format": "ascii.csv", "comment": "#"}, {"format": "ascii.csv"})
+    elif name.endswith(_TEXT):
+        ways = ({"format": "ascii.mrt"}, {"format": "ascii.cds"}, {"format": "ascii"})
+    complaint = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # units that astropy does not know are refused later, if they matter
+        for way in ways:
+            try:
+                return Table.read(path, **way)
+            except Exception as error:  # astropy's readers raise whatever their formats' parsers do
+                complaint = complaint or (str(error).splitlines() or [repr(error)])[0]
+    raise refused(f"{path} cannot be read as a table ({complaint}); give a {_FORMATS}, with the ending of its format")
 
 
 @dataclass
@@ -144,6 +155,12 @@ class UserTable:
     def integers(self, name: str) -> NDArray[np.int64]:
         """A column of identifiers; -1 where it is masked."""
         column = self.table[name]
+        if column.dtype.kind == "f":  # as of a table that passed through one with missing values
+            known = np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan)
+            wrong = np.flatnonzero(np.isfinite(known) & (known != np.floor(known)))
+            if len(wrong):
+                self.refuse(f"row {wrong[0]} has {name} = {known[wrong[0]]:g}", "identifiers are whole numbers")
+            return np.where(np.isfinite(known), known, -1.0).astype(np.int64)
         numbers = np.ma.filled(np.ma.asarray(column), -1) if column.dtype.kind in "iu" else None
         if numbers is None:
             try:
