@@ -27,25 +27,18 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor
 
+from twinlines.pipeline.spectra.continuum import (
+    _DEGREE,
+    CLIP_HIGH,
+    CLIP_LOW,
+    MAXIMUM_SPAN,
+    MINIMUM_PIXELS,
+    SMOOTHING,
+    WINDOW,
+)
 from twinlines.pipeline.spectra.interpolate import between
 from twinlines.pipeline.spectra.tiles import filled, tiles
 
-SMOOTHING = 999_999.0
-"""Weight of the integral of f''^2, Angstrom^3: (1 - p) / p with the authors' p = 1e-6."""
-
-CLIP_LOW, CLIP_HIGH = -1.0, 4.0
-"""Pixels are kept while their residual lies between these multiples of its local standard deviation."""
-
-WINDOW = 100.0
-"""Half width of the windows in which the standard deviation is measured, and the spacing of their centres, Angstrom."""
-
-MAXIMUM_SPAN = 20_000.0
-"""A spectrum that spans more Angstrom, or none, has no wavelengths worth the name, and no continuum."""
-
-MINIMUM_PIXELS = 10
-"""A spectrum of no more usable (finite, positive) pixels has no continuum."""
-
-_DEGREE = 5
 _NODES = 4
 
 

@@ -14,60 +14,36 @@ All arithmetic is elementwise on shifted arrays, so that a spectrum's result doe
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-PASSES = 5
-"""Passes of the height test; the last one only looks, so that at most four repairs are made (the authors' maxiter)."""
+from twinlines.pipeline.spectra.despike import (
+    _FINE,
+    _FLANKS,
+    _FOOT,
+    _HALF,
+    _LEVEL,
+    _SCALE,
+    _WIDTHS,
+    _WINGS,
+    HIGH,
+    LOW,
+    PASSES,
+    REACH,
+    SHARP,
+    SHARP_BESIDE,
+    SHARP_PASSES,
+    WIDEN,
+    Repaired,
+    _edges,
+)
 
-HIGH, LOW = 4.0, -8.0
-"""Bounds of the height test, in mean absolute deviations (the authors' nsigma)."""
-
-WIDEN = 3
-"""Pixels on each side of a flagged one that the height test repairs too (the authors' box of 7)."""
-
-SHARP_PASSES = 6
-"""Most passes of the sharpness test; most spectra need one or two."""
-
-SHARP = 5.0
-"""Significance at which an edge pair counts as sharp; one in fifty spectra of pure noise has one."""
-
-SHARP_BESIDE = 3.5
-"""The same within :data:`REACH` pixels of a repair of the pass before: tracks come in pieces."""
-
-REACH = 24
-"""Pixels on each side among which edge pairs compete; the best is repaired first."""
-
-NARROWEST_PROFILE = 1.9
-"""Standard deviation, in pixels, of a profile narrower than the instrument's anywhere (2.2 at R = 7500, 0.124 A)."""
-
-_WIDTHS = (1, 2, 3, *range(5, 21))
-_HALF = 5
 _MEDIAN = 21
-_FINE = (2, 0.5)
-_SCALE = (25, 9.0)
 _HALO = _MEDIAN // 2 + _FINE[0] + _SCALE[0]
 _BLOCK = 88  # pixels; at least 2 * (halo + widening), so that a repair touches no more than three
-_FOOT, _LEVEL = 6, 8  # pixels beside a spike: where it may have feet, and beyond them
-_WINGS = 0.03
-_FLANKS = ((2, 0.55), (3, 0.30))  # at 2 and 3 pixels the profile gives 0.66 and 0.39 at least; noise takes some
 _PART = 16  # spectra at a time: their arrays stay in a core's cache
-
-
-class Repaired(NamedTuple):
-    """Fluxes without spikes."""
-
-    flux: Tensor
-    """(spectrum, pixel), repaired; as given where ``failed``."""
-    repaired: Tensor
-    """(spectrum, pixel) bool, True where the value was replaced."""
-    failed: Tensor
-    """(spectrum,) bool, True where more than half of the pixels were flagged."""
 
 
 def despike(wavelength: Tensor, flux: Tensor, sigma: Tensor) -> Repaired:
@@ -240,46 +216,6 @@ def _running_maximum(values: Tensor, size: int) -> Tensor:
         covered *= 2
     rest = size - covered
     return torch.maximum(values[:, :-rest], values[:, rest:]) if rest else values
-
-
-class _Edges(NamedTuple):
-    taps: tuple[float, ...]
-    """Weights of flux[j + k] - flux[j - 1 - k]: the part of a step that no blurred spectrum resembles."""
-    scales: tuple[float, ...]
-    """For each width, what makes a difference of two edges one standard deviation of white noise of sigma 1."""
-    leak: float
-    """Five times the largest response to a line of unit height of the narrowest profile: lines come in crowds, and
-    with half of it one cool star in five has a continuum between lines that is taken for a track."""
-
-
-@lru_cache(maxsize=1)
-def _edges() -> _Edges:
-    """Project a step on the complement of what the instrument's profile lets pass."""
-    u = np.arange(2 * _HALF) - _HALF + 0.5
-    # Covariance of a spectrum of white intrinsic structure seen through the profile, and of a free level.
-    covariance = np.exp(-0.25 * (u[:, None] - u) ** 2 / NARROWEST_PROFILE**2) + 10.0
-    values, vectors = np.linalg.eigh(covariance)
-    passed = vectors[:, values > 0.03 * values[-2]]
-    step = (u > 0).astype(np.float64)
-    kernel = step - passed @ (passed.T @ step)
-
-    def pairs(signal: np.typing.NDArray[np.float64], w: int) -> np.typing.NDArray[np.float64]:
-        edge = np.correlate(signal, kernel, "valid")
-        return edge[:-w] - edge[w:]
-
-    x = np.arange(-60, 61).astype(np.float64)
-    impulse = (x == 0).astype(np.float64)
-    scales = [1.0 / float(np.linalg.norm(pairs(impulse, w))) for w in _WIDTHS]
-    lines = [
-        sign * np.exp(-0.5 * ((x - offset) / (NARROWEST_PROFILE * broader)) ** 2)
-        for sign in (1.0, -1.0)
-        for offset in (0.0, 0.25, 0.5)
-        for broader in (1.05, 1.2, 1.4, 1.7, 2.2)
-    ]
-    leak = 5.0 * max(
-        scale * float(pairs(line, w).max()) for w, scale in zip(_WIDTHS, scales, strict=True) for line in lines
-    )
-    return _Edges(tuple(float(tap) for tap in kernel[_HALF:]), tuple(scales), leak)
 
 
 def _remove_high(wavelength: Tensor, flux: Tensor, flagged: Tensor) -> None:

@@ -14,15 +14,9 @@ import math
 import torch
 from torch import Tensor
 
-TRUSTED = 1.2
-"""Ratio of measured to stated noise up to which the stated one is believed. Where errors are right, ratios of single
-arms scatter by 0.03, and real exposures of the survey have 0.51 to 1.09: of these nothing may change."""
-
-FEWEST = 256
-"""Differences that a measurement needs; with fewer there is none."""
+from twinlines.pipeline.spectra.noise import _MEDIAN_OF_ABSOLUTE, FEWEST
 
 _DIFFERENCE = tuple((-1) ** k * math.comb(6, k) for k in range(7))
-_MEDIAN_OF_ABSOLUTE = 0.6744897501960817  # of a normal deviate of standard deviation 1
 
 
 def measure(flux: Tensor, sigma: Tensor, usable: Tensor) -> Tensor:
@@ -59,8 +53,3 @@ def measure(flux: Tensor, sigma: Tensor, usable: Tensor) -> Tensor:
         return torch.full_like(enough, torch.nan, dtype=torch.float32)
     median = ratio.nanmedian(dim=1).values / _MEDIAN_OF_ABSOLUTE
     return torch.where(enough, median, torch.nan).to(torch.float32)
-
-
-def factor(ratio: Tensor) -> Tensor:
-    """By what the stated noise is to be multiplied: the ratio where it is above :data:`TRUSTED`, else 1."""
-    return torch.where(ratio > TRUSTED, ratio, 1.0)

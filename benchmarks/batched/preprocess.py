@@ -12,7 +12,7 @@ module must never know a store, a velocity's making or a network.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TypeVar
 
 import numpy as np
@@ -23,52 +23,13 @@ from torch import Tensor
 from twinlines.pipeline.arms import SPEED_OF_LIGHT, Arm
 from twinlines.pipeline.schema import MAXIMUM_BAD_PIXELS, Quality
 from twinlines.pipeline.spectra.interpolate import Places
+from twinlines.pipeline.spectra.noise import factor as stated_by
+from twinlines.pipeline.spectra.preprocess import CUSHION, Observed, RestFrame
 from twinlines.pipeline.spectra.tiles import tiles
 
 from . import noise
 from .continuum import continuum, normalise
 from .despike import despike, fill
-
-CUSHION = 70
-"""Native pixels that are cut at each end, where extraction and sky subtraction fail (the authors' cushion)."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """One arm of some exposures in the observed frame: despiked, sorted, trimmed; ``pixel`` counts native pixels."""
-
-    wavelength: Tensor
-    """(spectrum, pixel) float64, vacuum, heliocentric, Angstrom, ascending; NaN where the arm is absent."""
-    flux: Tensor
-    """(spectrum, pixel) float32, counts, repaired."""
-    sigma: Tensor
-    """(spectrum, pixel) float32, its standard deviation, as stated or, where that is clearly too little, as measured;
-    interpolated where it was not known."""
-    bad: Tensor
-    """(spectrum, pixel) bool, True where masked, repaired, or not finite."""
-    normalised: Tensor
-    """(spectrum, pixel) float32, flux over continuum; NaN where the continuum is not positive, or there is none."""
-    normalised_sigma: Tensor
-    """(spectrum, pixel) float32, standard deviation of the flux over continuum; NaN where ``normalised`` is."""
-    noise: Tensor
-    """(spectrum,) float32, median ratio of the measured noise to the stated one; NaN where it cannot be measured."""
-    quality: Tensor
-    """(spectrum,) int32, bits of :class:`~twinlines.pipeline.schema.Quality`."""
-
-
-@dataclass(frozen=True)
-class RestFrame:
-    """One arm of some exposures on the networks' grid, at rest."""
-
-    flux: Tensor
-    """(spectrum, pixel) float32, flux over continuum; NaN throughout where a fatal bit of ``quality`` is set here."""
-    sigma: Tensor
-    """(spectrum, pixel) float32, stated standard deviation of the flux over continuum; NaN as ``flux``."""
-    n_bad: Tensor
-    """(spectrum,) int32, pixels of the grid that a masked or repaired native pixel contributes to (npixbad)."""
-    quality: Tensor
-    """(spectrum,) int32, bits of :class:`~twinlines.pipeline.schema.Quality`, those of :class:`Observed` included."""
-
 
 Batch = TypeVar("Batch", Observed, RestFrame)
 
@@ -132,7 +93,7 @@ def _observe(flux: Tensor, ivar: Tensor, loglam: Tensor, mask: Tensor) -> Observ
     keep = slice(CUSHION, wavelength.shape[1] - CUSHION)
     # Before anything is called a spike: where errors are too small, noise itself looks like spikes.
     ratio = noise.measure(flux[:, keep], sigma[:, keep], measured[:, keep])
-    sigma = sigma * noise.factor(ratio)[:, None]
+    sigma = sigma * stated_by(ratio)[:, None]
     repaired = despike(wavelength, torch.where(measured, flux, torch.nan), sigma)
     fill(wavelength, sigma, ~measured)
 
@@ -221,7 +182,7 @@ def _to_rest_frame(grid: Tensor, observed: Observed, velocity: Tensor) -> RestFr
     wavelength = torch.where(known[:, None], observed.wavelength, torch.arange(observed.wavelength.shape[1]).to(grid))
     at = Places(wavelength / factor[:, None], grid)
     # The networks' draws take the noise as stated: the flux has its true noise already, once.
-    flux, sigma = at(observed.flux), at(observed.sigma / noise.factor(observed.noise)[:, None])
+    flux, sigma = at(observed.flux), at(observed.sigma / stated_by(observed.noise)[:, None])
     n_bad = (at(observed.bad.to(flux.dtype)) > 0.0).sum(dim=1)
     covered = known & flux.isfinite().all(dim=1) & sigma.isfinite().all(dim=1)
     flux = flux.clamp(min=0.0)
