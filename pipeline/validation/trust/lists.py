@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, has_position, unit_vectors
+from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, has_position
 from twinlines.pipeline.catalog.usertable import UserTable, read_table
+from twinlines.pipeline.validation.foreign.match import NO_ROW, nearest
 from twinlines.pipeline.validation.trust.classes import TrustError
 
 Array = NDArray[np.float64]
@@ -55,12 +55,7 @@ class StarList:
         if self.obsid is not None:
             rows = np.isin(obsid, self.obsid)
         else:
-            rows = np.zeros(len(ra), np.bool_)
-            placed = np.flatnonzero(has_position(ra, dec))
-            reach = 2.0 * np.sin(np.radians(RADIUS / 3600.0) / 2.0)
-            if len(placed):
-                distance, _ = cKDTree(unit_vectors(self.ra, self.dec)).query(unit_vectors(ra[placed], dec[placed]))
-                rows[placed] = distance <= reach
+            rows = nearest(ra, dec, self.ra, self.dec, RADIUS)[0] != NO_ROW
         found = np.unique(star[rows & (star != NO_STAR)])
         if not len(found):
             how = "obsids" if self.obsid is not None else f"positions (within {RADIUS:g} arcsec)"
