@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import xarray as xr
 from jinja2 import Environment, StrictUndefined
 
-from twinlines.pipeline.binaries.fits.store import FitsError
+from twinlines.pipeline.binaries.fits.store import KEY_COLUMNS, FitsError
 from twinlines.pipeline.binaries.sources.binary import Binary, SurveyBinaries, spectra_of
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.progress import Progress, silent
@@ -42,6 +43,7 @@ COLUMNS = (
 """Columns of the table of stars: names for filters, and headings."""
 
 _ROOM = 400_000  # bytes, of what is not a page
+_TOGETHER = 16  # stars whose spectra are in memory: some 100 MB
 
 
 class ReportError(RuntimeError):
@@ -142,12 +144,12 @@ def _stars(found: Listed, survey: Path, best: int, progress: Progress) -> tuple[
         binaries = SurveyBinaries.open(survey) if wanted else None
     except FitsError:
         binaries = None  # no stars yet
+    pages = _pages(found, survey, binaries, wanted)
     for place in range(len(found)):
         told = _in_table(found, place)
         spent += 700
         if place < wanted:
-            exposures = found.exposures(place)
-            star = _page(exposures, survey, binaries, int(found.obsid[place]))
+            exposures, star = next(pages)
             size = len(star.thumbnail) + sum(len(picture.svg) for picture in star.pictures) + 600 * len(star.epochs)
             progress("pages", place + 1, wanted)
             if spent + size > MOST_BYTES:
@@ -159,13 +161,25 @@ def _stars(found: Listed, survey: Path, best: int, progress: Progress) -> tuple[
     return stars, min(best, len(found)) - wanted
 
 
-def _page(exposures: xr.Dataset, survey: Path, binaries: SurveyBinaries | None, obsid: int) -> StarPage:
-    binary: Binary | None
+def _pages(
+    found: Listed, survey: Path, binaries: SurveyBinaries | None, wanted: int
+) -> Iterator[tuple[xr.Dataset, StarPage]]:
+    """Exposures and page of each of the first stars; spectra of several are read together."""
+    for start in range(0, wanted, _TOGETHER):
+        several = [found.exposures(place) for place in range(start, min(start + _TOGETHER, wanted))]
+        names = [*KEY_COLUMNS, "release"]
+        spectra = spectra_of(survey, xr.concat([each[names] for each in several], "exposure"))
+        ends = np.cumsum([each.sizes["exposure"] for each in several])
+        for place, (exposures, end) in enumerate(zip(several, ends.tolist(), strict=True), start):
+            mine = spectra.isel(exposure=slice(end - exposures.sizes["exposure"], end))
+            yield exposures, page(exposures, mine, _binary(binaries, int(found.obsid[place])))
+
+
+def _binary(binaries: SurveyBinaries | None, obsid: int) -> Binary | None:
     try:
-        binary = binaries.binary(obsid, spectra=False) if binaries else None
+        return binaries.binary(obsid, spectra=False) if binaries else None
     except FitsError:
-        binary = None  # none of its exposures is resolved
-    return page(exposures, spectra_of(survey, exposures), binary)
+        return None  # none of its exposures is resolved
 
 
 def _in_table(found: Listed, star: int) -> dict[str, Any]:
