@@ -28,6 +28,11 @@ def missing(device: str | torch.device) -> str | None:
     )
 
 
+def quickest(device: str | torch.device) -> PrecisionName:
+    """The precision in which the device is quickest: mixed where it multiplies bfloat16 in hardware, else float32."""
+    return resolve("mixed", device)
+
+
 def resolve(asked: str, device: str | torch.device, *, emulate: bool = False) -> PrecisionName:
     """Precision that will be used where ``asked`` is asked for on ``device``; ``emulate``: hardware or not.
 

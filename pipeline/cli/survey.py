@@ -35,6 +35,7 @@ survey_app = typer.Typer()
 class PrecisionOption(StrEnum):
     """Arithmetic of the networks."""
 
+    AS_BEFORE = "as-before"
     FLOAT32 = "float32"
     MIXED = "mixed"
 
@@ -83,8 +84,12 @@ def run(
     draws: Annotated[int, typer.Option("--draws", min=1, help="Noisy copies of each spectrum.")] = 20,
     precision: Annotated[
         PrecisionOption,
-        typer.Option("--precision", help="Of the networks; mixed: faster, where the hardware multiplies bfloat16."),
-    ] = PrecisionOption.FLOAT32,
+        typer.Option(
+            "--precision",
+            help="Of the networks. As before: of the survey's last run; of its first one, mixed, which is faster, "
+            "where the hardware of all workers multiplies bfloat16. Another one computes everything anew.",
+        ),
+    ] = PrecisionOption.AS_BEFORE,
     where: ClusterOptions,
     ignore_plan: IgnorePlanOption = False,
     as_json: JsonOption = False,
@@ -94,16 +99,20 @@ def run(
     from twinlines.pipeline.binaries.zeropoints.calibrated import command_again
     from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
     from twinlines.pipeline.survey.compute import run as run_survey
+    from twinlines.pipeline.survey.folder import Survey
+    from twinlines.pipeline.survey.precision import usual
 
     if weights is not None:
         for member in checkpoint.members(weights):
             checkpoint.load(member)  # so that wrong weights are one clear error before any worker starts
     with connected(where) as client, console.progress() as progress:
+        as_before = precision is PrecisionOption.AS_BEFORE
+        arithmetic = usual(client, Survey.at(survey)) if as_before else precision.value
         report = run_survey(
             client,
             survey,
             weights=weights or SHIPPED_WEIGHTS,
-            parameters=InferenceParameters(seed=seed, n_draws=draws, precision=precision.value),
+            parameters=InferenceParameters(seed=seed, n_draws=draws, precision=arithmetic),
             release=release,
             progress=progress,
             ignore_plan=ignore_plan,
@@ -173,7 +182,9 @@ def show_run(report: RunReport, where: Console, zero_points_again: str | None = 
         f"{report.computed} computed now ({report.rows_computed} exposures, {report.seconds:.1f} s), "
         f"{report.skipped} done before, {len(report.failed)} failed"
     )
-    lines = [done, *(f"failed: {shard.piece}: {shard.error} (traceback in {shard.file})" for shard in report.failed)]
+    parameters = ", ".join(f"{name} {value}" for name, value in report.parameters.items())
+    lines = [done, f"parameters: {parameters}"]
+    lines += [f"failed: {shard.piece}: {shard.error} (traceback in {shard.file})" for shard in report.failed]
     if report.failed:
         lines.append("no catalog was published; mend the cause and run again: only what failed is computed")
     else:

@@ -29,6 +29,7 @@ from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
 from twinlines.pipeline.survey import compute
 from twinlines.pipeline.survey.folder import Survey
+from twinlines.pipeline.survey.precision import usual
 from twinlines.pipeline.survey.releases import STORE, SurveyError
 
 RELEASE = "mock"
@@ -118,7 +119,7 @@ def run_demo(
     config
         What the mock release looks like.
     parameters
-        Parameters of the inference.
+        Parameters of the inference; by default those of a survey's first run.
     draw
         Called when the catalog has been compared; draws what came out and returns the paths of the pictures. None: no
         pictures.
@@ -156,11 +157,12 @@ def run_demo(
         files_per_task=max(1, -(-len(truth.files) // pieces)),
     )
     lap("ingest")
+    usually = InferenceParameters(precision=usual(client, Survey.at(folder / "survey")))
     report = compute.run(
         client,
         folder / "survey",
         weights=weights,
-        parameters=parameters or InferenceParameters(),
+        parameters=parameters or usually,
         shard_rows=max(_LEAST_SHARD, -(-ingested.rows // pieces)),
         progress=progress,
     )

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from twinlines.models import checkpoint
+from twinlines.models.precision import quickest
 from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, Arm, ArmName, air_to_vacuum
 from twinlines.pipeline.arms import arm as arm_called
@@ -57,7 +58,8 @@ def _inference(weights: Path, digest: str, parameters: InferenceParameters, devi
 
 def _inference_of(weights: str | Path | None, parameters: InferenceParameters | None, device: str) -> Inference:
     folder = Path(weights or SHIPPED_WEIGHTS).resolve()
-    return _inference(folder, checkpoint.digest(folder), parameters or InferenceParameters(), device)
+    usual = InferenceParameters(precision=quickest(device))
+    return _inference(folder, checkpoint.digest(folder), parameters or usual, device)
 
 
 def judge(
@@ -81,7 +83,8 @@ def judge(
     weights
         Folder of an ensemble; by default the one that ships.
     parameters
-        Seed and number of draws, least S/N, precision; by default the survey's.
+        Seed and number of draws, least S/N, precision; by default those of a survey's first run on this hardware. Of
+        another one, they are the attribute ``parameters`` of its catalog.
     device
         Where the networks compute, "cpu" or "cuda".
     progress

@@ -7,7 +7,7 @@ Knows no wavelength.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,6 +76,8 @@ class RunReport:
     """Whether the catalog is new; False also where the same had been published before."""
     seconds: float
     """Wall time, s."""
+    parameters: Mapping[str, Any]
+    """Parameters of the inference, as the run's key has them."""
 
     @property
     def complete(self) -> bool:
@@ -172,6 +174,7 @@ def run(
         catalog=catalog,
         published=published,
         seconds=time.monotonic() - started,
+        parameters=recipe.parameters,
     )
 
 

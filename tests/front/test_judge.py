@@ -15,6 +15,7 @@ from distributed import Client
 import twinlines as tw
 from tests.places import SHARED
 from twinlines.models import checkpoint
+from twinlines.models.precision import quickest
 from twinlines.pipeline.catalog.questions import CatalogError
 from twinlines.pipeline.ingest import ingest
 from twinlines.pipeline.mock import MockConfig, MockDefects
@@ -80,7 +81,8 @@ def test_files_are_read_and_judged_as_a_survey_does(
 def test_the_default_is_the_ensemble_that_ships(files: Path) -> None:
     spectra = tw.read_lamost(sorted(files.rglob("*.fits.gz"))[0])
     verdict = tw.judge(spectra)
-    infer = Inference.load(SHIPPED_WEIGHTS, checkpoint.digest(SHIPPED_WEIGHTS), InferenceParameters())
+    usual = InferenceParameters(precision=quickest("cpu"))
+    infer = Inference.load(SHIPPED_WEIGHTS, checkpoint.digest(SHIPPED_WEIGHTS), usual)
     assert torch.get_num_threads() == 3
     assert_same(verdict, infer(spectra), list(RESULTS.variables))
     assert np.isfinite(verdict["pb_pct_B_16"]).all()

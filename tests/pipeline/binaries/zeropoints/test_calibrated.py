@@ -279,7 +279,7 @@ def test_runs_after_zero_points(tmp_path: Path) -> None:
     assert new
     assert Survey.at(survey).current == newer != first.catalog
     assert np.isnan(catalog.open(survey)["rv_abs_B"].values).all()
-    report = RunReport("k", ("dr1", "dr2"), 2, 1, 1, 90, 30, (), newer, True, 1.0)
+    report = RunReport("k", ("dr1", "dr2"), 2, 1, 1, 90, 30, (), newer, True, 1.0, {"precision": "mixed"})
     out = io.StringIO()
     show_run(report, Console(file=out, width=300), command_again(survey))
     assert "rv_abs_* have no values in this catalog yet, as the one before had; 'twinlines" in out.getvalue()
