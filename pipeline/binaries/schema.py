@@ -34,6 +34,9 @@ class FitQuality(IntFlag):
     """What two stars leave holds the lines of a third one."""
     ALIKE = 1 << 8
     """Which star is the first is not told: they give as much light, within the error."""
+    MOONLIGHT = 1 << 9
+    """The second star may be the Moon's light: it is like the Sun, at the velocity of the Moon's light, with the Moon
+    up. Of real binaries' exposures one in twenty is so by chance; all of a star's are not."""
 
 
 _VELOCITY = "spect.dopplerVeloc.opt"

@@ -78,8 +78,8 @@ def bjd_tdb(
         return result
     # All fibres of a plate are exposed together: where the Earth was is asked once. It is all that takes long.
     different, number = np.unique(mjd_utc[known], return_inverse=True)
-    with _offline(), _earth(different), solar_system_ephemeris.set("builtin"):
-        moments = Time(different, format="mjd", scale="utc", location=_site())
+    with offline(), _earth(different), solar_system_ephemeris.set("builtin"):
+        moments = Time(different, format="mjd", scale="utc", location=site())
         observatory = moments.location.get_itrs(obstime=moments)
         centred = observatory.transform_to(GCRS(obstime=moments)).transform_to(ICRS()).cartesian
         directions = (np.broadcast_to(angle, mjd_utc.shape)[known] * u.deg for angle in (ra, dec))
@@ -109,15 +109,16 @@ def heliocentric_correction(mjd_utc: NDArray[np.float64], ra: float, dec: float)
     result = np.full(mjd_utc.shape, np.nan)
     if not known.any():
         return result
-    with _offline():
+    with offline():
         moments = Time(mjd_utc[known], format="mjd", scale="utc")
         star = SkyCoord(ra * u.deg, dec * u.deg, frame="icrs")
-        velocity = star.radial_velocity_correction("heliocentric", obstime=moments, location=_site())
+        velocity = star.radial_velocity_correction("heliocentric", obstime=moments, location=site())
         result[known] = velocity.to_value(u.km / u.s)
     return result
 
 
-def _site() -> EarthLocation:
+def site() -> EarthLocation:
+    """The telescope's place."""
     return EarthLocation.from_geodetic(SITE_LONGITUDE * u.deg, SITE_LATITUDE * u.deg, SITE_HEIGHT * u.m)
 
 
@@ -145,7 +146,7 @@ def _final_orientation() -> iers.IERS:
 
 
 @contextlib.contextmanager
-def _offline() -> Iterator[None]:
+def offline() -> Iterator[None]:
     """Keep astropy from downloading, and from complaining of years that its tables do not reach."""
     with (
         iers.conf.set_temp("auto_download", False),

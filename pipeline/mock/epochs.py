@@ -48,7 +48,7 @@ class EpochsConfig:
     zero_points: float = 3.0
     """Standard deviation of zero points of spectrographs, exposures and arms, km/s."""
     moonlight: float = 0.01
-    """Chance that in a night there is the Moon's light in a star's fibre."""
+    """Chance that in a night there is the Moon's light in a star's fibre, while the Moon is up."""
 
 
 def observe_stars(stars: int, seed: int, config: EpochsConfig | None = None) -> Iterator[tuple[Table, xr.Dataset]]:

@@ -12,6 +12,7 @@ from astropy.table import Column, Table
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, SPEED_OF_LIGHT, ArmName
+from twinlines.pipeline.lamost.moonlight import moonlight_velocity
 from twinlines.pipeline.lamost.times import LOCAL_MINUS_UTC, MINUTES_PER_DAY, SITE_LONGITUDE, bjd_tdb
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.mock.spectra import Detector, Frames, expose
@@ -190,8 +191,8 @@ def observe(
     rng
         Source of randomness.
     moonlight
-        Chance that in a night there is the Moon's light in a star's fibre, in all of its exposures alike: the Sun's
-        spectrum, with 0.05 to 0.5 of the star's light, which the truth's column ``moonlight`` has.
+        Chance that in a night there is the Moon's light in a star's fibre, in all of its exposures while the Moon is
+        up: the Sun's spectrum, with 0.05 to 0.5 of the star's light, which the truth's column ``moonlight`` has.
 
     Returns
     -------
@@ -224,10 +225,12 @@ def observe(
     stars = population.take(star)
     velocity1, velocity2 = stars.velocities(bjd)
     frames, ratios = {}, {}
+    moonshine = moonlight_velocity(middle, ra, dec) if moonlight > 0.0 else correction
     moon = _moon(moonlight, len(plate.nights), len(plate.star), rng)[night, place]
+    moon = np.where(np.isfinite(moonshine), moon, 0.0)
     for name in ARM_NAMES:
         light, ratios[name] = _light(name, library, stars, velocity1, velocity2)
-        _shine(name, light, library, moon, correction)
+        _shine(name, light, library, moon, moonshine)
         wanted = snr[name][star] * transparency
         frames[name] = expose(name, detectors[name], plate.spid[place], light, correction, wanted, cosmic_rays, rng)
     lmjd = np.array([item.lmjd for item in plate.nights])[night]
@@ -281,12 +284,12 @@ def _moon(chance: float, nights: int, stars: int, rng: np.random.Generator) -> A
     return np.where(rng.uniform(size=light.shape) < chance, light, 0.0)
 
 
-def _shine(name: ArmName, light: NDArray[np.float32], library: Library, moon: Array, correction: Array) -> None:
-    """Add the Sun's light, at rest in the observer's frame, to the rows of ``light``, in place."""
+def _shine(name: ArmName, light: NDArray[np.float32], library: Library, moon: Array, velocity: Array) -> None:
+    """Add the Sun's light, at the velocity that the Moon's has, to the rows of ``light``, in place."""
     rows = np.flatnonzero(moon)
     if len(rows):
         ones = np.ones(len(rows))
-        sun = Stars(np.tile(_SUN, (len(rows), 1)), ones, 2.0 * ones, correction[rows])
+        sun = Stars(np.tile(_SUN, (len(rows), 1)), ones, 2.0 * ones, velocity[rows])
         more = component(ARMS[name], library, sun, whole=True).numpy()
         share = moon[rows] * np.median(light[rows], axis=1) / np.median(more, axis=1)
         light[rows] += (share[:, None] * more).astype(np.float32)

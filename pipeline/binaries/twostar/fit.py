@@ -33,6 +33,7 @@ from twinlines.pipeline.binaries.twostar.model import (
     pair_light,
 )
 from twinlines.pipeline.binaries.twostar.observing import STRIDE, observe
+from twinlines.pipeline.lamost.moonlight import moonlight_velocity
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.schema import MINIMUM_SNR
 from twinlines.pipeline.spectra import velocity
@@ -43,7 +44,7 @@ from twinlines.pipeline.spectra.templates import Templates
 from twinlines.pipeline.synthesis.fitting import Observation
 from twinlines.pipeline.synthesis.starlight import FASTEST, VELOCITY, VSINI, Starlight, starlight
 
-NUMERICS = 3
+NUMERICS = 4
 """Numerical version of this fit: raised with every change that alters a result."""
 
 BATCH = 32
@@ -72,6 +73,14 @@ APART = 10.0
 
 RESOLUTION = 40.0
 """Separation at which lines of slow rotators stand apart, km/s: a resolution element at R = 7500."""
+
+MOONLIT, SUNLIKE = 8.0, 800.0
+"""How far the second star may be from the Moon's light, beside two standard errors: km/s, which is what zero points of
+spectrographs and exposures leave, and K, from the Sun's temperature."""
+
+_SUN = 5772.0  # K
+_MJD = 2400000.5
+_ANY = FitQuality.NO_SPECTRUM | FitQuality.NOT_DOUBLE  # no second star
 
 
 @lru_cache(maxsize=2)
@@ -117,6 +126,9 @@ class Fitter:
             fitted = self._fit({name: ArmSpectra.of(name, block.isel(exposure=some)) for name in ARM_NAMES})
             for name, values in fitted.items():
                 columns[name][some] = values
+        # Eight minutes of light travel do not matter to where the Moon is.
+        moon = moonlight_velocity(block["bjdmid"].values - _MJD, block["ra"].values, block["dec"].values)
+        columns["fit_quality"][moonlit(columns, moon)] |= np.uint16(FitQuality.MOONLIGHT)
         return FITS.dataset(columns, rows)
 
     def _fit(self, spectra: Mapping[ArmName, ArmSpectra]) -> dict[str, NDArray[Any]]:
@@ -186,6 +198,25 @@ def worse_than_noise(fit: PairFit) -> Tensor:
     Where the library's lines are not the star's, residuals are larger than noise, and errors and thresholds with them.
     """
     return (fit.chi2 / (EXPECTED * fit.pixels).clamp_min(1.0)).clamp_min(1.0)
+
+
+def moonlit(columns: Mapping[str, NDArray[Any]], moon: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the second star of fits may be the Moon's light, (exposure,).
+
+    Parameters
+    ----------
+    columns
+        Columns of :data:`.schema.FITS`, (exposure,).
+    moon
+        (exposure,) :func:`.moonlight_velocity`, km/s; NaN where there is none.
+    """
+    two = (columns["fit_quality"] & _ANY) == 0
+    may_be = np.zeros(len(moon), bool)
+    for star, wanted in (("2", two), ("1", two & ((columns["fit_quality"] & FitQuality.ALIKE) > 0))):
+        off, hotter = np.abs(columns[f"rv{star}"] - moon), np.abs(columns[f"teff{star}"] - _SUN)
+        near = off <= MOONLIT + 2.0 * np.nan_to_num(columns[f"rv{star}_err"])
+        may_be |= wanted & near & (hotter <= SUNLIKE + 2.0 * np.nan_to_num(columns[f"teff{star}_err"]))
+    return may_be
 
 
 def _columns(fit: PairFit, frame: NDArray[np.float64], there: Mapping[ArmName, Tensor]) -> dict[str, NDArray[Any]]:

@@ -42,7 +42,7 @@ def test_rows_are_exposures_of_which_all_is_known() -> None:
 def test_the_moon_s_light_is_a_star_s_in_all_exposures_of_a_night() -> None:
     bright = replace(CONFIG, moonlight=0.5)
     (truth, exposures), (dark, without) = (
-        next(observe_stars(4, 1, each)) for each in (bright, replace(CONFIG, moonlight=0.0))
+        next(observe_stars(4, 6, each)) for each in (bright, replace(CONFIG, moonlight=0.0))
     )
     assert "moonlight" in truth.colnames
     assert "moonlight" not in dark.colnames

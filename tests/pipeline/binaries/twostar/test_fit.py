@@ -12,7 +12,8 @@ import twinlines as tw
 from tests.places import SHARED
 from twinlines.pipeline.binaries.fits.store import shows_two
 from twinlines.pipeline.binaries.schema import FITS, FitQuality
-from twinlines.pipeline.binaries.twostar.fit import Fitter, fit_pair
+from twinlines.pipeline.binaries.twostar.fit import MOONLIT, Fitter, fit_pair, moonlit
+from twinlines.pipeline.mock.epochs import EpochsConfig, double_and_others, observe_stars
 from twinlines.pipeline.schema import SchemaError
 from twinlines.pipeline.testing.binaries import mock_exposures
 
@@ -126,3 +127,38 @@ def test_a_real_binary_and_a_real_star() -> None:
     assert np.polyfit(blend.rv2, blend.rv1, 1)[0] == pytest.approx(-0.82, abs=0.1)
     # The arms' zero points of the other star's night differ.
     np.testing.assert_allclose(other.arm_offset, 3.5, atol=1.0)
+
+
+def test_the_moon_s_light_is_told_from_a_star() -> None:
+    config = EpochsConfig(double_and_others(0.0, 0.0), nights=(4, 4), exposures=(1, 1), snr=(30.0, 60.0), moonlight=1.0)
+    ((truth, exposures),) = observe_stars(6, 9, config)
+    lit = np.asarray(truth["moonlight"]) > 0.1
+    fits = fit_pair(exposures.isel(exposure=lit))
+    double = shows_two(fits)
+    assert double.sum() == 4
+    flagged = (fits.fit_quality.values & FitQuality.MOONLIGHT) > 0
+    np.testing.assert_array_equal(flagged, double)
+    # Half a day later the Moon was down.
+    later = fit_pair(exposures.isel(exposure=lit).assign(bjdmid=exposures.bjdmid[lit] + 0.5))
+    np.testing.assert_array_equal(shows_two(later), double)
+    assert not (later.fit_quality.values & FitQuality.MOONLIGHT).any()
+
+
+def test_moonlight_is_like_the_sun_and_has_the_moon_s_velocity() -> None:
+    rows = {
+        "rv1": np.zeros(7),
+        "rv1_err": np.ones(7),
+        "teff1": np.full(7, 5700.0),
+        "teff1_err": np.full(7, 50.0),
+        "rv2": np.array([30.0, 30.0 + MOONLIT + 1.9, 30.0 + MOONLIT + 2.1, 30.0, 30.0, np.nan, 300.0]),
+        "rv2_err": np.array([1.0, 1.0, 1.0, 1.0, 1.0, np.nan, 1.0]),
+        "teff2": np.array([5772.0, 6600.0, 5772.0, 4600.0, 5772.0, np.nan, 5772.0]),
+        "teff2_err": np.full(7, 50.0),
+        "fit_quality": np.array([0, 0, 0, 0, FitQuality.NOT_DOUBLE, FitQuality.NO_SPECTRUM, 0], np.uint16),
+    }
+    moon = np.full(7, 30.0)
+    assert moonlit(rows, moon).tolist() == [True, True, False, False, False, False, False]
+    assert not moonlit(rows, np.full(7, np.nan)).any()
+    # Of stars as bright as each other either may be called the second.
+    rows["fit_quality"][-1] = FitQuality.ALIKE
+    assert moonlit(rows, np.full(7, 5.0)).tolist() == [False] * 6 + [True]
