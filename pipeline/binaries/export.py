@@ -14,8 +14,10 @@ import numpy as np
 import xarray as xr
 
 from twinlines.pipeline.binaries.fits.store import FitsError, join, load_fits, shows_two
-from twinlines.pipeline.binaries.schema import FITS, GAIA_ORBITS, SOURCES, FitQuality
+from twinlines.pipeline.binaries.schema import FITS, GAIA_ORBITS, ON_SCALE, SOURCES, FitQuality
 from twinlines.pipeline.binaries.sources.survey import open_sources
+from twinlines.pipeline.binaries.zeropoints.calibrated import zero_points_of
+from twinlines.pipeline.binaries.zeropoints.pairs import on_one_scale
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.catalog.export import Columns, ExportError, write
 from twinlines.pipeline.catalog.export import export as export_catalog
@@ -86,7 +88,8 @@ def export_fits(
     """Write a survey's fits as a table and return the number of rows.
 
     The columns are those of the catalog that say what was observed, the verdict of both arms at penalty 16, and those
-    of :data:`.schema.FITS`, for the rows of the current catalog that were fitted as they are.
+    of :data:`.schema.FITS`, for the rows of the current catalog that were fitted as they are; with zero points also
+    those of :data:`.schema.ON_SCALE`.
 
     Parameters
     ----------
@@ -106,13 +109,14 @@ def export_fits(
     """
     catalog, fits = catalogs.open(survey), load_fits(survey)
     known = np.isin(catalog["obsid"].values, fits["obsid"].values)
-    rows = join(catalog.isel(exposure=np.flatnonzero(known)), fits)
+    zero_points = zero_points_of(survey, catalog)
+    rows = on_one_scale(join(catalog.isel(exposure=np.flatnonzero(known)), fits), zero_points)
     bits = rows["fit_quality"].values
     wanted = (bits & FitQuality.NO_SPECTRUM) == 0 if every else shows_two(rows)
     observed = {name: CATALOG.variables[name] for name in (*METADATA, "snr_B", "snr_R", "pb_pct_J_16", "release")}
     about = {"fits": _about(fits.attrs), "rows_in": fits.sizes["exposure"]}
     rows = rows.isel(exposure=np.flatnonzero(wanted)).assign_attrs(about)
-    variables = {**observed, **FITS.variables}
+    variables = {**observed, **FITS.variables, **(ON_SCALE if zero_points is not None else {})}
     return _said(lambda: _write(rows, path, variables, columns, "Two-star fits", "exposure", format, overwrite))
 
 

@@ -118,6 +118,27 @@ FITS = Schema(
 )
 """Two-star fits of exposures: a survey's, beside its catalogs, or those of a few spectra."""
 
+_SCALED = {"rv1": "Velocity of the brighter star", "rv2": "Velocity of the fainter star"}
+
+ON_SCALE: dict[str, Variable] = {
+    **{
+        f"{name}{end}": of_exposure("float32", "km s-1", f"{start}{what}, zero points added", ucd)
+        for name, what in (*_SCALED.items(), ("rv_single", "Velocity of the best single star"))
+        for end, start, ucd in (
+            ("_abs", "", _VELOCITY),
+            ("_abs_err", "Total error: ", f"stat.error;{_VELOCITY}"),
+        )
+    },
+    "rv_abs_covariance": of_exposure(
+        "float32", "km2 s-2", "Covariance of both velocities, zero points added", f"stat.covariance;{_VELOCITY}"
+    ),
+    "rv_abs_group": of_exposure(
+        "int32", "", "Exposures of one number have one scale; -1: no zero point", "meta.id;meta.dataset"
+    ),
+}
+"""What zero points make of a fit's velocities (:mod:`.zeropoints.pairs`): columns beside those of :data:`FITS`, of
+exposures of a catalog that has zero points; never stored."""
+
 _ORBIT = {
     "period": ("d", "Orbital period", "time.period"),
     "t_periastron": ("d", "Time of a periastron passage, BJD (TDB)", "time.epoch"),

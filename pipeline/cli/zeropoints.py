@@ -62,6 +62,7 @@ def zeropoints(
     as_json: JsonOption = False,
 ) -> None:
     """Put velocities on one scale: rv_abs_* of a new catalog, by references or by stars observed several times."""
+    from twinlines.pipeline.binaries.sources.survey import commands_again
     from twinlines.pipeline.binaries.zeropoints.calibrated import ReferenceSource, calibrate, open_zero_points
     from twinlines.pipeline.binaries.zeropoints.references import ReferenceColumns
     from twinlines.pipeline.binaries.zeropoints.units import ZeroPointConfig, ZeroPointError
@@ -82,12 +83,13 @@ def zeropoints(
         from twinlines.pipeline.figures.zeropoints import zero_points_figure
 
         zero_points_figure(open_zero_points(survey), figure)
-    summary = {**report.to_json(), "figure": str(figure) if figure else None}
-    console.show(summary, as_json, lambda screen: show_calibration(report, figure, screen))
+    again = commands_again(survey)
+    summary = {**report.to_json(), "figure": str(figure) if figure else None, "stars_again": again}
+    console.show(summary, as_json, lambda screen: show_calibration(report, figure, again, screen))
 
 
-def show_calibration(report: CalibrationReport, figure: Path | None, where: Console) -> None:
-    """Print where zero points come from, how many there are, and the catalog that has them."""
+def show_calibration(report: CalibrationReport, figure: Path | None, stars_again: str | None, where: Console) -> None:
+    """Print where zero points come from, how many there are, the catalog that has them, and what is made of others."""
     lines = []
     if report.reference is None:
         lines.append("no references: zero points come from repeated stars, and are relative to each other")
@@ -109,6 +111,8 @@ def show_calibration(report: CalibrationReport, figure: Path | None, where: Cons
                 f"{numbers['median_error_kms']:.2f} km/s; rv_abs_{arm} of {report.calibrated[arm]} exposures"
             )
     lines += [f"zero points: {report.table}", f"catalog: {report.catalog}"]
+    if stars_again is not None:
+        lines.append(f"the survey's stars are of velocities without these; {stars_again} make them anew; fits stay")
     if not report.new:
         lines.append("nothing to do: all of it was computed from this catalog in this way, and published")
     if figure is not None:

@@ -80,6 +80,9 @@ def _velocities(exposures: xr.Dataset, binary: Binary | None) -> Array:
     double = shows_two(exposures)
     for place, name in enumerate(("rv1", "rv2")):
         velocities[double, place] = exposures[name].values[double]
+        if f"{name}_abs" in exposures:
+            scaled = exposures[f"{name}_abs"].values
+            velocities[:, place] = np.where(double & np.isfinite(scaled), scaled, velocities[:, place])
     if binary is not None:
         rows = np.searchsorted(exposures["bjdmid"].values, binary.epochs.time)
         for row, values, resolved in zip(rows, binary.epochs.velocity, binary.epochs.resolved, strict=True):

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from twinlines.pipeline.binaries.fits.store import FitsError, join, load_fits, shows_two
 from twinlines.pipeline.binaries.grouping import NO_STAR, group
 from twinlines.pipeline.binaries.schema import FITS, SOURCES
-from twinlines.pipeline.binaries.sources.survey import open_sources
+from twinlines.pipeline.binaries.sources.survey import open_sources, scale_of
+from twinlines.pipeline.binaries.zeropoints.calibrated import zero_points_of
+from twinlines.pipeline.binaries.zeropoints.pairs import on_one_scale
 from twinlines.pipeline.schema import JOINT
 
 NAMES = (
@@ -51,6 +53,8 @@ class Listed:
     none. None: the survey has no such table."""
     fits: xr.Dataset | None
     """All two-star fits of the survey; None: it has none."""
+    zero_points: xr.Dataset | None
+    """Zero points with which the stars were made, or, of a survey without stars, the catalog's; None: none."""
     candidates: int
     """Exposures that are candidates."""
     left_out: int
@@ -66,10 +70,10 @@ class Listed:
         return float(self.table[name].values[star])
 
     def exposures(self, star: int) -> xr.Dataset:
-        """Rows of the catalog of one star with the columns of their fits, by time."""
+        """Rows of the catalog of one star with the columns of their fits, by time; on one scale, if there is one."""
         rows = self.catalog.isel(exposure=self.rows[star]).load()
         fits = FITS.dataset({}, 0) if self.fits is None else self.fits
-        return join(rows, fits)
+        return on_one_scale(join(rows, fits), self.zero_points)
 
 
 def listed(catalog: xr.Dataset, survey: Path, most: int) -> Listed:
@@ -128,6 +132,7 @@ def listed(catalog: xr.Dataset, survey: Path, most: int) -> Listed:
         best=best[kept],
         table=None if matched is None else matched.isel(source=kept),
         fits=fits,
+        zero_points=zero_points_of(survey, catalog) if table is None else scale_of(survey, table),
         candidates=candidates,
         left_out=len(order) - len(kept),
     )

@@ -22,7 +22,8 @@ from twinlines.pipeline.binaries.schema import ORBIT_SAMPLES, ORBITS, SOURCES
 from twinlines.pipeline.binaries.sources import solutions
 from twinlines.pipeline.binaries.sources.orbits import allowing
 from twinlines.pipeline.binaries.sources.source import Sources, sources
-from twinlines.pipeline.binaries.sources.survey import hashes_of, open_sources
+from twinlines.pipeline.binaries.sources.survey import hashes_of, open_sources, scale_of
+from twinlines.pipeline.binaries.zeropoints.pairs import on_one_scale
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.catalog.questions import CatalogError
 from twinlines.pipeline.schema import CATALOG, EXPOSURES, METADATA, SchemaError
@@ -40,7 +41,7 @@ class Binary:
     """Its row of :data:`.schema.SOURCES`, with its best orbit; (source: 1)."""
     exposures: xr.Dataset
     """All its exposures in the order of time: what was observed, the verdict if there is one, the columns of
-    :data:`.schema.FITS`."""
+    :data:`.schema.FITS`, and of :data:`.schema.ON_SCALE` if the catalog has zero points."""
     epochs: Epochs
     """Velocities, in the order of time, star 1 being the same in all; blends, of which ``resolved`` is false, too."""
     solutions: xr.Dataset
@@ -147,6 +148,8 @@ class SurveyBinaries:
     """Rows of :data:`.schema.ORBITS`, lazy; None: there are none."""
     samples: xr.Dataset | None
     """Rows of :data:`.schema.ORBIT_SAMPLES`, lazy; None: there are none."""
+    zero_points: xr.Dataset | None
+    """Zero points with which the table was made; None: without."""
 
     @classmethod
     def open(cls, survey: str | Path) -> SurveyBinaries:
@@ -158,6 +161,8 @@ class SurveyBinaries:
             If there is no catalog.
         FitsError
             If the survey has no fits, or no stars yet.
+        ZeroPointError
+            If the zero points with which stars were made are gone.
         """
         place = Path(survey)
         table = open_sources(place)
@@ -167,7 +172,9 @@ class SurveyBinaries:
             orbits, samples = solutions.open_orbits(place), solutions.open_samples(place)
         except FitsError:
             orbits = samples = None
-        return cls(place, catalogs.open(place), load_fits(place), table, orbits, samples)
+        # Velocities are on the scale of the table and its orbits, though others may have been published since.
+        scale = scale_of(place, table)
+        return cls(place, catalogs.open(place), load_fits(place), table, orbits, samples, scale)
 
     def binary(self, obsid: int, *, spectra: bool = True) -> Binary:
         """All that is known of the star of an obsid; see :func:`open_binary`."""
@@ -180,6 +187,7 @@ class SurveyBinaries:
         star = group(near["ra"].values, near["dec"].values, radius=radius)
         rows = near.isel(exposure=np.flatnonzero(star == star[near["obsid"].values == int(obsid)][0]))
         rows = join(rows.isel(exposure=np.argsort(rows["bjdmid"].values, kind="stable")), self.fits)
+        rows = on_one_scale(rows, self.zero_points)
         found = one_thread()(sources)(rows, radius=radius)
         if not found.epochs:
             raise FitsError(

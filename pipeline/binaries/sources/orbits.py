@@ -128,7 +128,7 @@ def sample_orbits(
     Raises
     ------
     FitsError
-        If the survey has no table of stars, or one of other fits than those in force.
+        If the survey has no table of stars, or one of other fits or zero points than those in force.
     EphemerisError
         If no star, or one star twice, is in the table of ephemerides.
     twinlines.pipeline.evaluation.tasks.EvaluationError
@@ -194,8 +194,8 @@ def _stars(
     same = np.array_equal(stars.table["obsid"].values, table["obsid"])
     if not same or not np.array_equal(hashes_of(stars), table["velocities_hash"]):
         raise FitsError(
-            f"the stars of {survey} are of other fits than those in force; 'twinlines binaries sources --survey "
-            f"{survey}' makes them anew"
+            f"the stars of {survey} are of other fits, or zero points, than those in force; 'twinlines binaries "
+            f"sources --survey {survey}' makes them anew"
         )
     obsid = rows["obsid"].values
     return stars, {int(obsid[row]): star for star, mine in enumerate(stars.members) for row in mine}

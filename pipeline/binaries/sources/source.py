@@ -21,13 +21,14 @@ from twinlines.pipeline.binaries.components.assignment import assign
 from twinlines.pipeline.binaries.components.epochs import Epochs, blended
 from twinlines.pipeline.binaries.components.epochs import together as epochs_together
 from twinlines.pipeline.binaries.components.pairs import Pairs, pairs
+from twinlines.pipeline.binaries.evidence.exposures import LEAST_ERROR, ZERO_POINT
 from twinlines.pipeline.binaries.fits.store import shows_two
 from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group, unit_vectors
 from twinlines.pipeline.binaries.orbits.ways import nights_of
 from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
+from twinlines.pipeline.binaries.zeropoints.pairs import GUESS, comparable
 
 _LEAST_ERROR = 0.3  # km/s; a velocity of one exposure is no better, whatever the photons say
-_ZERO_POINT = 4.0  # km/s, by which a night's zero point moves both stars alike, until it is measured
 _NIGHT = 0.5  # days; exposures that follow each other sooner share their zero point
 _SURELY = 200.0  # delta_chi2_diluted that two stars apart would have: five times what is asked of a double exposure
 
@@ -53,11 +54,13 @@ def sources(rows: xr.Dataset, *, radius: float = RADIUS) -> Sources:
     ----------
     rows
         Rows of :data:`twinlines.pipeline.schema.CATALOG` with the columns of their fits (:func:`.store.join`): all
-        exposures of the stars in question.
+        exposures of the stars in question. Where they have velocities with zero points
+        (:func:`.zeropoints.pairs.on_one_scale`), these count.
     radius
         Exposures within this angle are of one star, transitively, arcsec.
     """
     star = group(rows["ra"].values, rows["dec"].values, radius=radius)
+    rows = comparable(rows, star)
     double = is_resolved(rows)
     chosen = [mine for mine in _by_star(star) if double[mine].any()]
     chosen.sort(key=lambda mine: (-int(double[mine].sum()), -len(mine), int(rows["obsid"].values[mine].min())))
@@ -121,23 +124,43 @@ def blends_of(rows: xr.Dataset, mine: NDArray[np.int64], double: NDArray[np.bool
     return np.asarray(mine[known & ~double[mine] & (together | unseen)], np.int64)
 
 
-def _zero_point(time: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Variance of each exposure's zero point, km2 s-2, as if exposures had zero points of their own, (exposure,).
+def _zero_point(rows: xr.Dataset, mine: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+    """Variance by which both stars of some exposures are off alike, km2 s-2, besides their errors, (exposure,).
 
-    Those of a night share one. With the variance as many times larger as the night has exposures, the mean of the night
-    is as uncertain as it is; the difference of the stars, which no zero point moves, stays as certain.
+    Of velocities with zero points it is that of light that fills fibres unevenly. Without, exposures of a night share a
+    zero point that is not known. With its variance as many times larger as the night has such exposures, the mean of
+    the night is as uncertain as it is, as if exposures had zero points of their own; the difference of the stars, which
+    no zero point moves, stays as certain.
     """
-    night = nights_of(time, _NIGHT)
-    return np.asarray(_ZERO_POINT**2 * np.bincount(night)[night], np.float64)
+    variance = np.full(len(mine), LEAST_ERROR**2)
+    if (without := ~_on_scale(rows, mine, name)).any():
+        night = nights_of(rows["bjdmid"].values[mine[without]], _NIGHT)
+        variance[without] = ZERO_POINT**2 * np.bincount(night)[night]
+    return variance
+
+
+def _on_scale(rows: xr.Dataset, mine: NDArray[np.int64], name: str) -> NDArray[np.bool_]:
+    """Whether exposures have a velocity with zero points, (exposure,)."""
+    if f"{name}_abs" not in rows:
+        return np.zeros(len(mine), np.bool_)
+    known = [np.isfinite(rows[f"{name}_abs{end}"].values[mine]) for end in ("", "_err")]
+    return np.asarray(np.all(known, axis=0), np.bool_)
+
+
+def _measured(rows: xr.Dataset, mine: NDArray[np.int64], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A velocity of some exposures, km/s, and its error: with zero points, where they are not known with a guess."""
+    velocity, error = (rows[f"{name}{end}"].values[mine].astype(np.float64) for end in ("", "_err"))
+    if (known := _on_scale(rows, mine, name)).any():
+        velocity = velocity + float(rows.attrs[GUESS])
+        velocity[known] = rows[f"{name}_abs"].values[mine[known]]
+        error[known] = rows[f"{name}_abs_err"].values[mine[known]]
+    return velocity, error
 
 
 def _blended(rows: xr.Dataset, mine: NDArray[np.int64], source: str, flux_ratio: float) -> Epochs:
-    photons = rows["rv_single_err"].values[mine].astype(np.float64) ** 2
-    error = np.sqrt(photons + _LEAST_ERROR**2 + _zero_point(rows["bjdmid"].values[mine]))
-    return blended(
-        *(source, rows["bjdmid"].values[mine], rows["rv_single"].values[mine].astype(np.float64)),
-        *(error, flux_ratio),
-    )
+    velocity, photons = _measured(rows, mine, "rv_single")
+    error = np.sqrt(photons**2 + _LEAST_ERROR**2 + _zero_point(rows, mine, "rv_single"))
+    return blended(source, rows["bjdmid"].values[mine], velocity, error, flux_ratio)
 
 
 def pairs_of(rows: xr.Dataset, mine: NDArray[np.int64]) -> Pairs:
@@ -145,23 +168,24 @@ def pairs_of(rows: xr.Dataset, mine: NDArray[np.int64]) -> Pairs:
     mine = mine[np.argsort(rows["bjdmid"].values[mine], kind="stable")]
 
     def both(name: str) -> NDArray[np.float64]:
-        return np.stack([rows[f"{name}{star}"].values[mine] for star in "12"], axis=1).astype(np.float64)
+        return np.stack([rows[name.format(star)].values[mine] for star in "12"], axis=1).astype(np.float64)
 
-    def both_errors(name: str) -> NDArray[np.float64]:
-        return np.stack([rows[f"{name}{star}_err"].values[mine] for star in "12"], axis=1).astype(np.float64)
-
-    zero_point = _zero_point(rows["bjdmid"].values[mine])
-    error = np.sqrt(both_errors("rv") ** 2 + _LEAST_ERROR**2 + zero_point[:, None])
-    covariance = rows["rv_covariance"].values[mine].astype(np.float64) + zero_point
-    correlation = covariance / error.prod(axis=1)
+    stars = [_measured(rows, mine, f"rv{star}") for star in "12"]
+    velocity, stated = (np.stack(each, axis=1) for each in zip(*stars, strict=True))
+    zero_point = _zero_point(rows, mine, "rv1")
+    error = np.sqrt(stated**2 + _LEAST_ERROR**2 + zero_point[:, None])
+    covariance = rows["rv_covariance"].values[mine].astype(np.float64)
+    if (known := _on_scale(rows, mine, "rv1")).any():
+        covariance[known] = rows["rv_abs_covariance"].values[mine[known]]
+    correlation = (covariance + zero_point) / error.prod(axis=1)
     ratio, ratio_error = (rows[name].values[mine].astype(np.float64) for name in ("flux_ratio_B", "flux_ratio_B_err"))
     known = np.isfinite(ratio) & np.isfinite(ratio_error) & (ratio > 0.0) & (ratio_error > 0.0)
-    warm, warm_error = both("teff"), both_errors("teff")
+    warm, warm_error = both("teff{}"), both("teff{}_err")
     measured = np.isfinite(warm_error) & (warm_error > 0.0)
     return pairs(
         f"obsid {int(rows['obsid'].values[mine].min())}",
         rows["bjdmid"].values[mine],
-        both("rv"),
+        velocity,
         error,
         correlation=np.clip(correlation, -0.999, 0.999),
         flux_ratio=np.where(known, ratio, np.nan),

@@ -28,6 +28,13 @@ from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
 from twinlines.pipeline.binaries.sources import solutions
 from twinlines.pipeline.binaries.sources.source import Sources, sources
 from twinlines.pipeline.binaries.sources.stars import AllStars, of_fits, summaries
+from twinlines.pipeline.binaries.zeropoints.calibrated import (
+    command_again,
+    open_zero_points,
+    table_in_force,
+    zero_points_of,
+)
+from twinlines.pipeline.binaries.zeropoints.pairs import on_one_scale
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.jobs import locks
 from twinlines.pipeline.jobs.markers import now
@@ -41,7 +48,7 @@ SOURCES_STEM = "sources"
 
 
 class StaleWarning(UserWarning):
-    """Stars were made before the last fits."""
+    """Stars were made before the last fits or zero points, or are made without zero points that there were."""
 
 
 class CalibrationWarning(UserWarning):
@@ -72,6 +79,8 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prev
     ------
     FitsError, CatalogError
         If nothing of the survey was fitted, or it has no catalog.
+    ZeroPointError
+        If the catalog has zero points, and their table is gone.
     LockedError
         If somebody else fits this survey.
     """
@@ -99,6 +108,15 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prev
         "calibration": calibration.digest,
         "exposures_without_position": int((star == NO_STAR).sum()),
     }
+    if "zero_points" in rows.attrs:
+        about["zero_points"] = table_in_force(place)
+    elif again := command_again(place):
+        warnings.warn(
+            f"the current catalog of {survey} has no zero points, and an earlier one had: the stars' velocities are as "
+            f"measured; {again!r} and then this command put them on one scale again",
+            StaleWarning,
+            stacklevel=3,
+        )
     with locks.lock(place, "twinlines binaries sources", LOCK):
         return publish(folder, {name: whole.column(name) for name in SOURCES.variables}, about)
 
@@ -134,7 +152,10 @@ def publish(folder: Path, columns: Mapping[str, NDArray[Any]], about: Mapping[st
 
 
 def rows_of_stars(survey: Path, radius: float) -> xr.Dataset:
-    """All exposures, with their fits, of the stars of which one was fitted; ``place`` is their row in the catalog."""
+    """All exposures, with their fits, of the stars of which one was fitted; ``place`` is their row in the catalog.
+
+    On one scale, if the catalog has zero points.
+    """
     path = numbered.newest(fits_folder(survey), STEM)
     catalog, fits = catalogs.open(survey), load_fits(survey)
     star = group(catalog["ra"].values, catalog["dec"].values, radius=radius)
@@ -143,7 +164,20 @@ def rows_of_stars(survey: Path, radius: float) -> xr.Dataset:
     rows = join(catalog.isel(exposure=mine).load(), fits)
     if not ((rows["fit_quality"].values & FitQuality.NO_SPECTRUM) == 0).any():
         raise FitsError(f"no exposure of the current catalog of {survey} was fitted; 'twinlines binaries fit' does so")
+    rows = on_one_scale(rows, zero_points_of(survey, catalog))
     return rows.assign(place=("exposure", mine)).assign_attrs(fits="" if path is None else path.name)
+
+
+def scale_of(survey: str | Path, table: xr.Dataset) -> xr.Dataset | None:
+    """Zero points with which a table of stars was made, whatever was published since; None: without.
+
+    Raises
+    ------
+    ZeroPointError
+        If they are gone.
+    """
+    name = str(table.attrs.get("zero_points", ""))
+    return open_zero_points(survey, name).load() if name else None
 
 
 def open_sources(survey: str | Path) -> xr.Dataset:
@@ -183,4 +217,29 @@ def open_sources(survey: str | Path) -> xr.Dataset:
         warnings.warn(
             f"the stars of {survey} are of fits that were added to since; {advice} anew", StaleWarning, stacklevel=2
         )
+    if (zero_points := table_in_force(survey)) != table.attrs.get("zero_points", ""):
+        said, first = f"before the zero points {zero_points} were", ""
+        if not zero_points:
+            said, first = "with zero points that the catalog lacks", f"{command_again(survey)!r} computes them, then "
+        warnings.warn(
+            f"the stars of {survey} are of velocities {said}; {first}{_anew(survey)} make them anew; fits stay",
+            StaleWarning,
+            stacklevel=2,
+        )
     return table
+
+
+def commands_again(survey: str | Path) -> str | None:
+    """Commands that make a survey's stars and orbits of the zero points in force; None: they are, or there are none."""
+    try:
+        path = numbered.newest(fits_folder(Path(survey)), SOURCES_STEM)
+        said = {} if path is None else numbered.read(path, SOURCES).attrs
+    except (FitsError, stores.StoreError):
+        return None
+    if path is None or said.get("zero_points", "") == table_in_force(survey):
+        return None
+    return _anew(survey)
+
+
+def _anew(survey: str | Path) -> str:
+    return f"'twinlines binaries sources --survey {survey}' and then 'twinlines binaries orbits --survey {survey}'"

@@ -173,6 +173,27 @@ def open_zero_points(survey: str | Path, name: str | None = None) -> xr.Dataset:
     return stores.open_store(place.zero_points(name), ZERO_POINTS)
 
 
+def zero_points_of(survey: str | Path, catalog: xr.Dataset) -> xr.Dataset | None:
+    """Zero points of a catalog of a survey that was opened, in memory; None: it has none.
+
+    Raises
+    ------
+    ZeroPointError
+        If the catalog has some, and their table is gone.
+    """
+    if "zero_points" not in catalog.attrs:
+        return None
+    return open_zero_points(survey, str(catalog.attrs["name"])).load()
+
+
+def table_in_force(survey: str | Path) -> str:
+    """Name of the table of zero points that the current catalog is made with; "": it is made with none."""
+    place = Survey(Path(survey))
+    current = place.current
+    said = {} if current is None else place.about_catalog(current.name)
+    return Path(said["zero_points"]["table"]).name if "zero_points" in said else ""
+
+
 def command_again(survey: str | Path) -> str | None:
     """The command that computes zero points as the last time, if the current catalog has none and an earlier one has.
 

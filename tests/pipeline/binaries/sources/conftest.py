@@ -36,7 +36,7 @@ def publish(folder: Path, parts: Parts) -> Path:
     about = {"name": "made up"}
     path = numbered.put(kept, "made", CATALOG, rows, lambda name: np.asarray(catalog[name].values), about)
     place.make_current(path.name)
-    numbered.put(pointed, "fits", FITS, rows, lambda name: np.asarray(fits[name].values), {})
+    numbered.put(pointed, "fits", FITS, fits.sizes["exposure"], lambda name: np.asarray(fits[name].values), {})
     (folder / "fits" / "CURRENT").write_text(f"{KEY}\n")
     return folder
 

@@ -101,7 +101,7 @@ def test_a_new_epoch_costs_its_star_alone_and_a_broken_call_goes_on(
     # A night is added to the second star.
     survey([rows_of(TIMES), rows_of(TIMES[:6], star=1), rows_of(TIMES[[3]], star=2)])
     with (
-        pytest.raises(FitsError, match="are of other fits than those in force; 'twinlines binaries sources"),
+        pytest.raises(FitsError, match="other fits, or zero points, than those in force; 'twinlines binaries sources"),
         pytest.warns(UserWarning, match="of fits that were added to since"),
     ):
         sample_orbits(client, three, fitting=QUICK)
