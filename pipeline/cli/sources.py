@@ -152,12 +152,14 @@ def orbits_(
 @catalog_app.command("sources", epilog="Example: twinlines catalog sources --survey survey --sort evidence")
 def list_sources(
     survey: SurveyOption,
-    sort: Annotated[OrderOption, typer.Option("--sort", help="What comes first.")] = OrderOption.DOUBLE,
+    sort: Annotated[
+        OrderOption, typer.Option("--sort", help="What comes first; evidence: the largest P(SB2) by all exposures.")
+    ] = OrderOption.DOUBLE,
     least_double: Annotated[
         int, typer.Option("--least-double", min=1, help="Fewest exposures that show two stars, resolved.")
     ] = 1,
     least_evidence: Annotated[
-        float, typer.Option("--least-evidence", min=0.0, max=1.0, help="Least binary probability of the best exposure.")
+        float, typer.Option("--least-evidence", min=0.0, max=1.0, help="Least P(SB2) by all exposures of a star.")
     ] = 0.0,
     least_certainty: Annotated[
         float, typer.Option("--least-certainty", min=0.0, max=1.0, help="Least probability of the best period.")

@@ -20,15 +20,15 @@ __all__ = ["Binaries", "Order", "open_catalog", "open_sources", "select", "try_b
 Order = Literal["evidence", "double", "epochs", "period", "separation", "mass_ratio", "obsid"]
 """What stars are sorted by."""
 
-_ORDERS: Mapping[str, tuple[str, int]] = {
-    # the column, and whether the largest comes first (-1)
-    "evidence": ("best_probability", -1),
-    "double": ("epochs_double", -1),
-    "epochs": ("epochs", -1),
-    "period": ("period", 1),
-    "separation": ("separation_largest", -1),
-    "mass_ratio": ("wilson_mass_ratio", 1),
-    "obsid": ("obsid", 1),
+_ORDERS: Mapping[str, tuple[tuple[str, ...], int]] = {
+    # the columns, and whether the largest comes first (-1); probabilities beyond counting are told apart by their logs
+    "evidence": (("sb2_probability", "sb2_log_evidence"), -1),
+    "double": (("epochs_double",), -1),
+    "epochs": (("epochs",), -1),
+    "period": (("period",), 1),
+    "separation": (("separation_largest",), -1),
+    "mass_ratio": (("wilson_mass_ratio",), 1),
+    "obsid": (("obsid",), 1),
 }
 
 
@@ -48,13 +48,14 @@ def select(
     table
         Rows of :data:`twinlines.pipeline.binaries.schema.SOURCES`.
     sort
-        What comes first: "evidence" (binary probability of the best exposure, of equals what two stars explain better
-        than one), "double" (exposures that show two stars), "epochs", "period" (the shortest), "separation",
-        "mass_ratio" (the smallest), "obsid". What is not known comes last.
+        What comes first: "evidence" (probability to be a double-lined binary by all exposures, ``sb2_probability``),
+        "double" (exposures that show two stars), "epochs", "period" (the shortest), "separation", "mass_ratio" (the
+        smallest), "obsid"; of equals what two stars explain better than one. What is not known comes last.
     least_double
         Fewest exposures that show two stars, resolved.
     least_evidence
-        Least binary probability of the best exposure.
+        Least probability to be a double-lined binary, by all exposures; above 0, those of which it is not known are
+        left out.
     least_certainty
         Least probability of the best period; above 0, stars without an orbit are left out.
     period
@@ -72,7 +73,7 @@ def select(
         raise FitsError(f"no period lies between {low:g} and {high:g} days; give the shorter one first")
     chosen = table["epochs_double"].values >= least_double
     if least_evidence > 0.0:
-        chosen &= table["best_probability"].values >= least_evidence
+        chosen &= table["sb2_probability"].values >= least_evidence
     if least_certainty > 0.0:
         chosen &= table["mode_probability"].values >= least_certainty
     periods = table["period"].values
@@ -80,8 +81,9 @@ def select(
         chosen &= periods >= low
     if high is not None:
         chosen &= periods <= high
-    name, sign = _ORDERS[sort]
-    keys = [sign * table[name].values.astype(np.float64), -table["delta_chi2_sum"].values, table["obsid"].values]
+    names, sign = _ORDERS[sort]
+    keys = [sign * table[name].values.astype(np.float64) for name in names]
+    keys += [-table["delta_chi2_sum"].values, table["obsid"].values]
     order = np.lexsort([np.where(np.isnan(key), np.inf, key) for key in reversed(keys)])
     return table.isel(source=order[chosen[order]])
 
