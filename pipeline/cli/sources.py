@@ -277,6 +277,12 @@ def show_orbits(report: OrbitReport, where: Console) -> None:
     console.say(where, lines)
 
 
+def _velocity(epoch: dict[str, Any], star: str) -> str:
+    """A velocity, the error that the fit states, and the total one."""
+    velocity, own, total = (epoch[f"rv_{star}{end}"] for end in ("", "_fit_error", "_error"))
+    return f"{velocity:.1f} ± {own:.1f} (± {total:.1f})"
+
+
 def show_binary(binary: Binary, where: Console) -> None:
     """Print a star's velocities, its mass ratio and its solutions."""
     said = binary.to_json()
@@ -284,12 +290,14 @@ def show_binary(binary: Binary, where: Console) -> None:
         (
             f"{each['bjdmid']:.4f}",
             f"{each['phase']:.3f}",
-            *(f"{each['rv_primary']:.1f} ± {each['rv_primary_error']:.1f}",),
-            *(f"{each['rv_secondary']:.1f} ± {each['rv_secondary_error']:.1f}" if each["resolved"] else "blend",),
+            *(_velocity(each, "primary"), _velocity(each, "secondary") if each["resolved"] else "blend"),
         )
         for each in said["velocities"]
     ]
-    where.print(console.table(("bjdmid", "phase", "star 1 (km/s)", "star 2 (km/s)"), rows, title=binary.name))
+    names = ("bjdmid", "phase", *(f"star {star}, ± fit (± total), km/s" for star in (1, 2)))
+    where.print(console.table(names, rows, title=binary.name))
+    scale = "zero points added" if binary.scaled else "no zero points"
+    where.print(f"± fit: the fit's own error; ± total: what mass ratio and orbit are made with, {scale}")
     star = said["star"]
     ratio = f"{star['wilson_mass_ratio']:.3f} ± {star['wilson_mass_ratio_error']:.3f}"
     gamma = f"{star['wilson_velocity']:.1f} ± {star['wilson_velocity_error']:.1f} km/s"

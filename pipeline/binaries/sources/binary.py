@@ -21,9 +21,9 @@ from twinlines.pipeline.binaries.orbits.summary import Elements
 from twinlines.pipeline.binaries.schema import ORBIT_SAMPLES, ORBITS, SOURCES
 from twinlines.pipeline.binaries.sources import solutions
 from twinlines.pipeline.binaries.sources.orbits import allowing
-from twinlines.pipeline.binaries.sources.source import Sources, sources
+from twinlines.pipeline.binaries.sources.source import Sources, measured, sources
 from twinlines.pipeline.binaries.sources.survey import hashes_of, open_sources, scale_of
-from twinlines.pipeline.binaries.zeropoints.pairs import on_one_scale
+from twinlines.pipeline.binaries.zeropoints.pairs import comparable, on_one_scale
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.catalog.questions import CatalogError
 from twinlines.pipeline.schema import CATALOG, EXPOSURES, METADATA, SchemaError
@@ -77,11 +77,45 @@ class Binary:
         turns = (time - best.t_periastron[0]) / best.period[0] + best.arg_periastron[0] / 360.0
         return np.asarray(turns - np.floor(turns), np.float64)
 
+    @property
+    def scaled(self) -> bool:
+        """Whether some of its velocities have zero points added."""
+        return "rv1_abs" in self.exposures and bool(np.isfinite(self.exposures["rv1_abs"].values).any())
+
+    def fit_errors(self) -> NDArray[np.float64]:
+        """Errors of ``epochs``' velocities as the fits state them, km/s, (epoch, 2).
+
+        Those of ``epochs`` are total: zero points, or the scatter of a night whose zero point is not known, and what
+        keeps an exposure's velocity from being better than 0.3 km/s, are in them. A blend has twice that of its one
+        velocity.
+        """
+        every = np.arange(self.exposures.sizes["exposure"])
+        names = ("rv1", "rv2", "rv_single")
+        velocity = {name: measured(self.exposures, every, name)[0] for name in names}
+        error = {name: self.exposures[f"{name}_err"].values.astype(np.float64) for name in names}
+        errors = np.full(self.epochs.velocity.shape, np.nan)
+        for place, (time, both, resolved) in enumerate(
+            zip(self.epochs.time, self.epochs.velocity, self.epochs.resolved, strict=True)
+        ):
+            # Which exposure it is says the time; where exposures share one, or stars were exchanged, the velocities do.
+            rows = np.flatnonzero(self.exposures["bjdmid"].values == time)
+            ways = (("rv1", "rv2"), ("rv2", "rv1")) if resolved else (("rv_single", "rv_single"),)
+            off = [
+                (abs(velocity[way[0]][row] - both[0]) + abs(velocity[way[1]][row] - both[1]), row, way)
+                for row in rows.tolist()
+                for way in ways
+            ]
+            known = [each for each in off if np.isfinite(each[0])]
+            if known:
+                _, row, way = min(known)
+                errors[place] = [error[name][row] for name in way]
+        return errors
+
     def to_json(self) -> dict[str, Any]:
         """The star, its velocities and its solutions, for JSON; samples and spectra are not."""
         row = {str(name): values.values[0].item() for name, values in self.table.data_vars.items()}
         columns = {str(name): values.values.tolist() for name, values in self.solutions.data_vars.items()}
-        error = np.sqrt(np.diagonal(self.epochs.covariance, axis1=1, axis2=2))
+        total, own = np.sqrt(np.diagonal(self.epochs.covariance, axis1=1, axis2=2)), self.fit_errors()
         return {
             "star": row,
             "velocities": [
@@ -90,9 +124,11 @@ class Binary:
                     "phase": float(phase),
                     "resolved": bool(self.epochs.resolved[place]),
                     "rv_primary": float(self.epochs.velocity[place, 0]),
-                    "rv_primary_error": float(error[place, 0]),
+                    "rv_primary_error": float(total[place, 0]),
+                    "rv_primary_fit_error": float(own[place, 0]),
                     "rv_secondary": float(self.epochs.velocity[place, 1]),
-                    "rv_secondary_error": float(error[place, 1]),
+                    "rv_secondary_error": float(total[place, 1]),
+                    "rv_secondary_fit_error": float(own[place, 1]),
                 }
                 for place, phase in enumerate(self.phase(self.epochs.time))
             ],
@@ -292,6 +328,7 @@ def _binary(
     spectra: xr.Dataset | None = None,
 ) -> Binary:
     exposures = rows.isel(exposure=np.sort(found.members[0]))
+    exposures = comparable(exposures, np.zeros(exposures.sizes["exposure"], np.int64))
     if survey is not None:
         spectra = spectra_of(survey, exposures)
     epochs = found.epochs[0]
