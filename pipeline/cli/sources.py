@@ -296,8 +296,8 @@ def show_binary(binary: Binary, where: Console) -> None:
     ]
     names = ("bjdmid", "phase", *(f"star {star}, ± fit (± total), km/s" for star in (1, 2)))
     where.print(console.table(names, rows, title=binary.name))
-    scale = "zero points added" if binary.scaled else "no zero points"
-    where.print(f"± fit: the fit's own error; ± total: what mass ratio and orbit are made with, {scale}")
+    scale = "zero points added" if binary.scaled else "no zero points: 4 km/s that a night's n exposures share count √n"
+    where.print(f"± fit: the fit's own error; ± total: what mass ratio and orbit are made with ({scale})")
     star = said["star"]
     ratio = f"{star['wilson_mass_ratio']:.3f} ± {star['wilson_mass_ratio_error']:.3f}"
     gamma = f"{star['wilson_velocity']:.1f} ± {star['wilson_velocity_error']:.1f} km/s"

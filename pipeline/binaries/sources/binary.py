@@ -21,7 +21,7 @@ from twinlines.pipeline.binaries.orbits.summary import Elements
 from twinlines.pipeline.binaries.schema import ORBIT_SAMPLES, ORBITS, SOURCES
 from twinlines.pipeline.binaries.sources import solutions
 from twinlines.pipeline.binaries.sources.orbits import allowing
-from twinlines.pipeline.binaries.sources.source import Sources, measured, sources
+from twinlines.pipeline.binaries.sources.source import Sources, sources, velocities_of
 from twinlines.pipeline.binaries.sources.survey import hashes_of, open_sources, scale_of
 from twinlines.pipeline.binaries.zeropoints.pairs import comparable, on_one_scale
 from twinlines.pipeline.catalog import catalog as catalogs
@@ -91,7 +91,7 @@ class Binary:
         """
         every = np.arange(self.exposures.sizes["exposure"])
         names = ("rv1", "rv2", "rv_single")
-        velocity = {name: measured(self.exposures, every, name)[0] for name in names}
+        velocity = {name: velocities_of(self.exposures, every, name)[0] for name in names}
         error = {name: self.exposures[f"{name}_err"].values.astype(np.float64) for name in names}
         errors = np.full(self.epochs.velocity.shape, np.nan)
         for place, (time, both, resolved) in enumerate(

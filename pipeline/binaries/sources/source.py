@@ -147,7 +147,9 @@ def _on_scale(rows: xr.Dataset, mine: NDArray[np.int64], name: str) -> NDArray[n
     return np.asarray(np.all(known, axis=0), np.bool_)
 
 
-def measured(rows: xr.Dataset, mine: NDArray[np.int64], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def velocities_of(
+    rows: xr.Dataset, mine: NDArray[np.int64], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A velocity of some exposures, km/s, and its error: with zero points, where they are not known with a guess."""
     velocity, error = (rows[f"{name}{end}"].values[mine].astype(np.float64) for end in ("", "_err"))
     if (known := _on_scale(rows, mine, name)).any():
@@ -158,7 +160,7 @@ def measured(rows: xr.Dataset, mine: NDArray[np.int64], name: str) -> tuple[NDAr
 
 
 def _blended(rows: xr.Dataset, mine: NDArray[np.int64], source: str, flux_ratio: float) -> Epochs:
-    velocity, photons = measured(rows, mine, "rv_single")
+    velocity, photons = velocities_of(rows, mine, "rv_single")
     error = np.sqrt(photons**2 + _LEAST_ERROR**2 + _zero_point(rows, mine, "rv_single"))
     return blended(source, rows["bjdmid"].values[mine], velocity, error, flux_ratio)
 
@@ -170,7 +172,7 @@ def pairs_of(rows: xr.Dataset, mine: NDArray[np.int64]) -> Pairs:
     def both(name: str) -> NDArray[np.float64]:
         return np.stack([rows[name.format(star)].values[mine] for star in "12"], axis=1).astype(np.float64)
 
-    stars = [measured(rows, mine, f"rv{star}") for star in "12"]
+    stars = [velocities_of(rows, mine, f"rv{star}") for star in "12"]
     velocity, stated = (np.stack(each, axis=1) for each in zip(*stars, strict=True))
     zero_point = _zero_point(rows, mine, "rv1")
     error = np.sqrt(stated**2 + _LEAST_ERROR**2 + zero_point[:, None])

@@ -195,7 +195,7 @@ def test_commands_list_and_show_stars(client: Client, three: Path, tmp_path: Pat
         assert each["rv_primary_error"] > 4.0  # with the night's zero point, which is not known
         assert each["rv_secondary_fit_error"] == pytest.approx(0.8)
     text = asked("catalog", "source", "1003", "--survey", three)
-    assert "± total: what mass ratio and orbit are made with, no zero points" in text
+    assert "± total: what mass ratio and orbit are made with (no zero points: 4 km/s" in text
     assert "mass ratio by the velocities alone: 0.8" in text or "mass ratio by the velocities alone: 0.7" in text
     assert "orbit: ephemeris" in text
     for wrong, message in (("period", "not of the form WHAT=NAME"), ("=x", "not of the form"), ("x=y", "no quantity")):
