@@ -156,7 +156,7 @@ def list_sources(
         OrderOption, typer.Option("--sort", help="What comes first; evidence: the largest P(SB2) by all exposures.")
     ] = OrderOption.DOUBLE,
     least_double: Annotated[
-        int, typer.Option("--least-double", min=1, help="Fewest exposures that show two stars, resolved.")
+        int, typer.Option("--least-double", min=0, help="Fewest exposures that show two stars, resolved; 0: all stars.")
     ] = 1,
     least_evidence: Annotated[
         float, typer.Option("--least-evidence", min=0.0, max=1.0, help="Least P(SB2) by all exposures of a star.")
@@ -255,6 +255,8 @@ def show_sources(table: xr.Dataset, limit: int, where: Console) -> None:
     periods = int((table["mode_probability"].values >= 0.95).sum())
     double = int((table["epochs_double"].values > 0).sum())
     where.print(f"{double} stars with two sets of lines; the period of {periods} is known")
+    if not (table["epochs_fitted"].values > 0).any():
+        where.print("two stars were fitted to no exposure of these: 'twinlines binaries fit' shows sets of lines")
     if table.sizes["source"] > double:
         where.print(f"{table.sizes['source'] - double} others that may be double-lined, by all of their exposures")
 

@@ -140,14 +140,17 @@ def listed(catalog: xr.Dataset, survey: Path, most: int) -> Listed:
 
 def _there(survey: Path) -> tuple[xr.Dataset | None, xr.Dataset | None]:
     """The survey's fits, and its table of stars, if it has any."""
+    fits: xr.Dataset | None
+    table: xr.Dataset | None
     try:
         fits = load_fits(survey)
     except FitsError:
-        return None, None
+        fits = None
     try:
-        return fits, open_sources(survey)
+        table = open_sources(survey)
     except FitsError:
-        return fits, None
+        table = None
+    return fits, table
 
 
 def _matched(table: xr.Dataset, obsid: NDArray[np.int64]) -> xr.Dataset:

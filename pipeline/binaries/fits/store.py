@@ -36,6 +36,7 @@ STEM = "fits"
 """Kind of the stores that hold all fits."""
 
 _FOLDER, _POINTER = "fits", "CURRENT"
+_UNFITTED = "unfitted"
 _KEY_DIGITS = 16
 
 
@@ -182,6 +183,16 @@ def _newest(survey: Path, how: Callable[[Path, Schema], xr.Dataset]) -> xr.Datas
         raise FitsError(f"{survey}: {error}; {advice}") from error
 
 
+def has_fits(survey: Path) -> bool:
+    """Whether anything of a survey was fitted."""
+    return (survey / _FOLDER / _POINTER).exists()
+
+
+def unfitted_folder(survey: Path) -> Path:
+    """Where the stars of a survey stand of which nothing was fitted, beside the folders of fits; it may not exist."""
+    return survey / _FOLDER / _UNFITTED
+
+
 def fits_folder(survey: Path) -> Path:
     """Folder of the fits that are a survey's.
 
@@ -193,9 +204,9 @@ def fits_folder(survey: Path) -> Path:
     advice = f"'twinlines binaries fit --survey {survey}' makes them"
     if not survey.is_dir():
         raise FitsError(f"there is no survey at {survey}")
-    pointer = survey / _FOLDER / _POINTER
-    if not pointer.exists():
+    if not has_fits(survey):
         raise FitsError(f"{survey} has no fits of two stars yet; {advice}")
+    pointer = survey / _FOLDER / _POINTER
     key = pointer.read_bytes().decode(errors="replace").strip()
     if not re.fullmatch(rf"[0-9a-f]{{{_KEY_DIGITS}}}", key):
         raise FitsError(f"{pointer} is damaged: it says {key[:20]!r}; {advice} anew")

@@ -25,7 +25,7 @@ from twinlines.pipeline.binaries.fits.survey import LOCK
 from twinlines.pipeline.binaries.orbits.prior import Ephemeris
 from twinlines.pipeline.binaries.orbits.solution import Fitting, fit_orbit
 from twinlines.pipeline.binaries.orbits.summary import OrbitStatus
-from twinlines.pipeline.binaries.schema import SOURCES
+from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
 from twinlines.pipeline.binaries.sources import solutions
 from twinlines.pipeline.binaries.sources.ephemerides import Ephemerides
 from twinlines.pipeline.binaries.sources.source import Sources, sources
@@ -144,7 +144,7 @@ def sample_orbits(
     open_sources(place).close()  # says what to do, where there is no table
     decides = {"numerics": NUMERICS, "fitting": fitting.to_json()}
     with locks.lock(place, "twinlines binaries orbits", LOCK):
-        table, about = _table(folder)
+        table, about = _table(folder, place)
         double = {name: values[table["epochs_double"] > 0] for name, values in table.items()}
         stars, obsids = _stars(place, double, about)
         known = {} if ephemerides is None else _match(ephemerides, double, obsids)
@@ -175,10 +175,14 @@ def sample_orbits(
     )
 
 
-def _table(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, object]]:
+def _table(folder: Path, survey: Path) -> tuple[dict[str, NDArray[Any]], dict[str, object]]:
     """The columns of the newest table of stars, and what it says of itself."""
     path = numbered.newest(folder, SOURCES_STEM)
-    assert path is not None  # it was opened
+    if path is None:  # what was opened is of the time before the fits
+        raise FitsError(
+            f"the stars of {survey} were made before anything was fitted; 'twinlines binaries sources --survey "
+            f"{survey}' makes them anew"
+        )
     with numbered.read(path, SOURCES) as table:
         about = {name: value for name, value in table.attrs.items() if not name.startswith("schema")}
     return stores.read_columns(path, SOURCES.variables), about
@@ -190,6 +194,8 @@ def _stars(
     """The stars of a table with their velocities, and the star of each obsid."""
     radius = float(str(about["radius"]))
     rows = rows_of_stars(survey, radius)
+    if not ((rows["fit_quality"].values & FitQuality.NO_SPECTRUM) == 0).any():
+        raise FitsError(f"no exposure of the current catalog of {survey} was fitted; 'twinlines binaries fit' does so")
     stars = one_thread()(sources)(rows, radius=radius)
     same = np.array_equal(stars.table["obsid"].values, table["obsid"])
     if not same or not np.array_equal(hashes_of(stars), table["velocities_hash"]):

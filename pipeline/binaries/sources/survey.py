@@ -21,10 +21,18 @@ from twinlines.models.threads import one_thread
 from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.binaries.evidence.evidence import Prevalence, evidence_of, read_exposures
 from twinlines.pipeline.binaries.evidence.model import Calibration, shipped
-from twinlines.pipeline.binaries.fits.store import STEM, FitsError, fits_folder, join, load_fits
+from twinlines.pipeline.binaries.fits.store import (
+    STEM,
+    FitsError,
+    fits_folder,
+    has_fits,
+    join,
+    load_fits,
+    unfitted_folder,
+)
 from twinlines.pipeline.binaries.fits.survey import LOCK
 from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group
-from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
+from twinlines.pipeline.binaries.schema import FITS, SOURCES
 from twinlines.pipeline.binaries.sources import solutions
 from twinlines.pipeline.binaries.sources.source import Sources, sources
 from twinlines.pipeline.binaries.sources.stars import AllStars, of_fits, summaries
@@ -59,6 +67,8 @@ class CalibrationWarning(UserWarning):
 def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prevalence | None = None) -> xr.Dataset:
     """Group a survey's exposures into stars, decide which of two is which, and keep the table beside the fits.
 
+    Where nothing was fitted, evidence and velocity ranges are those of the catalog; no star shows two sets of lines.
+
     Parameters
     ----------
     survey
@@ -77,8 +87,10 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prev
 
     Raises
     ------
-    FitsError, CatalogError
-        If nothing of the survey was fitted, or it has no catalog.
+    CatalogError
+        If the survey has no catalog.
+    FitsError
+        If its fits are damaged.
     ZeroPointError
         If the catalog has zero points, and their table is gone.
     LockedError
@@ -87,7 +99,8 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prev
     if not 0.0 < radius < 3600.0:
         raise FitsError(f"the radius of a star is {radius} arcsec; give one above 0 and below 3600")
     prevalence, calibration, place = prevalence or Prevalence(), shipped(), Path(survey).resolve()
-    folder, catalog = fits_folder(place), catalogs.open(place)
+    catalog = catalogs.open(place)  # says what is wrong, where there is no survey
+    folder = fits_folder(place) if has_fits(place) else unfitted_folder(place)
     rows = rows_of_stars(place, radius)
     stars = sources(rows, radius=radius)
     _require_calibrated(catalog, calibration)
@@ -117,6 +130,7 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prev
             StaleWarning,
             stacklevel=3,
         )
+    folder.mkdir(parents=True, exist_ok=True)
     with locks.lock(place, "twinlines binaries sources", LOCK):
         return publish(folder, {name: whole.column(name) for name in SOURCES.variables}, about)
 
@@ -156,14 +170,14 @@ def rows_of_stars(survey: Path, radius: float) -> xr.Dataset:
 
     On one scale, if the catalog has zero points.
     """
-    path = numbered.newest(fits_folder(survey), STEM)
-    catalog, fits = catalogs.open(survey), load_fits(survey)
+    path, fits = None, FITS.dataset({}, 0)
+    if has_fits(survey):
+        path, fits = numbered.newest(fits_folder(survey), STEM), load_fits(survey)
+    catalog = catalogs.open(survey)
     star = group(catalog["ra"].values, catalog["dec"].values, radius=radius)
     fitted = np.isin(catalog["obsid"].values, fits["obsid"].values)
     mine = np.flatnonzero(np.isin(star, star[fitted & (star >= 0)]))
     rows = join(catalog.isel(exposure=mine).load(), fits)
-    if not ((rows["fit_quality"].values & FitQuality.NO_SPECTRUM) == 0).any():
-        raise FitsError(f"no exposure of the current catalog of {survey} was fitted; 'twinlines binaries fit' does so")
     rows = on_one_scale(rows, zero_points_of(survey, catalog))
     return rows.assign(place=("exposure", mine)).assign_attrs(fits="" if path is None else path.name)
 
@@ -204,8 +218,7 @@ def open_sources(survey: str | Path) -> xr.Dataset:
     >>> stars = tw.open_sources("S")  # doctest: +SKIP
     >>> stars.period, stars.mass_ratio  # doctest: +SKIP
     """
-    folder = fits_folder(Path(survey))
-    path, fits = (numbered.newest(folder, stem) for stem in (SOURCES_STEM, STEM))
+    path, fits = _newest_table(Path(survey))
     advice = f"'twinlines binaries sources --survey {survey}' makes them"
     if path is None:
         raise FitsError(f"{survey} has no stars yet; {advice}")
@@ -213,7 +226,7 @@ def open_sources(survey: str | Path) -> xr.Dataset:
         table = numbered.read(path, SOURCES)
     except stores.StoreError as error:
         raise FitsError(f"{survey}: {error}; {advice} again") from error
-    if fits is not None and table.attrs.get("fits") != fits.name:
+    if fits is not None and table.attrs.get("fits") != fits.name:  # or of none
         warnings.warn(
             f"the stars of {survey} are of fits that were added to since; {advice} anew", StaleWarning, stacklevel=2
         )
@@ -232,13 +245,30 @@ def open_sources(survey: str | Path) -> xr.Dataset:
 def commands_again(survey: str | Path) -> str | None:
     """Commands that make a survey's stars and orbits of the zero points in force; None: they are, or there are none."""
     try:
-        path = numbered.newest(fits_folder(Path(survey)), SOURCES_STEM)
+        path, _ = _newest_table(Path(survey))
         said = {} if path is None else numbered.read(path, SOURCES).attrs
     except (FitsError, stores.StoreError):
         return None
     if path is None or said.get("zero_points", "") == table_in_force(survey):
         return None
     return _anew(survey)
+
+
+def _newest_table(survey: Path) -> tuple[Path | None, Path | None]:
+    """The newest stores of stars and of fits; stars made before anything was fitted count till there are others.
+
+    Raises
+    ------
+    FitsError
+        If there is no survey, or it does not say which fits are its own.
+    """
+    if not has_fits(survey):
+        if not survey.is_dir():
+            raise FitsError(f"there is no survey at {survey}")
+        return numbered.newest(unfitted_folder(survey), SOURCES_STEM), None
+    folder = fits_folder(survey)
+    table = numbered.newest(folder, SOURCES_STEM) or numbered.newest(unfitted_folder(survey), SOURCES_STEM)
+    return table, numbered.newest(folder, STEM)
 
 
 def _anew(survey: str | Path) -> str:
