@@ -1,4 +1,4 @@
-"""What follows the verdict as tables: two-star fits, stars, and orbits under Gaia's names or in the layout of SB9.
+"""What follows the verdict as tables: two-star fits, stars, orbits by Gaia's names or in SB9's layout, and samples.
 
 Knows which rows and columns a table has; how formats have them, :mod:`twinlines.pipeline.catalog.tables` knows.
 """
@@ -14,7 +14,17 @@ import numpy as np
 import xarray as xr
 
 from twinlines.pipeline.binaries.fits.store import FitsError, join, load_fits, shows_two
-from twinlines.pipeline.binaries.schema import FITS, GAIA_ORBITS, ON_SCALE, SOURCES, FitQuality
+from twinlines.pipeline.binaries.schema import (
+    FITS,
+    GAIA_ORBITS,
+    GAIA_SOLUTIONS,
+    ON_SCALE,
+    ORBIT_SAMPLES,
+    ORBITS,
+    SOURCES,
+    FitQuality,
+)
+from twinlines.pipeline.binaries.sources.solutions import open_orbits, open_samples
 from twinlines.pipeline.binaries.sources.survey import open_sources
 from twinlines.pipeline.binaries.zeropoints.calibrated import zero_points_of
 from twinlines.pipeline.binaries.zeropoints.pairs import on_one_scale
@@ -23,7 +33,7 @@ from twinlines.pipeline.catalog.export import Columns, ExportError, write
 from twinlines.pipeline.catalog.export import export as export_catalog
 from twinlines.pipeline.catalog.tables.columns import Column, Values, columns_of, select
 from twinlines.pipeline.catalog.tables.formats import FORMATS, Format
-from twinlines.pipeline.schema import CATALOG, METADATA
+from twinlines.pipeline.schema import CATALOG, METADATA, Schema
 from twinlines.pipeline.survey.folder import Survey
 
 ORBIT_FORMATS: Mapping[str, Format] = {
@@ -31,6 +41,14 @@ ORBIT_FORMATS: Mapping[str, Format] = {
     "sb9": Format("layout of SB9, a folder", (".sb9",), "twinlines.pipeline.binaries.orbits.sb9"),
 }
 """Formats of tables of orbits."""
+
+_TITLES: Mapping[str, tuple[Schema, str]] = {
+    "fits": (FITS, "Two-star fits"),
+    "sources": (SOURCES, "Double-lined stars"),
+    "orbits": (ORBITS, "Solutions of orbits of double-lined stars"),
+    "orbit_samples": (ORBIT_SAMPLES, "Posterior samples of orbits of double-lined stars"),
+}
+"""Tables that stores are, and what they are called."""
 
 
 def export(
@@ -41,12 +59,13 @@ def export(
     format: str | None = None,  # noqa: A002 (the word for it)
     overwrite: bool = False,
 ) -> int:
-    """Write rows of a catalog, of two-star fits or of stars as a table that opens everywhere, and return their number.
+    """Write rows of a catalog, of two-star fits, stars or orbits as a table that opens everywhere; return their number.
 
     Parameters
     ----------
     rows
-        What ``tw.open_catalog``, ``tw.open_fits`` or ``tw.open_sources`` returned, rows of it, or verdicts.
+        What ``tw.open_catalog``, ``tw.open_fits``, ``tw.open_sources`` or ``tw.open_orbits`` returned, rows of it, or
+        verdicts; also posterior samples of orbits.
     path
         File, or folder, to write.
     columns
@@ -67,12 +86,13 @@ def export(
     >>> tw.export(tw.open_sources("S"), "stars.vot")  # doctest: +SKIP
     """
     kind = rows.attrs.get("schema")
-    if kind == "fits":
-        return _write(rows, Path(path), FITS.variables, columns, "Two-star fits", "exposure", format, overwrite)
-    if kind == "sources":
-        return _write(rows, Path(path), SOURCES.variables, columns, "Double-lined stars", "source", format, overwrite)
+    if (known := _TITLES.get(str(kind))) is not None:
+        schema, title = known
+        return _write(rows, Path(path), schema.variables, columns, title, schema.row, format, overwrite)
     if "exposure" not in rows.dims:
-        raise ExportError(f"rows of {kind!r} are no table of Twinlines; give a catalog, fits, stars, or rows of these")
+        raise ExportError(
+            f"rows of {kind!r} are no table of Twinlines; give a catalog, fits, stars, orbits, or rows of these"
+        )
     return export_catalog(rows, Path(path), columns=columns, format=format, overwrite=overwrite)
 
 
@@ -164,6 +184,85 @@ def export_orbits(
             rows, path, GAIA_ORBITS, columns, "Orbits of double-lined stars", "source", format, overwrite, ORBIT_FORMATS
         )
     )
+
+
+def export_solutions(
+    survey: str | Path,
+    path: Path,
+    *,
+    columns: Columns = "all",
+    format: str | None = None,  # noqa: A002
+    overwrite: bool = False,
+) -> int:
+    """Write all solutions of a survey's orbits, columns of :data:`.schema.GAIA_SOLUTIONS`, and return their number.
+
+    Every likely period of each star, the likeliest first; of stars that have too few epochs, limits.
+
+    Raises
+    ------
+    FitsError
+        If there are no orbits, or the table cannot be written there.
+    """
+    orbits = open_orbits(survey).load()
+    rows = solutions_of(orbits, _sources(survey)).assign_attrs(rows_in=orbits.sizes["solution"])
+    title = _TITLES["orbits"][1]
+    return _said(lambda: _write(rows, path, GAIA_SOLUTIONS, columns, title, "solution", format, overwrite))
+
+
+def export_samples(
+    survey: str | Path,
+    path: Path,
+    *,
+    columns: Columns = "all",
+    format: str | None = None,  # noqa: A002
+    overwrite: bool = False,
+) -> int:
+    """Write posterior samples of a survey's orbits, columns of :data:`.schema.ORBIT_SAMPLES`; return their number.
+
+    Raises
+    ------
+    FitsError
+        If there are no orbits, or the table cannot be written there.
+    """
+    samples = open_samples(survey)
+    rows = samples.assign_attrs({**_sources(survey).attrs, **_sampling(samples), "rows_in": samples.sizes["sample"]})
+    title = _TITLES["orbit_samples"][1]
+    return _said(lambda: _write(rows, path, ORBIT_SAMPLES.variables, columns, title, "sample", format, overwrite))
+
+
+def solutions_of(orbits: xr.Dataset, sources: xr.Dataset) -> xr.Dataset:
+    """Solutions with positions and what Gaia's table has besides: variables of :data:`.schema.GAIA_SOLUTIONS`.
+
+    Parameters
+    ----------
+    orbits
+        Rows of :data:`.schema.ORBITS`.
+    sources
+        Rows of :data:`.schema.SOURCES`; a star that is none of them has no position.
+    """
+    have = sources["obsid"].values
+    order = np.argsort(have, kind="stable")
+    place = np.searchsorted(have[order], orbits["obsid"].values).clip(0, max(len(have) - 1, 0))
+    there = have[order][place] == orbits["obsid"].values if len(have) else np.zeros(len(place), np.bool_)
+    known = {}
+    for name in ("ra", "dec"):
+        values = np.full(len(place), np.nan)
+        values[there] = sources[name].values[order[place[there]]]
+        known[name] = values
+    solved = np.isfinite(orbits["period"].values)
+    known["nss_solution_type"] = np.where(solved, "SB2", "").astype(object)
+    known["conf_spectro_period"] = orbits["mode_probability"].values
+    known["goodness_of_fit"] = goodness(orbits["obj_func"].values, orbits["freedom"].values.astype(np.float64))
+    added = {name: ("solution", values) for name, values in known.items()}
+    return orbits.assign(added).assign_attrs({**sources.attrs, **_sampling(orbits)})
+
+
+def _sampling(orbits: xr.Dataset) -> dict[str, str]:
+    """What orbits say of how they were sampled."""
+    own = orbits.attrs
+    said = {name: own[name] for name in ("numerics", "ephemerides", "created") if name in own}
+    fitting = {"fitting": json.dumps(own["fitting"], sort_keys=True)} if "fitting" in own else {}
+    return {**fitting, "orbits": json.dumps(said), "schema": str(own.get("schema"))}
 
 
 def orbits_of(sources: xr.Dataset) -> xr.Dataset:

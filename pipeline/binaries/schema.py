@@ -259,36 +259,58 @@ SOURCES = Schema(
 ratio, systemic velocity, and the best orbit, where one was sampled."""
 
 _OF_SOLUTION = ("solution",)
+_VELOCITIES = f"meta.number;{_VELOCITY}"
 _LIMITS = {
-    "limit_separation": ("km s-1", "Largest difference of the two velocities at an epoch"),
-    "limit_separation_error": ("km s-1", "Standard error of it"),
-    "limit_amplitude_sum": ("km s-1", "Least (K1 + K2) (1 + e), with 95 % confidence"),
-    "limit_total_mass": ("solMass", "Least m1 + m2 of a circular orbit, whatever the period"),
-    "limit_longest_period": ("d", "Longest period of a circular orbit of stars of limit_most_mass"),
-    "limit_most_mass": ("solMass", "Largest m1 + m2 that is thinkable"),
+    "limit_separation": ("km s-1", "Largest difference of the two velocities at an epoch", f"{_VELOCITY};arith.diff"),
+    "limit_separation_error": ("km s-1", "Standard error of it", f"stat.error;{_VELOCITY}"),
+    "limit_amplitude_sum": ("km s-1", "Least (K1 + K2) (1 + e), with 95 % confidence", f"{_VELOCITY};stat.min"),
+    "limit_total_mass": ("solMass", "Least m1 + m2 of a circular orbit, whatever the period", _LEAST_MASS),
+    "limit_longest_period": (
+        "d",
+        "Longest period of a circular orbit of stars of limit_most_mass",
+        "time.period;stat.max",
+    ),
+    "limit_most_mass": ("solMass", "Largest m1 + m2 that is thinkable", "phys.mass;stat.max"),
 }
+
+
+def _of_solution(dtype: str, units: str, what: str, ucd: str) -> Variable:
+    return Variable(_OF_SOLUTION, dtype, units, what, ucd)
+
 
 ORBITS = Schema(
     name="orbits",
     version=1,
     row="solution",
     variables={
-        "obsid": Variable(_OF_SOLUTION, "int64", "", "Smallest obsid of the star"),
-        "velocities_hash": Variable(_OF_SOLUTION, "uint64", "", "Of the velocities that were fitted; as in sources"),
-        "solution_id": Variable(_OF_SOLUTION, "int32", "", "Number of the solution among the star's, 0 the likeliest"),
-        "mode_probability": Variable(_OF_SOLUTION, "float64", "", "Probability of the solution's period; NaN: limits"),
-        "modes": Variable(_OF_SOLUTION, "int32", "", "Periods that the star's posterior tells apart"),
+        "obsid": _of_solution("int64", "", "Smallest obsid of the star", "meta.id;obs.sequence"),
+        "velocities_hash": _of_solution(
+            "uint64", "", "Of the velocities that were fitted; as in sources", "meta.checksum"
+        ),
+        "solution_id": _of_solution(
+            "int32", "", "Number of the solution among the star's, 0 the likeliest", "meta.id;meta.modelled"
+        ),
+        "mode_probability": _of_solution(
+            "float64", "", "Probability of the solution's period; NaN: limits", "stat.probability;time.period"
+        ),
+        "modes": _of_solution("int32", "", "Periods that the star's posterior tells apart", "meta.number;time.period"),
         **_elements(_OF_SOLUTION),
-        "rv_n_obs_primary": Variable(_OF_SOLUTION, "int32", "", "Epochs with velocities of the brighter star"),
-        "rv_n_obs_secondary": Variable(_OF_SOLUTION, "int32", "", "Epochs with velocities of the fainter star"),
-        "rv_n_nights": Variable(_OF_SOLUTION, "int32", "", "Nights with such epochs"),
-        "obj_func": Variable(_OF_SOLUTION, "float64", "", "chi2 of the orbit, jitter included"),
-        "freedom": Variable(_OF_SOLUTION, "int32", "", "Velocities less parameters"),
-        "jitter": Variable(_OF_SOLUTION, "float64", "km s-1", "Added in quadrature to every velocity's error"),
-        "effective_samples": Variable(_OF_SOLUTION, "float64", "", "Effective samples of the star's posterior"),
-        "flags": Variable(_OF_SOLUTION, "int16", "", "Bits of the orbit; see orbits.summary.OrbitStatus"),
-        "ephemeris_period": Variable(_OF_SOLUTION, "float64", "d", "Period of the ephemeris that took part, or NaN"),
-        **{name: Variable(_OF_SOLUTION, "float64", units, what) for name, (units, what) in _LIMITS.items()},
+        "rv_n_obs_primary": _of_solution("int32", "", "Epochs with velocities of the brighter star", _VELOCITIES),
+        "rv_n_obs_secondary": _of_solution("int32", "", "Epochs with velocities of the fainter star", _VELOCITIES),
+        "rv_n_nights": _of_solution("int32", "", "Nights with such epochs", "meta.number;obs"),
+        "obj_func": _of_solution("float64", "", "chi2 of the orbit, jitter included", "stat.fit.chi2"),
+        "freedom": _of_solution("int32", "", "Velocities less parameters", "stat.fit.dof"),
+        "jitter": _of_solution(
+            "float64", "km s-1", "Added in quadrature to every velocity's error", f"stat.error;{_VELOCITY}"
+        ),
+        "effective_samples": _of_solution(
+            "float64", "", "Effective samples of the star's posterior", "meta.number;stat.fit.param"
+        ),
+        "flags": _of_solution("int16", "", "Bits of the orbit; see orbits.summary.OrbitStatus", "meta.code.qual"),
+        "ephemeris_period": _of_solution(
+            "float64", "d", "Period of the ephemeris that took part, or NaN", "time.period"
+        ),
+        **{name: _of_solution("float64", *told) for name, told in _LIMITS.items()},
     },
     chunk_rows=4096,
     shard_rows=4096,
@@ -307,10 +329,12 @@ ORBIT_SAMPLES = Schema(
     version=1,
     row="sample",
     variables={
-        "obsid": Variable(_OF_SAMPLE, "int64", "", "Smallest obsid of the star"),
-        "solution_id": Variable(_OF_SAMPLE, "int32", "", "Solution of the same period; -1: one that has no row"),
+        "obsid": Variable(_OF_SAMPLE, "int64", "", "Smallest obsid of the star", "meta.id;obs.sequence"),
+        "solution_id": Variable(
+            _OF_SAMPLE, "int32", "", "Solution of the same period; -1: one that has no row", "meta.id;meta.modelled"
+        ),
         **{
-            name: Variable(_OF_SAMPLE, "float64" if name in _SAMPLED[:2] else "float32", *_ORBIT[name][:2])
+            name: Variable(_OF_SAMPLE, "float64" if name in _SAMPLED[:2] else "float32", *_ORBIT[name])
             for name in _SAMPLED
         },
     },
@@ -342,3 +366,14 @@ GAIA_ORBITS: dict[str, Variable] = {
 }
 """Orbits under the names that Gaia's table ``nss_two_body_orbit`` has, and those of ours that it has not. Times are
 Barycentric Julian dates, where Gaia's are days from 2016.0."""
+
+GAIA_SOLUTIONS: dict[str, Variable] = {
+    "nss_solution_type": GAIA_ORBITS["nss_solution_type"],
+    "obsid": ORBITS.variables["obsid"],
+    **{name: GAIA_ORBITS[name] for name in ("ra", "dec")},
+    "solution_id": ORBITS.variables["solution_id"],
+    **{name: GAIA_ORBITS[name] for name in ("conf_spectro_period", "goodness_of_fit")},
+    **{name: variable for name, variable in ORBITS.variables.items() if name != "mode_probability"},
+}
+"""All solutions of all stars (:data:`ORBITS`), with positions, under Gaia's names as :data:`GAIA_ORBITS`; the rows of
+stars that have limits alone have no ``nss_solution_type``."""

@@ -121,6 +121,8 @@ class What(StrEnum):
     FITS = "fits"
     SOURCES = "sources"
     ORBITS = "orbits"
+    SOLUTIONS = "solutions"
+    SAMPLES = "samples"
 
 
 class OrbitFormat(StrEnum):
@@ -144,7 +146,8 @@ def export(
         What,
         typer.Option(
             "--what",
-            help="fits: two stars of each exposure; sources: the stars; orbits: under the names of Gaia's tables.",
+            help="fits: two stars of each exposure; sources: the stars; orbits: the likeliest of each star, under the "
+            "names of Gaia's tables; solutions: every likely one, and limits; samples: of the posteriors.",
         ),
     ] = What.FITS,
     columns: Annotated[
@@ -175,10 +178,14 @@ def export(
     }
     if what is What.FITS:
         rows = tables.export_fits(survey, out, every=every, **asked)
-    elif what is What.SOURCES:
-        rows = tables.export_sources(survey, out, **asked)
     else:
-        rows = tables.export_orbits(survey, out, **asked)
+        writers = {
+            What.SOURCES: tables.export_sources,
+            What.ORBITS: tables.export_orbits,
+            What.SOLUTIONS: tables.export_solutions,
+            What.SAMPLES: tables.export_samples,
+        }
+        rows = writers[what](survey, out, **asked)
     console.show({"file": str(out), "rows": rows}, as_json, lambda where: where.print(f"{out}: {rows} rows"))
 
 

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 from astropy import units as u
@@ -22,7 +23,15 @@ from twinlines.pipeline.binaries import export as tables
 from twinlines.pipeline.binaries.export import ExportError, goodness, orbits_of
 from twinlines.pipeline.binaries.fits.store import FitsError
 from twinlines.pipeline.binaries.orbits import sb9
-from twinlines.pipeline.binaries.schema import FITS, GAIA_ORBITS, SOURCES
+from twinlines.pipeline.binaries.schema import (
+    FITS,
+    GAIA_ORBITS,
+    GAIA_SOLUTIONS,
+    ON_SCALE,
+    ORBIT_SAMPLES,
+    ORBITS,
+    SOURCES,
+)
 from twinlines.pipeline.catalog.tables import units
 from twinlines.pipeline.schema import Variable
 
@@ -50,7 +59,12 @@ def fitted() -> xr.Dataset:
 
 
 @pytest.mark.parametrize(
-    "variables", [FITS.variables, SOURCES.variables, GAIA_ORBITS], ids=["fits", "sources", "orbits"]
+    "variables",
+    [
+        *({**FITS.variables, **ON_SCALE}, SOURCES.variables, GAIA_ORBITS, GAIA_SOLUTIONS),
+        *(ORBITS.variables, ORBIT_SAMPLES.variables),
+    ],
+    ids=["fits", "sources", "orbits", "solutions", "orbits as stored", "samples"],
 )
 def test_each_column_has_a_unit_a_ucd_and_a_description(variables: dict[str, Variable]) -> None:
     for name, variable in variables.items():
@@ -83,7 +97,7 @@ def test_fits_are_written_with_the_names_of_their_bits(tmp_path: Path) -> None:
     assert Table.read(tmp_path / "few.fits").colnames == ["rv1", "obsid"]
     with pytest.raises(ExportError, match="give 'all', or a list of names"):
         tw.export(rows, tmp_path / "x.fits", columns="table4")
-    with pytest.raises(ExportError, match="no table of Twinlines; give a catalog"):
+    with pytest.raises(ExportError, match="no table of Twinlines; give a catalog, fits, stars, orbits"):
         tw.export(xr.Dataset({"x": ("y", [1])}), tmp_path / "x.fits")
 
 
@@ -102,6 +116,97 @@ def test_orbits_have_gaia_s_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert fits.getheader(tmp_path / "stars.fits", 1)["CATALOG"] == "dr7-0123.zarr"
     with pytest.raises(FitsError, match="exists already"):
         tables.export_orbits(tmp_path, tmp_path / "orbits.vot")
+
+
+def solved() -> tuple[xr.Dataset, xr.Dataset]:
+    """Solutions of the stars, two of each but the last three, which have limits; and samples of the first ten."""
+    rng = np.random.default_rng(5)
+    obsid = np.r_[np.repeat(np.arange(N - 3) + 10, 2), np.arange(N - 3, N) + 10]
+    rows = len(obsid)
+    columns = {
+        name: rng.uniform(0.1, 0.9, rows) for name, variable in ORBITS.variables.items() if variable.dtype[0] == "f"
+    }
+    for name in ("period", "mode_probability", "obj_func"):
+        columns[name][-3:] = np.nan
+    columns |= {"solution_id": np.r_[np.tile([0, 1], N - 3), np.zeros(3)], "freedom": rng.integers(3, 9, rows)}
+    about = {"fitting": {"p_value": 0.001}, "numerics": 2, "created": "2024-01-01T00:00:00+00:00"}
+    orbits = ORBITS.dataset({**columns, "obsid": obsid, "velocities_hash": obsid.astype(np.uint64)}, rows, **about)
+    sampled = {name: rng.uniform(1.0, 9.0, 80) for name in ORBIT_SAMPLES.variables}
+    return orbits, ORBIT_SAMPLES.dataset({**sampled, "obsid": np.repeat(np.arange(10) + 10, 8)}, 80, **about)
+
+
+@pytest.fixture
+def orbits(monkeypatch: pytest.MonkeyPatch) -> tuple[xr.Dataset, xr.Dataset]:
+    """Orbits and samples that are a survey's."""
+    made = solved()
+    monkeypatch.setattr(tables, "open_sources", lambda _: stars())
+    monkeypatch.setattr(tables, "open_orbits", lambda _: made[0])
+    monkeypatch.setattr(tables, "open_samples", lambda _: made[1])
+    return made
+
+
+def unit_of(path: Path, read: Table, name: str) -> u.UnitBase:
+    """Unit of a column; astropy does not read that of Parquet."""
+    if path.suffix == ".parquet":
+        return u.Unit(pq.read_schema(path).field(name).metadata[b"unit"].decode(), format="vounit")
+    return u.Unit(read[name].unit)
+
+
+@pytest.mark.parametrize("end", ["vot", "fits", "parquet", "mrt", "cds", "hats", "moc"])
+def test_all_solutions_are_written_in_each_format(
+    end: str, tmp_path: Path, orbits: tuple[xr.Dataset, xr.Dataset]
+) -> None:
+    path, rows = tmp_path / f"orbits.{end}", orbits[0]
+    assert tables.export_solutions(tmp_path, path) == rows.sizes["solution"] == 2 * N - 3
+    if end in ("hats", "moc", "cds"):
+        return
+    read = Table.read(path, format="ascii.mrt" if end == "mrt" else None)
+    assert read.colnames == list(GAIA_SOLUTIONS)
+    for name, stored in {
+        "conf_spectro_period": "mode_probability",
+        "t_periastron": "t_periastron",
+        "obsid": "obsid",
+    }.items():
+        values = np.ma.filled(read[name].astype(float), np.nan)
+        np.testing.assert_allclose(values, rows[stored].values.astype(float), rtol=1e-15)
+    kind = [str(each) for each in np.ma.filled(read["nss_solution_type"].astype(str), "")]
+    assert kind[:-3] == ["SB2"] * (2 * N - 6)
+    assert set(kind[-3:]) <= {"", "--"}  # limits are no solution
+    assert unit_of(path, read, "minimum_mass_primary") == u.solMass
+    where = {int(obsid): ra for obsid, ra in zip(stars()["obsid"].values, stars()["ra"].values, strict=True)}
+    np.testing.assert_allclose(read["ra"], [where[int(obsid)] for obsid in read["obsid"]])
+
+
+@pytest.mark.parametrize("end", ["fits", "parquet", "vot"])
+def test_samples_are_written_with_their_units(end: str, tmp_path: Path, orbits: tuple[xr.Dataset, xr.Dataset]) -> None:
+    path = tmp_path / f"samples.{end}"
+    assert tables.export_samples(tmp_path, path, columns=["obsid", "period", "semi_amplitude_primary"]) == 80
+    read = Table.read(path)
+    np.testing.assert_array_equal(read["period"], orbits[1]["period"])
+    assert unit_of(path, read, "semi_amplitude_primary") == u.km / u.s
+    if end == "fits":
+        header = fits.getheader(path, 1)
+        assert header["CATALOG"] == "dr7-0123.zarr"
+        assert "p_value" in header["FITTING"]
+    with pytest.raises(FitsError, match="HATS files rows by position, and the columns lack ra and dec"):
+        tables.export_samples(tmp_path, tmp_path / "samples.hats")
+
+
+def test_what_was_opened_is_written_as_it_is_stored(tmp_path: Path, orbits: tuple[xr.Dataset, xr.Dataset]) -> None:
+    assert tw.export(orbits[0], tmp_path / "orbits.fits") == 2 * N - 3
+    assert Table.read(tmp_path / "orbits.fits").colnames == list(ORBITS.variables)
+    assert tw.export(orbits[1].isel(sample=slice(5)), tmp_path / "few.parquet") == 5
+
+
+@pytest.mark.skipif(shutil.which("stilts") is None, reason="stilts is not installed (Debian has it)")
+def test_stilts_finds_nothing_to_say_of_solutions_and_samples(
+    tmp_path: Path, orbits: tuple[xr.Dataset, xr.Dataset]
+) -> None:
+    tables.export_solutions(tmp_path, tmp_path / "solutions.vot")
+    tables.export_samples(tmp_path, tmp_path / "samples.vot")
+    for name in ("solutions.vot", "samples.vot"):
+        linted = subprocess.run(["stilts", "votlint", str(tmp_path / name)], capture_output=True, text=True, check=True)
+        assert linted.stdout + linted.stderr == ""
 
 
 @pytest.mark.skipif(shutil.which("stilts") is None, reason="stilts is not installed (Debian has it)")
