@@ -98,6 +98,49 @@ def read(path: Path, schema: Schema) -> xr.Dataset:
         raise StoreError(f"{path} is of another version of Twinlines ({error})") from error
 
 
+def open_newest(
+    folder: Path,
+    stem: str,
+    schema: Schema,
+    *,
+    none: str,
+    again: str,
+    refused: type[Exception],
+    how: Callable[[Path, Schema], xr.Dataset] | None = None,
+) -> tuple[Path, xr.Dataset]:
+    """Open the newest store of a kind, and say what to do where that cannot be.
+
+    Parameters
+    ----------
+    folder, stem, schema
+        Where it is, the name of its kind, and what it holds.
+    none
+        What is said where there is no store, and what to do.
+    again
+        What to do where the store is damaged.
+    refused
+        What is raised.
+    how
+        :func:`read`, or :func:`load`; the former by default.
+
+    Returns
+    -------
+    path, dataset
+
+    Raises
+    ------
+    Exception
+        ``refused``: if there is no store, or files of it are gone, or it is of another version.
+    """
+    path = newest(folder, stem)
+    if path is None:
+        raise refused(none)
+    try:
+        return path, (how or read)(path, schema)
+    except StoreError as error:
+        raise refused(f"{error}; {again}") from error
+
+
 def load(path: Path, schema: Schema) -> xr.Dataset:
     """Read all of a store.
 

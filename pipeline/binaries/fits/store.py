@@ -173,14 +173,10 @@ def load_fits(survey: str | Path) -> xr.Dataset:
 
 
 def _newest(survey: Path, how: Callable[[Path, Schema], xr.Dataset]) -> xr.Dataset:
-    advice = f"'twinlines binaries fit --survey {survey}' makes it again"
-    path = numbered.newest(fits_folder(survey), STEM)
-    if path is None:
-        raise FitsError(f"{survey}: its store of fits is gone; {advice}")
-    try:
-        return how(path, FITS)
-    except stores.StoreError as error:
-        raise FitsError(f"{survey}: {error}; {advice}") from error
+    again = f"'twinlines binaries fit --survey {survey}' makes it again"
+    none = f"{survey}: its store of fits is gone; {again}"
+    folder = fits_folder(survey)
+    return numbered.open_newest(folder, STEM, FITS, none=none, again=again, refused=FitsError, how=how)[1]
 
 
 def has_fits(survey: Path) -> bool:

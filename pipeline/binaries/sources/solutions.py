@@ -205,14 +205,10 @@ def open_orbits(survey: str | Path) -> xr.Dataset:
     >>> orbits = tw.open_orbits("S")  # doctest: +SKIP
     >>> orbits.period, orbits.mode_probability  # doctest: +SKIP
     """
-    folder, advice = fits_folder(Path(survey)), f"'twinlines binaries orbits --survey {survey}' samples them"
-    path = numbered.newest(folder, ORBITS_STEM)
-    if path is None:
-        raise FitsError(f"{survey} has no orbits yet; {advice}")
-    try:
-        return numbered.read(path, ORBITS)
-    except stores.StoreError as error:
-        raise FitsError(f"{survey}: {error}; {advice} again") from error
+    advice = f"'twinlines binaries orbits --survey {survey}' samples them"
+    none, again = f"{survey} has no orbits yet; {advice}", f"{advice} again"
+    folder = fits_folder(Path(survey))
+    return numbered.open_newest(folder, ORBITS_STEM, ORBITS, none=none, again=again, refused=FitsError)[1]
 
 
 def open_samples(survey: str | Path) -> xr.Dataset:

@@ -10,7 +10,6 @@ import xarray as xr
 from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.binaries.sources.survey import open_sources
 from twinlines.pipeline.catalog import catalog as catalogs
-from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.validation.schema import COMPLETENESS
 from twinlines.pipeline.validation.trust.classes import TrustError
@@ -41,13 +40,13 @@ def open_completeness(survey: str | Path) -> xr.Dataset:
     place = Survey.at(survey)
     name = str(catalogs.open(survey).attrs["name"])
     advice = f"'twinlines validate injection --survey {survey}' makes it"
-    path = numbered.newest(folder_of(place, name), STEM)
-    if path is None:
-        raise TrustError(f"the catalog {name} of {survey} has no completeness; {advice}")
-    try:
-        return numbered.load(path, COMPLETENESS)
-    except stores.StoreError as error:
-        raise TrustError(f"{error}; {advice} again") from error
+    return numbered.open_newest(
+        *(folder_of(place, name), STEM, COMPLETENESS),
+        none=f"the catalog {name} of {survey} has no completeness; {advice}",
+        again=f"{advice} again",
+        refused=TrustError,
+        how=numbered.load,
+    )[1]
 
 
 def sources_with_completeness(survey: str | Path) -> xr.Dataset:

@@ -24,7 +24,7 @@ from twinlines.pipeline.catalog.questions import BOUNDED_FALSE, EXPECTED_FALSE
 from twinlines.pipeline.jobs import locks
 from twinlines.pipeline.jobs.markers import now
 from twinlines.pipeline.schema import Quality
-from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.storage import atomic
 from twinlines.pipeline.survey.folder import SUFFIX, Survey
 from twinlines.pipeline.validation.schema import CALIBRATION
 from twinlines.pipeline.validation.trust import calibration, scores
@@ -304,15 +304,14 @@ def open_calibrated(survey: str | Path) -> xr.Dataset:
     place, catalog = Survey.at(survey), catalogs.open(survey)
     advice = f"'twinlines calibrate --survey {survey}' calibrates it"
     name = str(catalog.attrs.get("name", ""))
-    path = numbered.newest(folder_of(place, name), STEM)
-    if path is None:
-        others = sorted({each.parent.name for each in (place.path / "validation").glob(f"*/{STEM}-*.zarr")})
-        known = f" (calibrated are {', '.join(others)})" if others else ""
-        raise TrustError(f"the catalog {name} of {survey} is not calibrated{known}; {advice}")
-    try:
-        calibrated = numbered.read(path, CALIBRATION)
-    except stores.StoreError as error:
-        raise TrustError(f"{error}; {advice} again") from error
+    others = sorted({each.parent.name for each in (place.path / "validation").glob(f"*/{STEM}-*.zarr")})
+    known = f" (calibrated are {', '.join(others)})" if others else ""
+    path, calibrated = numbered.open_newest(
+        *(folder_of(place, name), STEM, CALIBRATION),
+        none=f"the catalog {name} of {survey} is not calibrated{known}; {advice}",
+        again=f"{advice} again",
+        refused=TrustError,
+    )
     same = calibrated.sizes["exposure"] == catalog.sizes["exposure"] and all(
         np.array_equal(calibrated[key].values, catalog[key].values) for key in KEYS
     )
