@@ -19,6 +19,14 @@ from numpy.typing import NDArray
 from twinlines.pipeline.binaries.fits.store import FitsError
 from twinlines.pipeline.binaries.grouping import RADIUS, has_position
 from twinlines.pipeline.binaries.orbits.prior import Ephemeris
+from twinlines.pipeline.catalog.ephemerides import (
+    ECLIPSE_ERROR_NAMES,
+    ECLIPSE_NAMES,
+    OFFSET,
+    PERIOD_ERROR_NAMES,
+    PERIOD_NAMES,
+    julian_dates,
+)
 from twinlines.pipeline.catalog.usertable import POSITION_NAMES, UserTable, read_table
 
 Array = NDArray[np.float64]
@@ -27,15 +35,14 @@ MatchedBy = Literal["position", "obsid"]
 
 USUAL: Mapping[str, tuple[str, ...]] = {
     **POSITION_NAMES,
-    "period": ("period", "per", "p", "porb", "orbital_period", "p_orb"),
-    "period_error": ("period_error", "period_err", "e_period", "e_per", "per_err", "perioderr", "sigma_period"),
-    "eclipse": ("bjd0", "eclipse", "t0", "hjd0", "t_eclipse", "epoch", "tmin", "bjd_0", "t_0"),
-    "eclipse_error": ("bjd0_err", "eclipse_error", "t0_err", "t0_error", "e_t0", "e_bjd0", "epoch_err", "tmin_err"),
+    "period": PERIOD_NAMES,
+    "period_error": PERIOD_ERROR_NAMES,
+    "eclipse": ECLIPSE_NAMES,
+    "eclipse_error": ECLIPSE_ERROR_NAMES,
 }
 """Usual names of columns, whatever their case, the likeliest first."""
 
 _OPTIONAL = ("period_error", "eclipse", "eclipse_error")
-_MODIFIED = 2_400_000.0  # days between Julian dates and those that leave out their first two digits
 _LEAST_PART = 1e-6  # of the period: its error where none is told, or one of zero
 _ECLIPSE_ERROR = 0.01  # of the period: that of an eclipse whose error is not told
 _LEAST_ECLIPSE_ERROR = 1e-3  # days; eclipses are timed by a clock of their own
@@ -251,18 +258,17 @@ class _Reading(UserTable):
     def _dates(self) -> Array:
         """Times of eclipses as Julian dates; those of 2400000 days less get them back, odd ones are left out."""
         values, name = self.values("eclipse"), self.names["eclipse"]
-        short = (values > 2e4) & (values < 1e5)
-        if short.any():
-            self.notes.append(f"{name!r} is taken for BJD - {_MODIFIED:.0f}")
-        dates = np.where(short, values + _MODIFIED, np.where(values > _MODIFIED, values, np.nan))
-        odd = np.flatnonzero(np.isfinite(values) & ~np.isfinite(dates))
-        if len(odd):
-            first = f"{name} = {values[odd[0]]:.10g}"
-            if 2 * len(odd) > np.isfinite(values).sum():
+        dates = julian_dates(values)
+        if dates.completed:
+            self.notes.append(f"{name!r} is taken for BJD - {OFFSET:.0f}")
+        if len(dates.odd):
+            first = f"{name} = {values[dates.odd[0]]:.10g}"
+            if not dates.are_dates:
                 self.refuse(
-                    f"row {odd[0]} has {first}, no Julian date", "give times of eclipses as BJD or BJD - 2400000"
+                    f"row {dates.odd[0]} has {first}, no Julian date", "give times of eclipses as BJD or BJD - 2400000"
                 )
             self.notes.append(
-                f"{len(odd)} times of eclipses are no Julian dates, the first in row {odd[0]} ({first}): left out"
+                f"{len(dates.odd)} times of eclipses are no Julian dates, the first in row {dates.odd[0]} ({first}): "
+                "left out"
             )
-        return np.where(np.isfinite(dates), dates, np.nan)
+        return dates.date

@@ -12,15 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlines.pipeline.catalog.ephemerides import OFFSET, julian_dates
 from twinlines.pipeline.validation.foreign.table import ForeignTable, ForeignTableError, read
 
 Array = NDArray[np.float64]
-
-OFFSET = 2_400_000.0
-"""What catalogs leave out of Julian dates, d."""
-
-_LEFT_OUT = (40_000.0, 100_000.0)  # such dates lack OFFSET: 1968 to 2132
-_WHOLE = (2_430_000.0, 2_500_000.0)
 
 
 @dataclass(frozen=True)
@@ -85,25 +80,23 @@ def read_ephemerides(path: str | Path, asked: dict[str, str] | None = None, offs
         raise ForeignTableError(f"{table.path}: no row has a period above 0 and an epoch; there is no phase without")
     if not known.all():
         notes.append(f"{int((~known).sum())} of its {len(known)} rows have no period or no epoch: left out")
+    dates = julian_dates(np.where(known, epoch, np.nan), offset)
     if offset is not None:
-        epoch += offset
         notes.append(f"{name!r}: {offset:.9g} d added, as was asked for")
-    elif _LEFT_OUT[0] < float(np.median(epoch[known])) < _LEFT_OUT[1]:
-        epoch += OFFSET
+    elif dates.completed:
         notes.append(f"{name!r} is taken for BJD - {OFFSET:.0f}")
-    dated = (epoch > _WHOLE[0]) & (epoch < _WHOLE[1])
-    wrong = np.flatnonzero(known & ~dated)
-    if 2 * len(wrong) > known.sum():
+    if not dates.are_dates:
         raise ForeignTableError(
-            f"{table.path}: row {wrong[0]} has the epoch {table.values['epoch'][wrong[0]]:.9g} in {name!r}, which is "
+            f"{table.path}: row {dates.odd[0]} has the epoch {epoch[dates.odd[0]]:.9g} in {name!r}, which is "
             "neither BJD nor BJD - 2400000; give --epoch-offset, such as 2457000 for TESS or 2400000.5 for MJD"
         )
-    if len(wrong):
-        of_table = table.values["epoch"][wrong[0]]
+    if len(dates.odd):
         notes.append(
-            f"{len(wrong)} rows have an epoch that is no such date, first row {wrong[0]} ({of_table:.9g}): left out"
+            f"{len(dates.odd)} rows have an epoch that is no such date, first row {dates.odd[0]} "
+            f"({epoch[dates.odd[0]]:.9g}): left out"
         )
-        known &= dated
+    epoch = dates.date
+    known &= np.isfinite(epoch)
     period[~known], epoch[~known] = np.nan, np.nan
     secondary = table.get("separation")
     secondary[~((secondary > 0.0) & (secondary < 1.0))] = np.nan

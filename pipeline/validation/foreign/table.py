@@ -17,6 +17,12 @@ from astropy.coordinates import Angle
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from twinlines.pipeline.catalog.ephemerides import (
+    ECLIPSE_ERROR_NAMES,
+    ECLIPSE_NAMES,
+    PERIOD_ERROR_NAMES,
+    PERIOD_NAMES,
+)
 from twinlines.pipeline.catalog.usertable import POSITION_NAMES, read_table
 
 Array = NDArray[np.float64]
@@ -24,10 +30,10 @@ Array = NDArray[np.float64]
 USUAL: Mapping[str, tuple[str, ...]] = {
     **POSITION_NAMES,
     "name": ("name", "kic", "apogee_id", "objname", "object", "star", "id", "designation", "source_id", "gaia", "seq"),
-    "period": ("period", "per", "porb", "p_orb", "orbital_period", "period_d", "pday", "map_p"),
-    "period_error": ("period_err", "period_error", "e_per", "e_period", "perr"),
-    "epoch": ("bjd0", "t0", "hjd0", "epoch", "bjd_0", "t_eclipse", "tmin"),
-    "epoch_error": ("bjd0_err", "t0_err", "e_bjd0", "e_t0", "bjd0err"),
+    "period": tuple(name for name in PERIOD_NAMES if name != "p"),  # which is a probability in others' lists
+    "period_error": PERIOD_ERROR_NAMES,
+    "epoch": ECLIPSE_NAMES,
+    "epoch_error": ECLIPSE_ERROR_NAMES,
     "separation": ("sep",),
     "morphology": ("morph",),
     "parallax": ("parallax", "plx", "parallax_mas"),
