@@ -200,7 +200,7 @@ _EVIDENCE = {
 
 SOURCES = Schema(
     name="sources",
-    version=3,
+    version=4,
     row="source",
     variables={
         "obsid": _number("int64", "", "Smallest obsid of the star", "meta.id;obs.sequence"),
@@ -210,6 +210,9 @@ SOURCES = Schema(
         "epochs_both": _number("int32", "", "Exposures of which both arms have a velocity", "meta.number;obs"),
         "epochs_fitted": _number("int32", "", "Exposures to which two stars were fitted", "meta.number;obs"),
         "epochs_double": _number("int32", "", "Exposures that show two stars, resolved", "meta.number;obs"),
+        "epochs_moonlight": _number(
+            "int32", "", "Of these, those whose second star may be the Moon's light", "meta.number;obs"
+        ),
         "epochs_blended": _number(
             "int32", "", "Exposures at which the two stars' lines lie together", "meta.number;obs"
         ),

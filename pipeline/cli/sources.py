@@ -255,6 +255,9 @@ def show_sources(table: xr.Dataset, limit: int, where: Console) -> None:
     periods = int((table["mode_probability"].values >= 0.95).sum())
     double = int((table["epochs_double"].values > 0).sum())
     where.print(f"{double} stars with two sets of lines; the period of {periods} is known")
+    all_moonlit = (table["epochs_double"] > 0) & (table["epochs_moonlight"] == table["epochs_double"])
+    if moonlit := int(all_moonlit.sum()):
+        where.print(f"{moonlit} of them may be single stars in the Moon's light, at each of their double exposures")
     if not (table["epochs_fitted"].values > 0).any():
         where.print("two stars were fitted to no exposure of these: 'twinlines binaries fit' shows sets of lines")
     if table.sizes["source"] > double:

@@ -219,6 +219,8 @@ def _as_page(found: Listed, star: int, told: StarPage, exposures: xr.Dataset) ->
     parts = [f"{len(told.epochs)} exposures"]
     if np.isfinite(double := found.value(star, "epochs_double")):
         parts.append(f"{double:.0f} show two sets of lines that are told apart")
+        if (moonlit := found.value(star, "epochs_moonlight")) > 0.0:
+            parts.append(f"in {moonlit:.0f} of these the second star may be the Moon's light")
     if np.isfinite(chance := found.value(star, "sb2_probability")):
         parts.append(f"probability to be an SB2 by all of them {chance:.3f}")
     if np.isfinite(period):

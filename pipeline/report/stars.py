@@ -23,6 +23,7 @@ from twinlines.pipeline.schema import JOINT
 NAMES = (
     "sb2_probability",
     "epochs_double",
+    "epochs_moonlight",
     "nights",
     "separation_largest",
     "wilson_mass_ratio",

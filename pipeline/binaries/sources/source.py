@@ -216,6 +216,7 @@ def _summaries(
 ) -> dict[str, NDArray[Any]]:
     value = {name: rows[name].values for name in ("obsid", "ra", "dec", "bjdmid", "delta_chi2_diluted", "rv1", "rv2")}
     fitted = (rows["fit_quality"].values & FitQuality.NO_SPECTRUM) == 0
+    moonlit = double & ((rows["fit_quality"].values & FitQuality.MOONLIGHT) > 0)
     probability = rows.sb2.probability("J").values
     apart = np.abs(value["rv2"] - value["rv1"])
 
@@ -230,6 +231,7 @@ def _summaries(
         "epochs": each(len),
         "epochs_fitted": each(lambda mine: fitted[mine].sum()),
         "epochs_double": each(lambda mine: double[mine].sum()),
+        "epochs_moonlight": each(lambda mine: moonlit[mine].sum()),
         "bjd_first": each(lambda mine: value["bjdmid"][mine].min()),
         "bjd_last": each(lambda mine: value["bjdmid"][mine].max()),
         "best_probability": each(lambda mine: np.fmax.reduce(probability[mine])),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import xarray as xr
+from rich.console import Console
 
 from twinlines.pipeline.binaries.components.assignment import LineStatus
 from twinlines.pipeline.binaries.fits.store import join
 from twinlines.pipeline.binaries.orbits.solution import fit_orbit
 from twinlines.pipeline.binaries.schema import FITS, SOURCES, FitQuality
 from twinlines.pipeline.binaries.sources.source import is_resolved, sources
+from twinlines.pipeline.cli.sources import show_sources
 from twinlines.pipeline.schema import CATALOG
 
 PERIOD, GAMMA, AMPLITUDES = 4.3059, -12.0, (62.0, 78.0)
@@ -113,6 +116,21 @@ def test_lines_that_lie_together_are_blends_where_two_stars_would_be_seen() -> N
     single["snr_R"][place] = 3.0
     single["snr_B"][place] = 0.0
     assert int(sources(single).table["epochs_blended"][0]) == 0
+
+
+def test_double_exposures_in_which_the_moon_may_be_the_second_star_are_counted() -> None:
+    rows = together([rows_of(TIMES)])
+    assert int(sources(rows).table["epochs_moonlight"][0]) == 0
+    double, blended = (np.flatnonzero(which) for which in (is_resolved(rows), ~is_resolved(rows)))
+    rows["fit_quality"][[*double[:3], blended[0]]] |= int(FitQuality.MOONLIGHT)
+    lit = sources(rows)
+    assert int(lit.table["epochs_moonlight"][0]) == 3
+    shown = io.StringIO()
+    show_sources(lit.table, 5, Console(file=shown, width=200))
+    assert "Moon's light" not in shown.getvalue()
+    rows["fit_quality"][double] |= int(FitQuality.MOONLIGHT)
+    show_sources(sources(rows).table, 5, Console(file=shown, width=200))
+    assert "1 of them may be single stars in the Moon's light" in shown.getvalue()
 
 
 def test_exposures_of_a_night_share_their_zero_point() -> None:
