@@ -71,14 +71,15 @@ class _Places:
     @property
     def way_of_light(self) -> _Vector:
         """From the Sun over the Moon to the telescope, km, (moment,)."""
-        return np.linalg.norm(self.from_sun, axis=1) + np.linalg.norm(self.to_moon, axis=1)
+        way: _Vector = np.linalg.norm(self.from_sun, axis=1) + np.linalg.norm(self.to_moon, axis=1)
+        return way
 
     @property
     def shines(self) -> NDArray[np.bool_]:
         """Whether the Moon is up, and enough of it is lit, (moment,)."""
         up = _cosine(self.to_moon, self._turning.to_value(u.km)) > 0.0
         lit = 0.5 * (1.0 + _cosine(self.from_sun, self.to_moon))
-        return up & (lit >= LEAST_LIT)
+        return np.asarray(up & (lit >= LEAST_LIT), np.bool_)
 
     def velocity_of_telescope(self) -> _Vector:
         """Against the Sun, km/s, (moment, 3)."""
