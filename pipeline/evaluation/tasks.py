@@ -22,8 +22,8 @@ from twinlines.models.pairs import load_pairs
 from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.evaluation import twins
-from twinlines.pipeline.evaluation.answers import Answer
 from twinlines.pipeline.evaluation.twins import Twin
+from twinlines.pipeline.jobs.answers import Answer
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra.inference import InferenceParameters
 from twinlines.pipeline.storage import chunks, stores

@@ -149,9 +149,7 @@ def test_a_flipped_bit_of_a_key_is_no_other_exposure(tmp_path: Path) -> None:
     changed = bytearray(whole)
     changed[len(changed) // 4] ^= 2
     file.write_bytes(changed)
-    with pytest.raises(
-        StoreError, match=r"obsid.c.0 is damaged \(its checksum differs\); .*status --verify'"
-    ):
+    with pytest.raises(StoreError, match=r"obsid.c.0 is damaged \(its checksum differs\); .*status --verify'"):
         status(tmp_path)
     damaged, unknown = status(tmp_path, verify=True).damaged or ()
     assert "shard 0 (rows from 0 on) is damaged (its checksum differs); restore the files c/0" in damaged
