@@ -27,6 +27,7 @@ SCHEMA_VERSION = 2
 
 SUFFIX = ".safetensors"
 _KEY = "twinlines"
+_CHECKSUM = "checksum"  # entry of the header; files of before have none, and are read as they are
 
 
 class CheckpointError(RuntimeError):
@@ -75,8 +76,19 @@ def stem(member: int) -> str:
 def pack(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
     """Tensors and a JSON header as the content of a safetensors file; equal input gives equal bytes."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = json.loads(json.dumps(header))  # as it will be read: keys are text
+    sealed = {**header, _CHECKSUM: _checksum(plain, header)}
     # One metadata entry only: safetensors writes several in no fixed order, and digests would differ.
-    return safetensors_torch.save(plain, {_KEY: json.dumps(header, sort_keys=True)})
+    return safetensors_torch.save(plain, {_KEY: json.dumps(sealed, sort_keys=True)})
+
+
+def _checksum(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    """Hash of all that a file says, which a flipped bit changes."""
+    total = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()[:32]
 
 
 def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -105,6 +117,9 @@ def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path}: its header is no JSON ({error}); fetch or train it again") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: its header is {type(header).__name__}, not an object")
+    promised = header.pop(_CHECKSUM, None)
+    if promised is not None and promised != _checksum(tensors, header):
+        raise CheckpointError(f"{path} is damaged (its checksum differs); fetch or train it again")
     return tensors, header
 
 

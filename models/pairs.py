@@ -155,7 +155,12 @@ class PairArrays:
         mine = self.split[start : start + self.block] == split
         flux = {}
         for arm in ARMS:
-            block = np.asarray(self.flux[arm][start : start + self.block], np.float32)[mine]
+            try:
+                block = np.asarray(self.flux[arm][start : start + self.block], np.float32)[mine]
+            except (ValueError, RuntimeError) as error:  # a checksum that differs, or what it would have caught
+                raise PairsError(
+                    f"flux of arm {arm} of the pairs from {start} on is damaged ({error}); synthesize the pairs again"
+                ) from error
             finite = np.isfinite(block).all(axis=(1, 2))
             if not finite.all():
                 bad = start + int(np.flatnonzero(mine)[np.flatnonzero(~finite)[0]])
@@ -233,14 +238,16 @@ def load_pairs(path: Path) -> PairArrays:
     try:
         group = zarr.open_group(store=path, mode="r")
         arrays = {name: cast("zarr.Array[Any]", group[name]) for name in names}
+        label, split = (np.asarray(arrays[name][:], np.int8) for name in ("label", "split"))
+        flux = {arm: arrays[f"flux_{arm}"] for arm in ARMS}
+        snr = {arm: np.asarray(arrays[f"snr_{arm}"][:], np.float32) for arm in ARMS}
+        recipe = group.attrs.get("digest")
+        digest = recipe if isinstance(recipe, str) else content_digest(flux, label, split, snr)
     except (KeyError, FileNotFoundError, zarr.errors.BaseZarrError) as error:
         raise PairsError(
             f"{path} is no store of pairs with arrays {', '.join(names)} ({error}); synthesize them"
         ) from error
-    label, split = (np.asarray(arrays[name][:], np.int8) for name in ("label", "split"))
-    flux = {arm: arrays[f"flux_{arm}"] for arm in ARMS}
-    snr = {arm: np.asarray(arrays[f"snr_{arm}"][:], np.float32) for arm in ARMS}
-    recipe = group.attrs.get("digest")
-    digest = recipe if isinstance(recipe, str) else content_digest(flux, label, split, snr)
+    except (ValueError, RuntimeError) as error:
+        raise PairsError(f"{path} is damaged ({error}); synthesize the pairs again") from error
     shards = flux[ARMS[0]].shards
     return PairArrays(flux, label, split, snr, digest, BLOCK if shards is None else int(shards[0]))

@@ -23,7 +23,7 @@ PACKAGE = "twinlines.pipeline"
 
 _ROOMS = {
     "storage": "atomic packed=hashed_npz stores",
-    "jobs": "sizing",
+    "jobs": "sizing evaluationrun=questions evaluationanswers=answers",
     "stars": (
         "tracks trackmesh=mesh trackstore=store trackfiles=mist_files trackimport=mist_import tracks_hurley=hurley "
         "tracksummary=summary"
@@ -41,9 +41,7 @@ _ROOMS = {
         "ingest_index=index ingest_tasks=tasks ingest_rows=rows ingest_report=report filewalk fitsreader=reader"
     ),
     "catalog": "catalogdiff=diff",
-    "evaluation": (
-        "evaluationtasks=tasks evaluationrun=questions evaluationanswers=answers evaluationreport=report twins"
-    ),
+    "evaluation": "evaluationtasks=tasks evaluationreport=report twins",
     "mock": "mockplates=plates mockspectra=spectra mockstars=stars comparison demo",
     "testing": "testing_libraries=libraries testing_reader=reader testing_survey=survey testing_tracks=tracks",
     "figures": (

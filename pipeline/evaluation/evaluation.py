@@ -24,10 +24,8 @@ from twinlines.models.vocabulary import HEADS, JOINT
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog.questions import JOINT_THRESHOLD, RULES
 from twinlines.pipeline.evaluation import measures
-from twinlines.pipeline.evaluation.answers import Answer, Answers
 from twinlines.pipeline.evaluation.limit import Limit, Sample, measure
 from twinlines.pipeline.evaluation.measures import MARGINALS, PER_ARM, STRATA, Draws, Logits, Truth
-from twinlines.pipeline.evaluation.questions import Question, Questions, compute, working_folder
 from twinlines.pipeline.evaluation.report import DRAWN, EvaluationReport
 from twinlines.pipeline.evaluation.rows import (
     JOINT_LOWEST,
@@ -51,7 +49,9 @@ from twinlines.pipeline.evaluation.tasks import (
     ratios_of,
 )
 from twinlines.pipeline.evaluation.twins import FRAME_VSINI, ROTATIONS, TWINS
+from twinlines.pipeline.jobs.answers import Answer, Answers
 from twinlines.pipeline.jobs.markers import Markers
+from twinlines.pipeline.jobs.questions import Question, Questions, compute, working_folder
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import PAIRS, SPLITS
@@ -139,11 +139,11 @@ def evaluate(
     CheckpointError
         If there is no ensemble in ``weights``, or one for other code.
     EvaluationError
-        If the split is empty, the ensemble was trained on pairs that it would be judged on, or a task failed.
+        If the split is empty, or the ensemble was trained on pairs that it would be judged on.
     LockedError
         If another evaluation uses the folder of answers.
     JobError
-        If the cluster was lost, or a disk is full; answers that are kept stay.
+        If a task failed, the cluster was lost, or a disk is full; answers that are kept stay.
     """
     pairs, weights = Path(pairs).resolve(), Path(weights).resolve()
     with stores.open_store(pairs, PAIRS) as store:
@@ -152,7 +152,7 @@ def evaluate(
     digest, penalties = ensemble.digest, ensemble.penalties
     library = options.library and options.library.resolve()
     keep = keeping(client, f"the ensemble {digest}", load, weights, digest)
-    with working_folder(answers) as folder, keep as keeper:
+    with working_folder(answers, "twinlines evaluate") as folder, keep as keeper:
         markers = Markers(folder)
         content = _digest(client, markers, pairs, recipe, progress)
         provenance = _provenance(content, pairs, weights, options.split)

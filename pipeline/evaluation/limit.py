@@ -18,7 +18,6 @@ from scipy.stats import ncx2
 
 from twinlines.models.evaluation import Bin, binned
 from twinlines.models.threads import one_thread
-from twinlines.pipeline.evaluation.answers import Answer
 from twinlines.pipeline.evaluation.noncentrality import (
     ARM_SETS,
     Binaries,
@@ -27,8 +26,9 @@ from twinlines.pipeline.evaluation.noncentrality import (
     noncentrality,
     read_binaries,
 )
-from twinlines.pipeline.evaluation.questions import Questions
 from twinlines.pipeline.evaluation.tasks import Block, EvaluationError
+from twinlines.pipeline.jobs.answers import Answer
+from twinlines.pipeline.jobs.questions import Questions
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.schema import POPULATIONS
 from twinlines.pipeline.storage import stores
@@ -170,9 +170,9 @@ def measure(
     Raises
     ------
     EvaluationError
-        If the sample holds no binary, or a task failed.
+        If the sample holds no binary.
     JobError
-        If the cluster was lost, or a disk is full.
+        If a task failed, the cluster was lost, or a disk is full.
     """
     chosen = sample.first_binaries(count)
     fitted, known = (np.empty((len(chosen.rows), len(ARM_SETS))) for _ in range(2))

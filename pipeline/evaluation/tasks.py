@@ -22,11 +22,11 @@ from twinlines.models.pairs import load_pairs
 from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.evaluation import twins
-from twinlines.pipeline.evaluation.answers import Answer
 from twinlines.pipeline.evaluation.twins import Twin
+from twinlines.pipeline.jobs.answers import Answer
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.spectra.inference import InferenceParameters
-from twinlines.pipeline.storage import stores
+from twinlines.pipeline.storage import chunks, stores
 
 DRAWS = InferenceParameters().n_draws
 """Noisy copies of each spectrum that the catalog's rules judge."""
@@ -108,7 +108,10 @@ def ratios_of(pairs: str | Path) -> dict[ArmName, NDArray[np.float32]]:
 def _flux(block: Block, name: ArmName) -> NDArray[np.float32]:
     """Noisy flux over continuum of a block, (spectrum, pixel); the two spectra of a pair follow each other."""
     array: Any = zarr.open_array(block.pairs, path=f"flux_{name}", mode="r", zarr_format=3)
-    flux = np.asarray(array.oindex[block.rows], np.float32)
+    every = slice(None)
+    flux = chunks.read(array, Path(block.pairs, f"flux_{name}"), (block.rows, every, every)).astype(
+        np.float32, copy=False
+    )
     flux = flux.reshape(-1, flux.shape[2])
     if not np.isfinite(flux).all():
         bad = block.rows[int(np.flatnonzero(~np.isfinite(flux).all(axis=1))[0]) // 2]

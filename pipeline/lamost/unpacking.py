@@ -118,10 +118,12 @@ def _scratch(content: bytes) -> Any:
 def _raw(path: Path) -> bytes:
     try:
         # A pipe would be waited for without end.
-        if not stat.S_ISREG(path.stat().st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise LamostError(Reason.UNREADABLE, f"{path}: it is not an ordinary file; leave it out")
-        with path.open("rb") as file:
-            return file.read(MAXIMUM_BYTES + 1)
+        with path.open("rb", buffering=0) as file:
+            # A limit is memory that is asked for, which takes longer than to read the file.
+            return file.readall() if status.st_size <= MAXIMUM_BYTES else file.read(MAXIMUM_BYTES + 1) or b""
     except OSError as error:
         if error.errno in _OF_THE_FILE:
             raise LamostError(Reason.UNREADABLE, f"{path}: cannot be read ({error}); fetch it again") from error

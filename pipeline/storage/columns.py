@@ -1,8 +1,8 @@
 """Variables of a store in a folder, opened in milliseconds: a chunk of rows is one file, read without a detour.
 
 Zarr's own reading costs a millisecond for each variable, whatever is read of it; a catalog has more than fifty. What
-:mod:`twinlines.pipeline.storage.stores` writes is simple enough to be read here: whole rows, little-endian, Blosc. What
-is stored in another way is left to Zarr. Same values, to the bit.
+:mod:`twinlines.pipeline.storage.stores` writes is simple enough to be read here: whole rows, little-endian, Blosc, a
+checksum. What is stored in another way is left to Zarr. Same values, to the bit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,11 @@ from numcodecs.vlen import VLenUTF8
 from numpy.typing import NDArray
 
 from twinlines.pipeline.schema import Schema
-from twinlines.pipeline.storage import inventory
-from twinlines.pipeline.storage.stores import StoreError, read_columns
+from twinlines.pipeline.storage import chunks, inventory
+from twinlines.pipeline.storage.chunks import CHECKSUM, StoreError
+from twinlines.pipeline.storage.stores import read_columns
 
-_CODECS = (["bytes"], ["bytes", "blosc"], ["vlen-utf8", "blosc"])  # that are read here
+_CODECS = (["bytes"], ["bytes", "blosc"], ["vlen-utf8", "blosc"])  # that are read here, with a checksum or without
 _UNPACK: Callable[..., Any] = Blosc().decode
 _TEXTS: Callable[..., Any] = VLenUTF8().decode
 
@@ -88,13 +88,12 @@ class Column:
             dtype = np.dtype(object) if text else np.dtype(about["data_type"]).newbyteorder("<")
             chunk = about["chunk_grid"]["configuration"]["chunk_shape"]
             codecs = [codec["name"] for codec in about["codecs"]]
-            simple = codecs in _CODECS and tuple(chunk[1:]) == shape[1:] and about["zarr_format"] == 3
+            packing = codecs[:-1] if codecs[-1:] == [CHECKSUM] else codecs
+            simple = packing in _CODECS and tuple(chunk[1:]) == shape[1:] and about["zarr_format"] == 3
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{folder / 'zarr.json'} cannot be read ({error!r})") from error
-        chunks = -(-shape[0] // chunk[0])
-        column = cls(
-            *(str(folder), shape, dtype, int(chunk[0]), tuple(codecs) if simple else (), missing, files == chunks + 1)
-        )
+        full = files == -(-shape[0] // chunk[0]) + 1
+        column = cls(str(folder), shape, dtype, int(chunk[0]), tuple(codecs) if simple else (), missing, full)
         return column, about
 
     @property
@@ -113,8 +112,9 @@ class Column:
         start = number * self.chunk_rows
         rows = min(self.chunk_rows, self.shape[0] - start)
         if not self.codecs:
-            values = zarr.open_array(self.folder, mode="r", zarr_format=3)[start : start + rows]
-            return np.asarray(values).astype(self.dtype, copy=False)
+            array = zarr.open_array(self.folder, mode="r", zarr_format=3)
+            key = (slice(start, start + rows), *[slice(None)] * (array.ndim - 1))
+            return chunks.read(array, Path(self.folder), key).astype(self.dtype, copy=False)
         path = Path(self.folder, self.file(number))
         try:
             packed = path.read_bytes()
@@ -138,18 +138,18 @@ class Column:
         """
         rows = min(self.chunk_rows, self.shape[0] - number * self.chunk_rows)
         try:
+            content: Any = chunks.checked(packed) if self.codecs[-1] == CHECKSUM else packed
             if self.codecs[0] == "vlen-utf8":
-                return np.asarray(_TEXTS(_UNPACK(packed)), object)[:rows]
+                return np.asarray(_TEXTS(_UNPACK(content)), object)[:rows]
             # The last chunk's file is as long as the others.
             values = np.empty((self.chunk_rows, *self.shape[1:]), self.dtype)
-            if self.codecs[-1] == "blosc":
-                _UNPACK(packed, values)
+            if "blosc" in self.codecs:
+                _UNPACK(content, values)
             else:
-                values.view(np.uint8).ravel()[:] = np.frombuffer(packed, np.uint8)
+                values.view(np.uint8).ravel()[:] = np.frombuffer(content, np.uint8)
             return values[:rows]
         except (ValueError, RuntimeError, TypeError) as error:
-            file = Path(self.folder, self.file(number))
-            raise StoreError(f"{file} is damaged ({error}); restore it from a copy, or make the store again") from error
+            raise chunks.damaged(Path(self.folder, self.file(number)), error) from error
 
     def rows(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Read rows in any order, shape (len(rows), ...); only chunks that hold some are read.
@@ -212,6 +212,7 @@ def read_packed(path: Path, schema: Schema, names: Iterable[str]) -> dict[str, N
     columns: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
+            chunks.check_names(archive)
             there = set(archive.namelist())
             for name in names:
                 missing = schema.variables[name].missing
@@ -228,7 +229,7 @@ def read_packed(path: Path, schema: Schema, names: Iterable[str]) -> dict[str, N
                         rows = min(column.chunk_rows, column.shape[0] - number * column.chunk_rows)
                         parts.append(np.full((rows, *column.shape[1:]), missing, column.dtype))
                 columns[name] = parts[0] if len(parts) == 1 else _joined(parts, column)
-    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except chunks.DAMAGE as error:
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"{path} cannot be read ({error}); restore it from a copy, or make it again") from error
@@ -243,8 +244,8 @@ def identity_of(path: Path) -> str:
     """What a store in a folder is known by; see :attr:`Store.identity`. "" if it is unknown, or there is no store."""
     try:
         said = (path / "zarr.json").read_bytes()
-        return hashlib.sha256(said).hexdigest() if json.loads(said)["attributes"].get(inventory.ATTRIBUTE) else ""
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return hashlib.sha256(said).hexdigest() if inventory.parsed(said)[1] else ""
+    except (OSError, ValueError):
         return ""
 
 
@@ -263,11 +264,10 @@ def open_columns(path: Path, schema: Schema) -> Store:
     path = Path(path)
     try:
         said = (path / "zarr.json").read_bytes()
-        attrs = dict(json.loads(said)["attributes"])
-        files = attrs.pop(inventory.ATTRIBUTE, {})
+        attrs, files = inventory.parsed(said)
         lost = inventory.problems(path, files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} cannot be opened as a Zarr store: {error!r}") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
     if lost:  # what is gone would read as missing values
         raise StoreError(f"{path} is not whole: {'; '.join(lost)}; restore it from a copy, or make it again")
     token = hashlib.sha256(str(path).encode() + said).hexdigest()

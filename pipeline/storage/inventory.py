@@ -1,13 +1,15 @@
 """What files a store must have: Zarr reads a file that is gone as missing values, and nobody would know.
 
 Whoever has made a store whole writes down, in its attributes, how many files each variable has, of what size and, where
-it is worth the reading, of what content. Opening a store looks at names and sizes; a check of everything reads it all.
-Where a whole store is checksummed in another way (a release's shards), contents are left out.
+it is worth the reading, of what content. Opening a store looks at names and sizes, and at the content of each
+``zarr.json``, which says how all others are read; a check of everything reads it all. Where a whole store is
+checksummed in another way (a release's shards), contents are left out.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,9 @@ from twinlines.pipeline.storage import atomic
 
 ATTRIBUTE = "inventory"
 """Attribute of a store's group that holds its inventory."""
+
+CHECKSUM = "checksum"
+"""Attribute of a store's group that is a hash of all others."""
 
 
 def _files(folder: str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -54,6 +59,38 @@ def _state(folder: Path, contents: bool) -> dict[str, Any]:
     return {**state, "sha256": digest.hexdigest()} if contents else state
 
 
+def _described(folder: Path) -> str:
+    """Hash of what a variable says of itself; "" if that is gone."""
+    try:
+        return hashlib.sha256((folder / "zarr.json").read_bytes()).hexdigest()[:32]
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def parsed(said: bytes) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Attributes of a store, and its inventory, from the content of its group's ``zarr.json``.
+
+    Both are believed as they stand if the store was sealed by a version that wrote no checksum, or not at all.
+
+    Raises
+    ------
+    ValueError
+        If they are damaged.
+    """
+    try:
+        attrs = dict(json.loads(said)["attributes"])
+        promised = attrs.pop(CHECKSUM, None)
+        if promised is not None and promised != _hash(attrs):
+            raise ValueError("its checksum differs")  # noqa: TRY301 (joins the other kinds of damage)
+        return attrs, dict(attrs.pop(ATTRIBUTE, {}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"its zarr.json is damaged ({error})") from error
+
+
+def _hash(attrs: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(attrs, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def seal(path: Path, names: Iterable[str], *, contents: bool = True) -> None:
     """Write down what files the variables of a store have; it is whole now, and must not change any more.
 
@@ -66,9 +103,23 @@ def seal(path: Path, names: Iterable[str], *, contents: bool = True) -> None:
     contents
         Whether their contents count, too: all is read once.
     """
-    inventory = {name: _state(path / name, contents) for name in sorted(names)}
+    inventory = {
+        name: {**_state(path / name, contents), "described": _described(path / name)} for name in sorted(names)
+    }
     with atomic.naming(path):
-        zarr.open_group(path, mode="r+", zarr_format=3).attrs.update({ATTRIBUTE: inventory})
+        attrs = zarr.open_group(path, mode="r+", zarr_format=3).attrs
+        attrs.update({ATTRIBUTE: inventory})
+        written = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        attrs.update({CHECKSUM: _hash({name: value for name, value in written.items() if name != CHECKSUM})})
+
+
+def altered(path: Path, inventory: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which variables say of themselves what was not written, a message for each; their values are not looked at."""
+    return [
+        f"the zarr.json of {name!r} is damaged (its checksum differs)"
+        for name, wanted in inventory.items()
+        if "described" in wanted and _described(path / name) not in ("", wanted["described"])
+    ]
 
 
 def problems(path: Path, inventory: Mapping[str, Mapping[str, Any]], *, contents: bool = False) -> list[str]:
@@ -83,7 +134,7 @@ def problems(path: Path, inventory: Mapping[str, Mapping[str, Any]], *, contents
     contents
         Read all, and compare contents where the inventory has them.
     """
-    wrong = []
+    wrong = altered(path, inventory)
     for name, wanted in inventory.items():
         state = _state(path / name, contents and "sha256" in wanted)
         if state["files"] != wanted["files"]:

@@ -7,29 +7,26 @@ writes less than whole shards.
 from __future__ import annotations
 
 import io
-import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from xarray.core import indexing
 from zarr.abc.buffer import Buffer
-from zarr.codecs import BloscCodec, BloscShuffle
+from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from twinlines.pipeline.schema import Schema, SchemaError, Variable
-from twinlines.pipeline.storage import atomic, inventory
+from twinlines.pipeline.storage import atomic, chunks, inventory
+from twinlines.pipeline.storage.chunks import StoreError as StoreError
 
 PathLike = str | Path
-
-
-class StoreError(RuntimeError):
-    """A store cannot be created, written or opened as asked."""
 
 
 def create(path: PathLike, schema: Schema, rows: int, attrs: Mapping[str, object] | None = None) -> None:
@@ -56,7 +53,11 @@ def _template(store: Path | MemoryStore, schema: Schema, rows: int, attrs: Mappi
         values = np.asarray(labels)
         text = values.dtype.kind == "U"
         array = group.create_array(
-            dim, shape=values.shape, dtype="string" if text else values.dtype, dimension_names=(dim,), compressors=None
+            dim,
+            shape=values.shape,
+            dtype="string" if text else values.dtype,
+            dimension_names=(dim,),
+            compressors=chunks.LABELS,
         )
         array[:] = values.astype(object) if text else values
     return group
@@ -72,9 +73,7 @@ def _create_variable(group: zarr.Group, schema: Schema, name: str, variable: Var
         dtype="string" if text else variable.dtype,
         chunks=(schema.chunk_rows, *fixed),
         shards=None if schema.chunk_rows == schema.shard_rows else (schema.shard_rows, *shape[1:]),
-        compressors=BloscCodec(
-            cname="lz4", shuffle=BloscShuffle.bitshuffle if schema.bitshuffle else BloscShuffle.shuffle
-        ),
+        compressors=chunks.compressed(schema.bitshuffle),
         fill_value=variable.missing,
         dimension_names=variable.dims,
         attributes={"units": variable.units, "long_name": variable.long_name},
@@ -152,10 +151,10 @@ def damaged(path: PathLike, *, contents: bool = True) -> list[str]:
     A store of a version that sealed none passes, if its group can be read.
     """
     try:
-        about = json.loads(Path(path, "zarr.json").read_bytes())["attributes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _, files = inventory.parsed(Path(path, "zarr.json").read_bytes())
+    except (OSError, ValueError) as error:
         return [f"its zarr.json cannot be read ({error!r})"]
-    return inventory.problems(Path(path), about.get(inventory.ATTRIBUTE, {}), contents=contents)
+    return inventory.problems(Path(path), files, contents=contents)
 
 
 def write_column(path: PathLike, schema: Schema, name: str, values: NDArray[Any]) -> None:
@@ -196,12 +195,21 @@ def pack(schema: Schema, dataset: xr.Dataset) -> bytes:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for key in sorted(entries):
             archive.writestr(zipfile.ZipInfo(key), entries[key].to_bytes())
+        archive.comment = chunks.names_checksum(entries)
     return packed.getvalue()
+
+
+def _store(path: Path) -> LocalStore | ZipStore:
+    if not path.is_file():
+        return LocalStore(path, read_only=True)
+    with zipfile.ZipFile(path) as archive:
+        chunks.check_names(archive)
+    return ZipStore(path, mode="r")
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[LocalStore | ZipStore]:
-    store = ZipStore(path, mode="r") if path.is_file() else LocalStore(path, read_only=True)
+    store = _store(path)
     try:
         yield store
     finally:
@@ -223,12 +231,43 @@ def read_columns(
     path = Path(path)
     if not path.exists():
         raise StoreError(f"{path} does not exist")
+    if path.is_dir():
+        _look(path, inventory.altered, names := list(names))
     try:
         with _reading(path) as store:
             arrays = {name: zarr.open_array(store=store, path=name, mode="r", zarr_format=3) for name in names}
-            return {name: np.asarray(array[start:stop]) for name, array in arrays.items()}
-    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:  # RuntimeError: blosc's
+            return {
+                name: chunks.read(array, path / name, (slice(start, stop), *[slice(None)] * (array.ndim - 1)))
+                for name, array in arrays.items()
+            }
+    except chunks.DAMAGE as error:
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(f"{path}: cannot read {', '.join(names)}: {error}") from error
+
+
+def _look(path: Path, check: Callable[..., list[str]], names: Iterable[str] | None = None) -> None:
+    """Refuse a store in a folder that is not what was written, as far as ``check`` of the inventory looks."""
+    try:
+        _, files = inventory.parsed((path / "zarr.json").read_bytes())
+        wrong = check(path, files if names is None else {name: files[name] for name in names if name in files})
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
+    if wrong:
+        raise StoreError(f"{path} is not whole: {'; '.join(wrong)}; restore it from a copy, or make it again")
+
+
+def _lazy(group: zarr.Group, path: Path, schema: Schema) -> xr.Dataset:
+    """What a schema describes of a group, read when it is looked at; labels are read now."""
+    variables, labels = {}, {}
+    for name, array in group.arrays():
+        dims = cast(ArrayV3Metadata, array.metadata).dimension_names or ()
+        if name in schema.variables:
+            values = indexing.LazilyIndexedArray(chunks.Lazy(array, path / name))
+            variables[name] = xr.Variable(dims, values, dict(array.attrs))
+        elif dims == (name,):
+            labels[name] = xr.Variable(dims, chunks.read(array, path / name, (slice(None),)))
+    return xr.Dataset(variables, labels, dict(group.attrs))
 
 
 def open_store(path: PathLike, schema: Schema, *, chunked: bool = False, look: bool = True) -> xr.Dataset:
@@ -255,19 +294,20 @@ def open_store(path: PathLike, schema: Schema, *, chunked: bool = False, look: b
     path = Path(path)
     if not path.exists():
         raise StoreError(f"{path} does not exist")
-    lost = damaged(path, contents=False) if look and Path(path, "zarr.json").is_file() else []
-    if lost:  # Zarr would read what is gone as missing values
-        raise StoreError(f"{path} is not whole: {'; '.join(lost)}; restore it from a copy, or make it again")
-    chunks = {schema.row: schema.shard_rows} if chunked else None
+    if path.is_dir():
+        # Zarr would read what is gone as missing values.
+        _look(path, inventory.problems if look else inventory.altered)
     try:
         # Not the path: xarray takes '::' in one for a chain of addresses.
-        store = ZipStore(path, mode="r") if path.is_file() else LocalStore(path, read_only=True)
-        dataset = xr.open_zarr(store, chunks=chunks, consolidated=False, zarr_format=3, decode_cf=False)
-    except (OSError, ValueError, KeyError) as error:
+        dataset = _lazy(zarr.open_group(_store(path), mode="r", zarr_format=3), path, schema)
+    except chunks.DAMAGE as error:
+        if isinstance(error, StoreError | SchemaError):
+            raise
         raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
     dataset = schema.brought_up(dataset)
     schema.validate(dataset)
-    dataset.attrs.pop(inventory.ATTRIBUTE, None)
+    for name in (inventory.ATTRIBUTE, inventory.CHECKSUM):
+        dataset.attrs.pop(name, None)
     # A folder lists its entries in no order; the schema has one.
     ordered: xr.Dataset = dataset[list(schema.variables)]
-    return ordered
+    return ordered.chunk({schema.row: schema.shard_rows}) if chunked else ordered

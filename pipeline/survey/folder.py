@@ -13,7 +13,6 @@ The only module that knows the folder's layout::
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any
 
 from twinlines.pipeline.jobs import locks
 from twinlines.pipeline.jobs.markers import Markers
-from twinlines.pipeline.storage import atomic
+from twinlines.pipeline.storage import atomic, inventory
 from twinlines.pipeline.survey import releases
 from twinlines.pipeline.survey.releases import Release, SurveyError
 from twinlines.pipeline.survey.runs import SurveyRun
@@ -232,10 +231,9 @@ class Survey:
     def about_catalog(self, name: str) -> dict[str, Any]:
         """What a catalog says of itself: its releases, run, weights and so on; nothing, if it cannot be read."""
         try:
-            about: dict[str, Any] = json.loads((self.catalog(name) / "zarr.json").read_bytes())["attributes"]
-        except (OSError, ValueError, KeyError, TypeError):
+            return inventory.parsed((self.catalog(name) / "zarr.json").read_bytes())[0]
+        except (OSError, ValueError):
             return {}
-        return about
 
     def made_of(self, name: str) -> tuple[str, ...]:
         """Names of the catalogs that were made of catalog ``name``, which they say themselves.

@@ -16,7 +16,7 @@ from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey import integrity, plan
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.plan import Plan
-from twinlines.pipeline.survey.releases import Release
+from twinlines.pipeline.survey.releases import Release, SurveyError
 from twinlines.pipeline.survey.runs import SurveyRun
 
 
@@ -122,13 +122,23 @@ def status(survey: Path, *, verify: bool = False) -> SurveyStatus:
     ------
     SurveyError
         If there is no survey.
+    StoreError
+        If which rows a release has cannot be read; with ``verify``, that stands in ``damaged``.
     """
     place = Survey.at(survey)
     releases = place.releases
     latest = next(reversed(place.runs), None)
     about = latest.description() if latest else {}
     shard_rows = about.get("shard_rows", EXPOSURES.shard_rows)
-    todo = plan.make(place, latest, shard_rows=shard_rows, verify=verify) if latest and releases else None
+    damaged = _damaged(place, releases) if verify else None
+    todo = None
+    try:
+        if latest and releases:
+            todo = plan.make(place, latest, shard_rows=shard_rows, verify=verify)
+    except (stores.StoreError, SurveyError):
+        if not damaged:
+            raise
+        damaged += ("what is done of the run is not known until its releases are mended, and counts as pending",)
     current = place.current
     rate = _rate(todo, about) if todo else None
     rows_left = sum(task.rows for task in todo.missing) if todo else None
@@ -146,7 +156,7 @@ def status(survey: Path, *, verify: bool = False) -> SurveyStatus:
         rows_left=rows_left,
         seconds_left=rate.seconds(rows_left) if rate and rows_left is not None else None,
         releases=tuple(_release(release, todo, latest, shard_rows) for release in releases),
-        damaged=_damaged(place, releases) if verify else None,
+        damaged=damaged,
         failures=_failures(todo, latest) if todo and latest else (),
         copies=tuple(map(str, place.copies)),
     )

@@ -142,3 +142,20 @@ def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
         checkpoint.digest(tmp_path)
     with pytest.raises(CheckpointError, match="is no folder"):
         checkpoint.digest(tmp_path / "none")
+
+
+def test_a_flipped_bit_is_never_a_weight(saved: Path) -> None:
+    whole = saved.read_bytes()
+    first = int.from_bytes(whole[:8], "little")  # bytes of the header, which the tensors follow
+    for byte in [*range(0, 8 + first, 97), *range(8 + first, len(whole), len(whole) // 150)]:
+        changed = bytearray(whole)
+        changed[byte] ^= 1 << byte % 8
+        saved.write_bytes(changed)
+        with pytest.raises(CheckpointError, match=r"member_1"):
+            checkpoint.load(saved)
+
+
+def test_weights_of_before_have_no_checksum_and_are_read(saved: Path) -> None:
+    tensors, header = checkpoint.unpack(saved)
+    save_file(tensors, saved, {"twinlines": json.dumps(header)})
+    assert checkpoint.load(saved)[1] == HEADER

@@ -15,6 +15,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from tests.models.conftest import make_pairs
 from twinlines.models.batches import batches
@@ -239,3 +240,24 @@ def test_a_pair_that_is_not_finite_is_named(arm: str, value: float, pairs: PairA
     with pytest.raises(PairsError, match=said):
         list(broken.plan(TRAIN, np.random.default_rng(0)).parts())
     assert rows_of(broken.parts(TEST)).size == 100
+
+
+@pytest.mark.parametrize("array", ["flux_R", "label"])
+def test_a_flipped_bit_is_an_error_that_says_where(array: str, pairs: PairArrays, tmp_path: Path) -> None:
+    path = store(tmp_path / "pairs.zarr", pairs)
+    group = zarr.open_group(path, mode="r+")
+    values = np.asarray(group[array])
+    del group[array]
+    group.create_array(array, data=values, chunks=values.shape, compressors=(ZstdCodec(), Crc32cCodec()))
+    group.attrs["digest"] = "the recipe's"  # else all is read at once, to be hashed
+    list(load_pairs(path).parts(TRAIN))
+    (file,) = (file for file in (path / array / "c").rglob("*") if file.is_file())
+    changed = bytearray(file.read_bytes())
+    changed[len(changed) // 2] ^= 8
+    file.write_bytes(changed)
+    said = r"flux of arm R of the pairs from 0 on is damaged" if array == "flux_R" else r"pairs\.zarr is damaged"
+    with pytest.raises(PairsError, match=rf"{said} \(Stored and computed checksum.*; synthesize the pairs again"):
+        list(load_pairs(path).parts(TRAIN))
+    del group.attrs["digest"]
+    with pytest.raises(PairsError, match=r"pairs\.zarr is damaged"):
+        load_pairs(path)

@@ -37,10 +37,10 @@ from twinlines.pipeline.binaries.sources.survey import (
     publish,
     rows_of_stars,
 )
-from twinlines.pipeline.evaluation.answers import Answer, Answers
-from twinlines.pipeline.evaluation.questions import Questions
 from twinlines.pipeline.jobs import locks
+from twinlines.pipeline.jobs.answers import Answer, Answers
 from twinlines.pipeline.jobs.markers import Markers, now
+from twinlines.pipeline.jobs.questions import Questions
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.storage import stores
 
@@ -131,7 +131,7 @@ def sample_orbits(
         If the survey has no table of stars, or one of other fits or zero points than those in force.
     EphemerisError
         If no star, or one star twice, is in the table of ephemerides.
-    twinlines.pipeline.evaluation.tasks.EvaluationError
+    twinlines.pipeline.jobs.engine.JobError
         If an orbit cannot be sampled; the others are kept.
     twinlines.pipeline.jobs.locks.LockedError
         If somebody else fits this survey.

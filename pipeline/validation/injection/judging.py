@@ -17,7 +17,7 @@ from twinlines.cluster.workers import device, kept_object
 from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
 from twinlines.pipeline.catalog import questions  # noqa: F401 (the accessor ``sb2``)
-from twinlines.pipeline.evaluation.answers import Answer
+from twinlines.pipeline.jobs.answers import Answer
 from twinlines.pipeline.schema import RESULTS
 from twinlines.pipeline.spectra.inference import ArmSpectra, Inference, InferenceParameters
 from twinlines.pipeline.synthesis import injection

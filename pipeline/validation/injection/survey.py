@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from twinlines.cluster.workers import keeping
 from twinlines.pipeline.binaries import numbered
-from twinlines.pipeline.evaluation.answers import Answers
-from twinlines.pipeline.evaluation.questions import Questions
 from twinlines.pipeline.jobs import locks, sizing
+from twinlines.pipeline.jobs.answers import Answers
 from twinlines.pipeline.jobs.markers import Markers, now
+from twinlines.pipeline.jobs.questions import Questions
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.spectra.inference import NUMERICS as INFERENCE
 from twinlines.pipeline.survey.folder import Survey
@@ -126,7 +126,7 @@ def inject(
         If there is no catalog.
     TrustError
         If there are no single spectra that will do, or the ensemble of the catalog is not at hand.
-    twinlines.pipeline.evaluation.tasks.EvaluationError
+    twinlines.pipeline.jobs.engine.JobError
         If a task fails; what the others have answered is kept.
     twinlines.pipeline.jobs.sizing.SizingError
         If the workers' memory, or the space on the disk, is too small.

@@ -16,6 +16,7 @@ import xarray as xr
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.catalog.questions import CatalogError
 from twinlines.pipeline.storage.columns import Column
+from twinlines.pipeline.storage.stores import StoreError
 from twinlines.pipeline.survey import catalog_index, publication
 from twinlines.pipeline.survey.catalog_index import CatalogIndex
 from twinlines.pipeline.survey.folder import Survey
@@ -227,6 +228,7 @@ def test_a_catalog_of_a_newer_schema_says_so(republish: Callable[..., Survey], s
     survey = republish(tmp_path, sky.isel(exposure=slice(10)))
     about = survey.catalog("one.zarr") / "zarr.json"
     said = json.loads(about.read_text())
+    said["attributes"].pop("checksum")  # theirs would agree
     said["attributes"] |= {"schema_version": 99, "twinlines": "7.1"}
     about.write_text(json.dumps(said))
     with pytest.raises(CatalogError, match=r"by a newer Twinlines \(7.1; catalog version 99, and this one reads up to"):
@@ -251,3 +253,19 @@ def test_a_file_that_is_lost_after_opening_is_no_missing_value(
         opened["snr_B"].load()
     with pytest.raises(CatalogError, match="has 6 of 7 files"):
         catalog.open(survey.path)
+
+
+def test_a_flipped_bit_is_no_candidate(republish: Callable[..., Survey], sky: xr.Dataset, tmp_path: Path) -> None:
+    survey = republish(tmp_path, sky)
+    opened = catalog.open(survey.path)
+    file = survey.catalog("one.zarr") / "pb_pct_J_16" / "c" / "0" / "0"
+    changed = bytearray(file.read_bytes())
+    changed[len(changed) // 2] ^= 16
+    file.write_bytes(changed)
+    said = r"pb_pct_J_16.c.0.0 is damaged \(its checksum differs\); .*'twinlines status --verify' says"
+    with pytest.raises(StoreError, match=said):
+        opened.sb2.candidates()
+    near = catalog.open(survey.path).sb2.cone(*CLUMP, 3.0)  # by the index, and columns that are whole
+    assert near["ra"].values.tolist() == sky.sb2.cone(*CLUMP, 3.0)["ra"].values.tolist()
+    with pytest.raises(StoreError, match=said):
+        near["pb_pct_J_16"].load()

@@ -19,7 +19,6 @@ from twinlines.models.checkpoint import CheckpointError
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.vocabulary import HEADS, TEST
 from twinlines.pipeline.evaluation import twins
-from twinlines.pipeline.evaluation.answers import Answer, Answers
 from twinlines.pipeline.evaluation.evaluation import Options, evaluate
 from twinlines.pipeline.evaluation.measures import MARGINALS, STRATA
 from twinlines.pipeline.evaluation.paper import PAPER
@@ -27,6 +26,8 @@ from twinlines.pipeline.evaluation.report import EvaluationReport
 from twinlines.pipeline.evaluation.rows import RULES, TableRow
 from twinlines.pipeline.evaluation.tasks import EvaluationError, ratios_of
 from twinlines.pipeline.evaluation.twins import RATIOS, SEPARATIONS, TWINS
+from twinlines.pipeline.jobs.answers import Answer, Answers
+from twinlines.pipeline.jobs.engine import JobError
 from twinlines.pipeline.jobs.locks import LockedError, lock
 from twinlines.pipeline.schema import PAIRS
 from twinlines.pipeline.storage import stores
@@ -325,7 +326,7 @@ def test_a_task_that_fails_names_its_pairs(
     flux[row, 1, 100] = np.nan
     stores.seal(tmp_path / "pairs.zarr", PAIRS, contents=False)
     words = rf"judge: pairs .*: EvaluationError: pair {row} holds flux that is not finite in arm R"
-    with pytest.raises(EvaluationError, match=words):
+    with pytest.raises(JobError, match=words):
         evaluate(client, tmp_path / "pairs.zarr", weights, quick)
 
 

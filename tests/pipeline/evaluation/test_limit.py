@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
 from twinlines.pipeline.cli import main
 from twinlines.pipeline.evaluation import limit as information
-from twinlines.pipeline.evaluation.answers import Answer, Answers
 from twinlines.pipeline.evaluation.evaluation import EvaluationError, Options, evaluate
 from twinlines.pipeline.evaluation.limit import FPR, FREEDOM, Sample, detected
 from twinlines.pipeline.evaluation.measures import STRATA
@@ -29,6 +28,7 @@ from twinlines.pipeline.evaluation.noncentrality import (
     noncentrality,
     read_binaries,
 )
+from twinlines.pipeline.jobs.answers import Answer, Answers
 from twinlines.pipeline.library.library import Library
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.synthesis import observing

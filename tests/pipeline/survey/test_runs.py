@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from twinlines.pipeline.jobs.markers import RecipeError
 from twinlines.pipeline.schema import RESULTS
+from twinlines.pipeline.storage.stores import StoreError
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.runs import CONFIG_KEY_DIGITS, Recipe, SurveyRun, task_key
+from twinlines.pipeline.survey.status import status
+from twinlines.pipeline.testing.survey import write_release
 
 RECIPE = Recipe(Path("/weights"), "d" * 64, {"seed": 0, "n_draws": 20}, 1)
 RESULT = RESULTS.dataset({"obsid": np.arange(5), "planid": np.array(["TD"] * 5, dtype=object)}, 5)
@@ -134,3 +137,22 @@ def test_runs_are_listed_by_their_last_start(tmp_path: Path) -> None:
     assert survey.runs == (first, second)
     first.begin(RECIPE, 4096, survey.next_start_number)
     assert survey.runs == (second, first)
+
+
+def test_a_flipped_bit_of_a_key_is_no_other_exposure(tmp_path: Path) -> None:
+    """Else its row would be another task's: computed under a name that no file of the survey has."""
+    release = write_release(tmp_path, "dr1", np.arange(1, 30))
+    _run(tmp_path)
+    assert status(tmp_path).rows_left == 29
+    file = release / "exposures.zarr" / "obsid" / "c" / "0"
+    whole = file.read_bytes()
+    changed = bytearray(whole)
+    changed[len(changed) // 4] ^= 2
+    file.write_bytes(changed)
+    with pytest.raises(StoreError, match=r"obsid.c.0 is damaged \(its checksum differs\); .*status --verify'"):
+        status(tmp_path)
+    damaged, unknown = status(tmp_path, verify=True).damaged or ()
+    assert "shard 0 (rows from 0 on) is damaged (its checksum differs); restore the files c/0" in damaged
+    assert "not known until its releases are mended" in unknown
+    file.write_bytes(whole)
+    assert status(tmp_path, verify=True).damaged == ()

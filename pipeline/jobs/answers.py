@@ -1,4 +1,4 @@
-"""What the tasks of an evaluation have answered, kept on the disk until the evaluation is whole.
+"""What tasks have answered, kept on the disk: until a job is whole, or for the next one that asks the same.
 
 An answer counts only for what it was asked of: its key is a hash of the question and of everything that decides the
 answer (weights, pairs, library, numerics), so that nothing stale is ever taken for new. Files and markers lie as those

@@ -1,4 +1,4 @@
-"""The client's side of an evaluation's tasks: questions whose answers are kept are not asked again."""
+"""The client's side of tasks that answer: questions whose answers are kept are not asked again."""
 
 from __future__ import annotations
 
@@ -11,23 +11,31 @@ from typing import Any
 
 from distributed import Client
 
-from twinlines.pipeline.evaluation.answers import Answer, Answers
-from twinlines.pipeline.evaluation.tasks import EvaluationError
 from twinlines.pipeline.jobs import engine
+from twinlines.pipeline.jobs.answers import Answer, Answers
+from twinlines.pipeline.jobs.engine import JobError
 from twinlines.pipeline.jobs.locks import lock
 from twinlines.pipeline.jobs.markers import Markers
 from twinlines.pipeline.progress import Progress
 
 
 @contextmanager
-def working_folder(answers: Path | None) -> Iterator[Path]:
-    """The folder of answers, made if need be, and locked; without one, a folder that lasts as long as the context."""
+def working_folder(answers: Path | None, purpose: str) -> Iterator[Path]:
+    """The folder of answers, made if need be, and locked; without one, a folder that lasts as long as the context.
+
+    Parameters
+    ----------
+    answers
+        The folder.
+    purpose
+        Who holds it, in words; whoever comes second is told.
+    """
     if answers is None:
         with tempfile.TemporaryDirectory(prefix="twinlines-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
         return
     answers.mkdir(parents=True, exist_ok=True)
-    with lock(answers, "twinlines evaluate"):
+    with lock(answers, purpose):
         yield answers
 
 
@@ -36,7 +44,7 @@ class Question:
     """What one task is asked."""
 
     stage: str
-    """Part of the evaluation."""
+    """Part of the job."""
     subject: Any
     """What it is asked about; its text names it for people."""
     key: str
@@ -62,7 +70,7 @@ class Questions:
     progress: Progress
     """Told of each answer."""
     keeper: str
-    """Name under which workers keep the ensemble."""
+    """Name under which workers keep what they need, such as the ensemble; "" if nothing."""
 
     def ask(
         self, stage: str, function: Callable[..., Answer], tasks: Iterable[tuple[Any, ...]]
@@ -71,10 +79,8 @@ class Questions:
 
         Raises
         ------
-        EvaluationError
-            If a task fails to the last retry; the answers of the others are kept.
         JobError
-            If the cluster was lost, or a disk is full.
+            If a task fails to the last retry, the cluster was lost, or a disk is full; answers are kept.
         """
         answered, missing = [], []
         for subject, *others in tasks:
@@ -106,14 +112,14 @@ def compute(
 
     Raises
     ------
-    EvaluationError
+    JobError
         If a task fails to the last retry; the others go on.
     """
     failed = engine.compute(client, markers, _answer, tasks, finished)
     if failed:
         (key, first), *others = failed.items()
         more = f" (and {len(others)} more like it)" if others else ""
-        error = EvaluationError(f"{first.piece}: {first.error}{more}")
+        error = JobError(f"{first.piece}: {first.error}{more}")
         # Its file may be in a folder that is about to go.
         error.add_note("\n".join(markers.failure(key)["traceback"]))
         raise error
