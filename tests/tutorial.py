@@ -5,14 +5,14 @@
     python -m tests.tutorial --write --gallery  # docs/gallery.md, too: its pictures are of the tutorial's survey
 
 A page's blocks ``console`` hold commands after ``$``, which run in order, in bash, in one folder, and blocks ``pycon``
-statements after ``>>>``; what they print stands below each. A command that fails where the page does not say so, by
-``# exit status N`` at its end, ends the run. Pictures ``figures/tutorial/NAME`` and ``figures/gallery/NAME`` are the file
-``NAME`` of that folder.
+statements after ``>>>``, which share their names within a block; what they print stands below each. A command that ends
+otherwise than the page says, by ``# exit status N`` at its end, ends the run. Pictures ``figures/tutorial/NAME`` and
+``figures/gallery/NAME`` are the file ``NAME`` of that folder.
 
 What is shown is what a terminal of 100 columns shows: standard output, then the messages ``twinlines: ...``; bars of
-progress are left out, and the folder is called ``/home/you/first``. What is compared is
-that without its line ends, keys (eight and more hexadecimal digits), times (``s``, ``min``) and sizes (``kB``, ``MB``);
-numbers with a decimal point may differ by three in the last digit, as they may on another CPU.
+progress are left out, and the folder is called ``/home/you/first``. What is compared is that without line ends, keys
+(eight and more hexadecimal digits), times (``s``, ``min``) and sizes (``kB``, ``MB``); numbers with a decimal point may
+differ by three in the last digit, as they may on another CPU.
 """
 
 from __future__ import annotations
