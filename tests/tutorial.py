@@ -210,8 +210,19 @@ class Session:
         return "\n".join(lines).strip("\n")
 
 
-def run_page(page: Path, session: Session, *, compare: bool) -> str:
+def run_page(page: Path, session: Session, *, compare: bool, start: str = "") -> str:
     """Run a page; returns it with what its commands printed.
+
+    Parameters
+    ----------
+    page
+        The page. If nothing is compared, it is written anew after each block.
+    session
+        Where its commands run.
+    compare
+        Whether what the page shows is to be what is printed.
+    start
+        A part of the page's text, such as a heading; blocks before it are left as they are, and have run before.
 
     Raises
     ------
@@ -220,8 +231,9 @@ def run_page(page: Path, session: Session, *, compare: bool) -> str:
         printed.
     """
     text = page.read_text()
-    pieces, end = [], 0
-    for block in _BLOCK.finditer(text):
+    end = text.index(start)
+    written = text[:end]
+    for block in _BLOCK.finditer(text, end):
         kind, lines = block.group(1), []
         for step, printed in session.run(kind, steps(block.group(2))):
             if compare and not alike(step.shown, printed):
@@ -230,12 +242,14 @@ def run_page(page: Path, session: Session, *, compare: bool) -> str:
                     "'python -m tests.tutorial --write' writes it anew"
                 )
             lines += [step.source, *([printed] if printed else [])]
-        pieces += [text[end : block.start()], f"```{kind}\n" + "\n".join(lines) + "\n```"]
+        written += text[end : block.start()] + f"```{kind}\n" + "\n".join(lines) + "\n```"
         end = block.end()
-    for name in pictures(text).values():
+        if not compare:
+            page.write_text(written + text[end:])
+    for name in pictures(text[text.index(start) :]).values():
         if not (session.folder / name).is_file():
             raise PageError(f"{page.name} shows {name}, which none of its commands has drawn")
-    return "".join([*pieces, text[end:]])
+    return written + text[end:]
 
 
 def pictures(text: str) -> dict[str, str]:
@@ -261,18 +275,19 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write pages and pictures anew")
     parser.add_argument("--gallery", action="store_true", help="run docs/gallery.md, too")
     parser.add_argument("--only-gallery", action="store_true", help="in a folder in which the tutorial has run")
-    parser.add_argument("--folder", type=Path, help="where commands run, and what they make stays")
+    parser.add_argument("--folder", type=Path, help="where commands run; what they make stays there")
+    parser.add_argument("--start", default="", help="heading in the first page from which on commands run, in --folder")
     asked = parser.parse_args()
+    chosen = [*([] if asked.only_gallery else [TUTORIAL]), *([GALLERY] if asked.gallery or asked.only_gallery else [])]
     with tempfile.TemporaryDirectory() as scratch:
         session = Session(asked.folder or Path(scratch) / "first")
-        pages = [] if asked.only_gallery else [TUTORIAL]
-        for page in [*pages, *([GALLERY] if asked.gallery or asked.only_gallery else [])]:
-            text = run_page(page, session, compare=not asked.write)
-            print(f"{page.relative_to(ROOT)}: as it is printed" if not asked.write else f"{page}: written")
+        for number, page in enumerate(chosen):
+            text = run_page(page, session, compare=not asked.write, start="" if number else asked.start)
+            print(f"{page.relative_to(ROOT)}: {'written' if asked.write else 'as it is printed'}")
             if asked.write:
-                page.write_text(text)
                 for path, name in pictures(text).items():
-                    keep(session.folder / name, DOCS / path)
+                    if (session.folder / name).is_file():
+                        keep(session.folder / name, DOCS / path)
 
 
 if __name__ == "__main__":
