@@ -11,8 +11,8 @@ otherwise than the page says, by ``# exit status N`` at its end, ends the run. P
 
 What is shown is what a terminal of 100 columns shows: standard output, then the messages ``twinlines: ...``; bars of
 progress are left out, and the folder is called ``/home/you/first``. What is compared is that without line ends, keys
-(eight and more hexadecimal digits), times (``s``, ``min``) and sizes (``bytes``, ``MB``); numbers with a decimal point may
-differ by three in the last digit, as they may on another CPU.
+(eight and more hexadecimal digits), times (``s``, ``min``) and sizes (``bytes``, ``MB``); numbers with a decimal point
+may differ by three in the last digit, as they may on another CPU.
 """
 
 from __future__ import annotations
