@@ -258,7 +258,7 @@ def pictures(text: str) -> dict[str, str]:
     return dict(_PICTURE.findall(text))
 
 
-def keep(drawn: Path, picture: Path, *, width: int = 1000, colours: int = 96) -> None:
+def keep(drawn: Path, picture: Path, *, width: int = 1000, colours: int = 160) -> None:
     """Keep a picture beside the pages: no wider than they are, and of few colours."""
     from PIL import Image
 
@@ -267,7 +267,7 @@ def keep(drawn: Path, picture: Path, *, width: int = 1000, colours: int = 96) ->
         image = opened.convert("RGB")
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-    image.quantize(colours, dither=Image.Dither.NONE).save(picture, optimize=True)
+    image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(picture, optimize=True)
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Print a warning for people, in place of :func:`warnings.showwarning`: what is said, and no line of code.
+    """Print a warning for people, in place of ``warnings.showwarning``: what is said, and no line of code.
 
     A warning that is not ours, and of a kind of its own, keeps the name of its kind, by which one may look it up.
     """
