@@ -73,6 +73,8 @@ nitpick_ignore_regex = [("py:class", ".*"), ("py:obj", "typing.*"), ("py:func", 
 
 html_theme = "alabaster"
 html_title = f"Twinlines {release}"
+html_static_path = [str(Path(__file__).parent / "_static")]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "description": "Double-lined binaries in survey spectra",

@@ -17,7 +17,7 @@ import typer
 from twinlines.pipeline.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("[mp]*/**/README.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("[mp]*/**/README.md")])
 
 
 def _blocks(page: Path) -> list[str]:
@@ -38,7 +38,8 @@ def _commands(start: str, *pages: Path) -> Iterator[str]:
     """Lines that begin with ``start``: what follows a backslash at their end joined to them, comments cut off."""
     for page in pages:
         for block in _blocks(page):
-            for line in block.replace("\\\n", " ").splitlines():
+            for shown in block.replace("\\\n", " ").splitlines():
+                line = shown.removeprefix("$ ")
                 if line.startswith(start):
                     yield line.partition(" #")[0]
 

@@ -60,7 +60,7 @@ def test_the_zero_points_page_lists_what_is_stored_and_every_reason() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("[mp]*/**/README.md")]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("[mp]*/**/README.md")]
     assert len(pages) >= 6
     for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

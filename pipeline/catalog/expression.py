@@ -368,7 +368,9 @@ class _Compiler:
     def _call(self, tree: ast.Call, depth: int) -> _Node:
         name = tree.func.id if isinstance(tree.func, ast.Name) else None
         if name is None or name not in _FUNCTIONS:
-            raise self._error(tree, f"calls something; the functions that are known here are {', '.join(_FUNCTIONS)}")
+            close = "".join(f"did you mean {one}? " for one in get_close_matches(name or "", _FUNCTIONS, n=1))
+            all_ = f"the functions that are known here are {', '.join(_FUNCTIONS)}"
+            raise self._error(tree, f"calls something; {close}{all_}")
         count, kind, function = _FUNCTIONS[name]
         if tree.keywords or len(tree.args) != count or any(isinstance(one, ast.Starred) for one in tree.args):
             raise self._error(tree, f"does not fit: {name} takes {count} value{'s' if count > 1 else ''}")

@@ -54,7 +54,8 @@ def show_audit(report: AuditReport, where: Console) -> None:
     if asked:
         titles = ("release", "files", *(name.replace("_", " ") for name in columns))
         rows = [(release.name, release.files, *(getattr(release, name) for name in columns)) for release in asked]
-        where.print(console.table(titles, rows, title="Exposures of files, and where they ended"))
+        first = ("release", "exposures", "in rows", "quarantined", "lost")
+        where.print(console.table(titles, rows, first=first, title="Exposures of files, and where they ended"))
     lines = []
     for release in report.releases:
         if not release.there:

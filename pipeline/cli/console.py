@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -31,6 +31,26 @@ class _Screen(Console):
 def complain(message: str) -> None:
     """Print an error for people."""
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"twinlines: {message}", markup=False)
+
+
+def warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning for people, in place of ``warnings.showwarning``: what is said, and no line of code.
+
+    A warning that is not ours, and of a kind of its own, keeps the name of its kind, by which one may look it up.
+    """
+    ours = category is UserWarning or category.__module__.partition(".")[0] == "twinlines"
+    text = f"warning: {message}" if ours else f"warning ({category.__name__}): {message}"
+    if file is None:
+        complain(text)
+    else:
+        file.write(f"twinlines: {text}\n")
 
 
 def out() -> Console:

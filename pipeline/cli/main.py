@@ -8,6 +8,7 @@ the commands, so that ``--help`` does not wait for torch.
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib.metadata import version
 from typing import Annotated
 
@@ -71,8 +72,9 @@ def whole(
 
 
 def main() -> None:
-    """Run the command line; an expected error is one message and exit status 1, not a traceback."""
+    """Run the command line; an expected error is one message and exit status 1, and a warning one message."""
     streams.prepare()
+    warnings.showwarning = console.warn
     with stopping.asked() as stop:
         try:
             app()

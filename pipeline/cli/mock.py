@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,7 +82,16 @@ def mock(
         config = MockConfig(stars_per_plate=plate, zero_points=zero_points)
         truth = make_release(out, stars=stars, seed=seed, layout=layout.value, config=config, progress=progress)
     summary = truth.summary()
-    console.show(summary, as_json, lambda screen: screen.print(console.table(("", ""), list(summary.items()))))
+    console.show(summary, as_json, lambda screen: show_mock(summary, screen))
+
+
+def show_mock(summary: Mapping[str, Any], where: Console) -> None:
+    """Print what is in a mock release: a line for each thing that is counted."""
+    lines = []
+    for name, value in summary.items():
+        parts = [f"{count} {kind}" for kind, count in value.items()] if isinstance(value, Mapping) else [str(value)]
+        lines.append(f"{name}: {', '.join(parts) or 'none'}")
+    console.say(where, lines)
 
 
 def show_demo(result: DemoResult, where: Console) -> None:

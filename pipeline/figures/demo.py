@@ -201,17 +201,14 @@ def velocity_residuals(
             s=20,
             clip_on=False,
         )
-        panel.set_title(ARM_TITLES[name], fontsize=10)
+        summary = f"\n{_summary(values, int(outside.sum()))}" if values.size else ""
+        panel.set_title(ARM_TITLES[name] + summary, fontsize=10)
         panel.set_xlabel("S/N per pixel of the arm")
         panel.set_xscale("log")
         panel.set_xlim(*_SNR_LIMITS)
         panel.set_xticks(_SNR_TICKS)
         panel.xaxis.set_major_formatter(ScalarFormatter())
         panel.xaxis.set_minor_formatter(NullFormatter())
-        if values.size:
-            panel.text(
-                0.98, 0.03, _summary(values, int(outside.sum())), transform=panel.transAxes, ha="right", fontsize=9
-            )
     panels[0].set_ylim(-limit, limit)
     panels[0].set_ylabel("Measured − true velocity (km/s)")
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,7 +186,10 @@ def _draw(panel: Axes, name: ArmName, spectrum: xr.Dataset, row: xr.Dataset, pen
     if not shown.any():
         panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", va="center", fontsize=10)
         return
-    panel.text(0.55, 0.03, words, transform=panel.transAxes, fontsize=9, va="bottom", linespacing=1.45)
+    # Lines of a template that explains little are deep enough to run through the words.
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 2.0, "alpha": 0.9}
+    place: dict[str, Any] = {"transform": panel.transAxes, "va": "bottom", "zorder": 5}
+    panel.text(0.55, 0.03, words, fontsize=9, linespacing=1.45, bbox=behind, **place)
     for wavelength, label in window.lines if at_rest else ():
         panel.axvline(wavelength, ymin=0.42, ymax=0.925, color="0.85", linewidth=0.8, zorder=0)
         panel.text(wavelength, _HIGHEST, label, ha="center", va="bottom", fontsize=8, color="0.35")

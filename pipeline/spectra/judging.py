@@ -5,50 +5,29 @@ The verdict on an exposure is, bit for bit, that of a survey's run: the same inf
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from twinlines.models import checkpoint
 from twinlines.models.precision import quickest
 from twinlines.models.threads import one_thread
-from twinlines.pipeline.arms import ARM_NAMES, ARMS, Arm, ArmName, air_to_vacuum
+from twinlines.pipeline.arms import ARM_NAMES, ARMS, ArmName
 from twinlines.pipeline.arms import arm as arm_called
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.schema import EXPOSURES, RESULTS, Quality, SchemaError
+from twinlines.pipeline.spectra import arrays
 from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, ArmSpectra, Inference, InferenceParameters
-from twinlines.pipeline.spectra.preprocess import CUSHION
 from twinlines.pipeline.spectra.templates import Templates
 from twinlines.pipeline.spectra.velocity import correlate
 
 BLOCK_ROWS = EXPOSURES.chunk_rows
 """Exposures that are in memory at a time, where the Dataset itself is not."""
 
-AIR_SHIFT = -83.2
-"""Velocity that a star at rest seems to have where wavelengths in air are taken for those in vacuum, km/s."""
-
-_PLAIN = 1e-6, 1e12
-"""Between these, the median of a flux is as good a unit as any; beyond, spectra get one of their own."""
-
-_LARGEST = float(np.finfo(np.float32).max)
-
-_AIR_RANGE = 6.0
-"""By how much a velocity may differ from :data:`AIR_SHIFT` and be suspected, km/s."""
-
 _LABELS = {"teff": "K", "logg": "", "feh": "", "alpha": "", "vsini": "km s-1"}
-
-
-class SpectrumError(ValueError):
-    """Arrays are no spectra that can be judged."""
-
-
-class AirWarning(UserWarning):
-    """Wavelengths may be those in air."""
 
 
 @lru_cache(maxsize=2)
@@ -194,6 +173,10 @@ def judge_arrays(
     -----
     AirWarning
         If the velocities are what wavelengths in air would make of stars at rest, and ``air`` is False.
+    NoiseWarning
+        If spectra are far noisier than ``sigma`` or ``ivar`` says, as where it is in another unit than the flux.
+    FluxWarning
+        If the flux of a spectrum is as often below zero as above: it gets no verdict.
 
     Examples
     --------
@@ -201,9 +184,9 @@ def judge_arrays(
     >>> verdict = tw.judge_arrays("B", wavelength, flux, sigma=0.02)  # doctest: +SKIP
     """
     which = arm_called(arm)
-    spectra = _spectra_of(which, wavelength, flux, ivar, sigma, mask, air)
+    spectra = arrays.spectra_of(which, wavelength, flux, ivar, sigma, mask, air)
     rows = len(spectra.flux)
-    content = np.array([_content(which, spectra, row) for row in range(rows)], dtype=np.uint64)
+    content = np.array([arrays.content(which, spectra, row) for row in range(rows)], dtype=np.uint64)
     keys = np.stack([(content >> np.uint64(1)).astype(np.int64), np.zeros(rows, dtype=np.int64)], axis=1)
     infer = _inference_of(weights, parameters, device)
     parts = [
@@ -217,127 +200,10 @@ def judge_arrays(
             columns[f"quality_{other}"] = np.full(rows, Quality.NO_ARM, dtype=np.uint16)
             columns[f"npixbad_{other}"] = np.full(rows, ARMS[other].n_pixels, dtype=np.int32)
     if not air:
-        _suspect_air(columns[f"rv_obs_{which.name}"])
+        arrays.suspect_air(columns[f"rv_obs_{which.name}"])
+    arrays.suspect_noise(columns[f"noise_{which.name}"])
+    arrays.suspect_flux(spectra.flux)
     return RESULTS.dataset(columns, rows)
-
-
-def _spectra_of(
-    which: Arm,
-    wavelength: ArrayLike,
-    flux: ArrayLike,
-    ivar: ArrayLike | None,
-    sigma: ArrayLike | None,
-    mask: ArrayLike | None,
-    air: bool,
-) -> ArmSpectra:
-    """Arrays as an arm's spectra, checked."""
-    values = np.atleast_2d(_plain("flux", flux))
-    if values.ndim != 2 or values.shape[1] <= 2 * CUSHION:
-        raise SpectrumError(
-            f"flux has shape {np.shape(flux)}; expected (pixel,) or (spectrum, pixel), with more than {2 * CUSHION} "
-            "pixels"
-        )
-    if (ivar is None) == (sigma is None):
-        raise SpectrumError("the noise must be known by ivar or by sigma; give one of them, a number will do")
-    if ivar is None:
-        deviation = _like(values, "sigma", sigma)
-        if deviation.size and not (deviation > 0.0).any():
-            raise SpectrumError(f"sigma is {np.ravel(deviation)[:1]} and nowhere above 0; give standard deviations")
-        with np.errstate(divide="ignore"):
-            ivar = np.where(deviation > 0.0, deviation**-2.0, 0.0)
-    inverse = _like(values, "ivar", ivar)
-    waves = _like(values, "wavelength", wavelength)
-    if not (np.isfinite(waves) & (waves > 0.0)).all():
-        row, pixel = np.argwhere(~(np.isfinite(waves) & (waves > 0.0)))[0]
-        raise SpectrumError(
-            f"the wavelength of pixel {pixel} of spectrum {row} is {waves[row, pixel]}; cut such pixels off, or "
-            "interpolate, and set their flux to NaN"
-        )
-    if air:
-        waves = np.asarray(air_to_vacuum(waves))
-    _require_cover(which, waves)
-    # Spectra are judged in single precision, which holds neither 1e-40 nor 1e40: in a unit of their own it does.
-    unit = np.array([_unit(row) for row in values]).reshape(-1, 1)
-    with np.errstate(over="ignore"):
-        values, inverse = (values / unit).astype(np.float32), inverse * unit**2
-    inverse = np.where(inverse < _LARGEST, inverse, 0.0)
-    used = np.isfinite(values) & np.isfinite(inverse) & (inverse > 0.0)
-    # A spectrum without a pixel has an S/N of zero, not none: there is such an arm.
-    ratio = np.where(used, values * np.sqrt(np.where(used, inverse, 0.0)), np.nan)
-    snr = [np.median(row[good]) if good.any() else 0.0 for row, good in zip(ratio, used, strict=True)]
-    return ArmSpectra(
-        flux=values,
-        ivar=inverse.astype(np.float32),
-        loglam=np.log10(waves),
-        mask=(_like(values, "mask", 0 if mask is None else mask) != 0).astype(np.uint8),
-        snr=np.array(snr, dtype=np.float32),
-    )
-
-
-def _unit(flux: NDArray[np.float64]) -> float:
-    """A unit for a spectrum: 1, unless its numbers are far from it."""
-    typical = np.abs(flux[np.isfinite(flux) & (flux != 0.0)])
-    median = float(np.median(typical)) if typical.size else 1.0
-    return 1.0 if _PLAIN[0] <= median <= _PLAIN[1] else median
-
-
-def _plain(what: str, values: ArrayLike | None) -> NDArray[np.float64]:
-    """Numbers without a unit or a mask; what is masked is NaN."""
-    unit = getattr(values, "unit", None)
-    if unit is not None:
-        raise SpectrumError(
-            f"{what} has the unit {unit}; give numbers: wavelengths in Angstrom, and errors in the flux's unit"
-        )
-    if isinstance(values, np.ma.MaskedArray):
-        values = np.ma.filled(values.astype(np.float64), np.nan)
-    return np.asarray(values, dtype=np.float64)
-
-
-def _like(flux: NDArray[np.float64], what: str, values: ArrayLike | None) -> NDArray[np.float64]:
-    """``values`` as numbers of the flux's shape."""
-    numbers = _plain(what, values)
-    try:
-        return np.broadcast_to(numbers, flux.shape)
-    except ValueError as error:
-        raise SpectrumError(
-            f"{what} has shape {numbers.shape}, which does not fit flux of shape {flux.shape}; a number for each "
-            "spectrum has shape (spectrum, 1)"
-        ) from error
-
-
-def _require_cover(which: Arm, waves: NDArray[np.float64]) -> None:
-    """Refuse spectra that do not reach over the arm's grid once their ends are cut off."""
-    ordered = np.sort(waves, axis=1)
-    first, last = ordered[:, CUSHION], ordered[:, -1 - CUSHION]
-    need = which.wavelength[[0, -1]]
-    for row in np.flatnonzero((first > need[0]) | (last < need[1]))[:1]:
-        low, high = ordered[row, 0], ordered[row, -1]
-        hint = f"arm {which.name} needs {need[0]:.1f} to {need[1]:.1f} Angstrom, and some more for the star's velocity"
-        if low < need[0] / 5.0:
-            hint += "; are they nanometres, micrometres or logarithms?"
-        elif low <= need[0] and high >= need[1]:
-            hint += f", between the {CUSHION} pixels at each end that do not count"
-        raise SpectrumError(f"the wavelengths of spectrum {row} run from {low:.6g} to {high:.6g}; {hint}")
-
-
-def _content(which: Arm, spectra: ArmSpectra, row: int) -> int:
-    """First 64 bits of BLAKE2b over all that decides the verdict on a spectrum."""
-    digest = hashlib.blake2b(which.name.encode(), digest_size=8, person=b"arrays 1")
-    for column in (spectra.flux, spectra.ivar, spectra.loglam, spectra.mask):
-        digest.update(np.ascontiguousarray(column[row]).data)
-    return int.from_bytes(digest.digest(), "little")
-
-
-def _suspect_air(velocity: NDArray[np.float32]) -> None:
-    """Warn if most velocities are those of stars at rest whose wavelengths are in air."""
-    measured = velocity[np.isfinite(velocity)]
-    if measured.size and abs(float(np.median(measured)) - AIR_SHIFT) < _AIR_RANGE:
-        warnings.warn(
-            f"the median velocity is {np.median(measured):.1f} km/s; wavelengths in air that are taken for those in "
-            f"vacuum make {AIR_SHIFT} km/s of a star at rest: if they are in air, say air=True",
-            AirWarning,
-            stacklevel=3,
-        )
 
 
 @one_thread()

@@ -10,7 +10,8 @@ import pytest
 from twinlines.cluster.profiles import Address, Cuda, Local, ProfileError, SchedulerFile, Slurm, Ssh
 from twinlines.cluster.site import parse
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "clusters.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = (DOCS / "clusters.md", DOCS / "how-to" / "slurm.md")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_a_wrong_site_is_refused_with_the_place(tmp_path: Path, text: str, messa
     assert "site.yaml:" in str(error.value)
 
 
-def test_every_site_of_the_page_can_be_read(tmp_path: Path) -> None:
-    sites = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.S)
+def test_every_site_of_the_pages_can_be_read(tmp_path: Path) -> None:
+    sites = [text for page in PAGES for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.S)]
     kinds = {parse(site(tmp_path, text)).name for text in sites}
     assert kinds == {"local", "cuda", "slurm", "ssh", "address", "scheduler-file"}

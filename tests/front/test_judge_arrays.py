@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 import twinlines as tw
 from twinlines.pipeline.arms import ARMS, doppler_factor, vacuum_to_air
 from twinlines.pipeline.schema import RESULTS, SchemaError
+from twinlines.pipeline.spectra.arrays import AirWarning, FluxWarning, NoiseWarning, SpectrumError
 from twinlines.pipeline.spectra.inference import InferenceParameters
-from twinlines.pipeline.spectra.judging import AirWarning, SpectrumError
 
 Array = NDArray[np.float64]
 VELOCITY = 31.0
@@ -80,6 +80,26 @@ def test_wavelengths_in_air_are_suspected(spectrum: tuple[Array, Array], options
         tw.judge_arrays("B", at_rest, flux, sigma=0.01, **options)
     verdict = tw.judge_arrays("B", at_rest, flux, sigma=0.01, air=True, **options)
     assert abs(float(verdict["rv_obs_B"][0])) < 1.0
+
+
+def test_raw_counts_with_errors_of_a_normalised_flux_are_noticed(
+    spectrum: tuple[Array, Array], options: dict[str, Any]
+) -> None:
+    wavelength, flux = spectrum
+    counts = 1e4 * (flux + 0.02 * np.random.default_rng(3).standard_normal((2, flux.size)))
+    with pytest.warns(NoiseWarning, match=r"spectrum 0 \(and 1 more\) is 10,\d{3} times noisier than its errors say"):
+        tw.judge_arrays("B", wavelength, counts, sigma=0.02, **options)
+    verdict = tw.judge_arrays("B", wavelength, counts, sigma=200.0, **options)  # counts as such are welcome
+    np.testing.assert_allclose(verdict["noise_B"], 1.0, atol=0.1)
+
+
+def test_flux_that_is_not_above_zero_is_said_to_get_no_verdict(
+    spectrum: tuple[Array, Array], options: dict[str, Any]
+) -> None:
+    wavelength, flux = spectrum
+    with pytest.warns(FluxWarning, match="the median flux of spectrum 1 is -.*divide by the continuum"):
+        verdict = tw.judge_arrays("B", wavelength, np.stack([flux, -flux]), sigma=0.02, **options)
+    assert np.isfinite(verdict["pb_pct_B_16"]).all("percentile").values.tolist() == [True, False]
 
 
 def test_noise_without_signal_is_left_out(spectrum: tuple[Array, Array], options: dict[str, Any]) -> None:

@@ -121,6 +121,7 @@ REFUSED = {
     "snr_B in ('a', 3)": "compares a number with text",
     "__import__('os').system('true')": "calls something; the functions that are known here are isnan",
     "eval('1') > snr_B": "calls something",
+    "sqr(snr_B) > 3": r"calls something; did you mean sqrt\? the functions",
     "planid.upper() == 'X'": "calls something",
     "isnan(bprp0, snr_B)": "isnan takes 1 value",
     "abs(snr_B, out=snr_R) > 3": "abs takes 1 value",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from twinlines.pipeline.binaries.sources.survey import StaleWarning
 from twinlines.pipeline.cli import console
+from twinlines.pipeline.cli.main import main
 from twinlines.pipeline.cli.streams import Forgiving, OutputError
 
 
@@ -76,3 +79,28 @@ def test_progress_goes_on_when_nobody_watches(monkeypatch: pytest.MonkeyPatch) -
             for step in range(3):
                 progress("scan", step, 2)
         console.complain("a word")
+
+
+@pytest.mark.parametrize(
+    ("category", "said"),
+    [
+        (StaleWarning, "twinlines: warning: make them anew: [bold]x[/bold]\n"),
+        (UserWarning, "twinlines: warning: make them anew: [bold]x[/bold]\n"),
+        (RuntimeWarning, "twinlines: warning (RuntimeWarning): make them anew: [bold]x[/bold]\n"),
+    ],
+)
+def test_a_warning_is_a_message_without_a_line_of_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], category: type[Warning], said: str
+) -> None:
+    def command() -> None:
+        warnings.warn("make them anew: [bold]x[/bold]", category, stacklevel=1)
+        sys.exit(0)
+
+    monkeypatch.setattr("twinlines.pipeline.cli.main.app", command)
+    # What main changes in its own process.
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        with pytest.raises(SystemExit):
+            main()
+    assert capsys.readouterr().err == said
