@@ -84,7 +84,7 @@ def import_tracks(
     ------
     TrackFileError
         If there is nothing to read, a file cannot be read, or two files hold tracks of the same star.
-    twinlines.pipeline.storage.stores.StoreError
+    twinlines.pipeline.storage.chunks.StoreError
         If ``out`` exists and ``overwrite`` is not set, or is not named ``*.zarr.zip``, or its folder is missing.
     """
     out = Path(out)

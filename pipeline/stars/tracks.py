@@ -122,7 +122,7 @@ class Tracks:
 
         Raises
         ------
-        twinlines.pipeline.storage.stores.StoreError
+        twinlines.pipeline.storage.chunks.StoreError
             If the store is missing or damaged.
         twinlines.pipeline.datasets.SchemaError
             If it is a store of another kind.
