@@ -166,7 +166,9 @@ def test_weights_of_another_architecture_end_a_run_before_it_starts(tmp_path: Pa
     path = other / f"{header.stem}.safetensors"
     other.mkdir()
     checkpoint.save(path, Network(NetworkConfig((ARMS["B"].n_pixels, ARMS["R"].n_pixels))), header)
-    path.write_bytes(path.read_bytes().replace(b"two-arm-lenet-1", b"transformer-999"))
+    tensors, about = checkpoint.unpack(path)
+    about["network"]["architecture"] = "transformer-999"
+    path.write_bytes(checkpoint.pack(tensors, about))
     ran = twinlines("run", "--survey", survey, "--weights", other, "--workers", "1")
     assert ran.returncode == 1
     assert "transformer-999" in ran.stderr

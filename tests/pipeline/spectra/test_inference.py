@@ -228,8 +228,9 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     header = checkpoint.Header(member=1, seed=1, pairs="none")
     path = tmp_path / f"{header.stem}.safetensors"
     checkpoint.save(path, network, header)
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b"two-arm-lenet-1", b"transformer-999"))
+    tensors, about = checkpoint.unpack(path)
+    about["network"]["architecture"] = "transformer-999"
+    path.write_bytes(checkpoint.pack(tensors, about))
     with pytest.raises(checkpoint.CheckpointError, match=r"transformer-999(?s:.)*two-arm-lenet-1"):
         Inference.load(tmp_path, None, InferenceParameters())
 
