@@ -247,7 +247,7 @@ def _table(rows: xr.Dataset, styles: dict[str, str], first: tuple[str, ...]) -> 
 
 def show_sources(table: xr.Dataset, limit: int, where: Console) -> None:
     """Print those columns of the first ``limit`` stars that tell a reader most."""
-    first = ("obsid", "epochs_double", "wilson_mass_ratio", "period", "mode_probability")
+    first = ("obsid", "epochs_double", "sb2_probability", "wilson_mass_ratio", "period", "mode_probability")
     where.print(_table(table.isel(source=slice(limit)), _OF_SOURCES, first))
     hidden = table.sizes["source"] - limit
     if hidden > 0:

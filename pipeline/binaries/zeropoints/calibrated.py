@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -213,7 +214,8 @@ def command_again(survey: str | Path) -> str | None:
     reference = last.get("reference")
     if reference:
         named = {f"--{what}-column {name}" for what, name in reference["columns"].items() if not is_usual(what, name)}
-        options = [f"--reference {reference['file']}", f"--match {reference['by']}", *sorted(named), *options]
+        lies = shlex.quote(reference.get("path", reference["file"]))
+        options = [f"--reference {lies}", f"--match {reference['by']}", *sorted(named), *options]
     return " ".join([f"twinlines zeropoints --survey {survey}", *options])
 
 
@@ -287,7 +289,7 @@ def _velocities(
         stars = read(reference.path, reference.columns, reference.by)
         match = stars.match(dataset["obsid"].values, ra, dec, config.radius)
         known, known_error = (_taken(values, match) for values in (stars.velocity, stars.error))
-        said = {**stars.to_json(), **_matched(stars, match)}
+        said = {**stars.to_json(), "path": str(Path(reference.path).resolve()), **_matched(stars, match)}
     velocities = Velocities(
         spid=dataset["spid"].values,
         lmjm=dataset["lmjm"].values,

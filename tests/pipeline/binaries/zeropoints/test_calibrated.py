@@ -283,7 +283,7 @@ def test_runs_after_zero_points(tmp_path: Path) -> None:
     out = io.StringIO()
     show_run(report, Console(file=out, width=300), command_again(survey))
     assert "rv_abs_* have no values in this catalog yet, as the one before had; 'twinlines" in out.getvalue()
-    assert command_again(survey) == f"twinlines zeropoints --survey {survey} --reference refs.csv --match obsid"
+    assert command_again(survey) == f"twinlines zeropoints --survey {survey} --reference {source.path} --match obsid"
     assert np.isfinite(catalog.open(survey, release="dr1")["rv_abs_B"].values).all()
     second = calibrate(survey, source)
     assert second.new
