@@ -52,6 +52,7 @@ check: $(STAMP)
 docs: $(STAMP)
 	rm -rf docs/api .build/docs
 	$(BIN)/python -m sphinx --quiet --fail-on-warning -c docs . .build/docs
+	$(BIN)/pytest -q -m docs tests/test_reference.py
 
 bench: $(STAMP)
 	@for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done

@@ -25,7 +25,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-LONGEST = ("test_reference.py", "test_packaging.py", "test_notebooks.py", "test_cli.py", "test_ingestion.py")
+LONGEST = ("test_packaging.py", "test_notebooks.py", "test_cli.py", "test_ingestion.py")
 """Files that take longest, first: one that came last would keep one process waiting for the other."""
 
 
