@@ -5,7 +5,7 @@ the default sizes, where it is of another version of the code); arms below the S
 Hours on several cores are those of one, divided by the cores and an efficiency: that of ``survey.py`` for two, the same
 for 64, which nobody has measured. What a GPU makes of it, ``gpu.py`` tells.
 
-    python benchmarks/projection.py [--stars 40] [--exposures 5900000] [--efficiency 0.9]
+    python benchmarks/projection.py [--stars 40] [--exposures 5900000] [--efficiency 0.9] [--precision mixed]
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from twinlines.cluster.profiles import Local
 from twinlines.models import checkpoint, defaults
 from twinlines.models.ensemble import Ensemble
 from twinlines.models.network import Network, NetworkConfig
+from twinlines.models.precision import PRECISIONS
 from twinlines.pipeline.arms import BLUE, RED
 from twinlines.pipeline.ingest.ingestion import ingest
 from twinlines.pipeline.ingest.reader import read_one
@@ -90,9 +91,9 @@ def weights_of(folder: Path) -> Path:
     return SHIPPED_WEIGHTS
 
 
-def infer(store: Path, weights: Path, folder: Path, clock: Clock) -> int:
+def infer(store: Path, weights: Path, folder: Path, clock: Clock, precision: str) -> int:
     """Do what a run's task does, its stages timed; returns the number of exposures."""
-    inference = Inference.load(weights, None, InferenceParameters())
+    inference = Inference.load(weights, None, InferenceParameters(precision=precision))
     with stores.open_store(store, EXPOSURES) as dataset:
         block = clock("read a store", lambda: dataset.isel(exposure=slice(0, BLOCK)).load())
     with ExitStack() as stack:
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--stars", type=int, default=40)
     parser.add_argument("--exposures", type=int, default=5_900_000, help="exposures of the release")
     parser.add_argument("--efficiency", type=float, default=0.9, help="of several cores, as survey.py measures it")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the networks")
     options = parser.parse_args()
     torch.set_num_threads(1)
     clock = Clock()
@@ -127,7 +129,7 @@ def main() -> None:
             shard = dataset.load()
         stores.create(folder / "copy.zarr", EXPOSURES, shard.sizes["exposure"])
         clock("write a store", lambda: stores.write_shard(folder / "copy.zarr", EXPOSURES, 0, shard))
-        rows = infer(store, weights_of(folder / "weights"), folder, clock)
+        rows = infer(store, weights_of(folder / "weights"), folder, clock, options.precision)
     # The time to read a file goes with its exposures, and DR8's files have more of them than a mock's. Files are read
     # once, as long as there is room for the rows that a scan keeps; without any, the scan would count twice.
     totals = {
