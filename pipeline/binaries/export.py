@@ -33,7 +33,7 @@ from twinlines.pipeline.catalog.export import Columns, ExportError, write
 from twinlines.pipeline.catalog.export import export as export_catalog
 from twinlines.pipeline.catalog.tables.columns import Column, Values, columns_of, select
 from twinlines.pipeline.catalog.tables.formats import FORMATS, Format
-from twinlines.pipeline.schema import CATALOG, METADATA, Schema
+from twinlines.pipeline.schema import CATALOG, METADATA, Schema, Variable
 from twinlines.pipeline.survey.folder import Survey
 
 ORBIT_FORMATS: Mapping[str, Format] = {
@@ -140,94 +140,49 @@ def export_fits(
     return _said(lambda: _write(rows, path, variables, columns, "Two-star fits", "exposure", format, overwrite))
 
 
-def export_sources(
+def export_stars(
     survey: str | Path,
     path: Path,
+    what: str = "sources",
     *,
     columns: Columns = "all",
     format: str | None = None,  # noqa: A002
     overwrite: bool = False,
 ) -> int:
-    """Write a survey's stars as a table, columns of :data:`.schema.SOURCES`, and return their number.
+    """Write what a survey knows of its stars as a table, and return the number of rows.
+
+    Parameters
+    ----------
+    survey
+        Folder of the survey.
+    path
+        File, or folder, to write.
+    what
+        "sources": the stars, columns of :data:`.schema.SOURCES`. "orbits": the likeliest of each star of which a period
+        is known, however well, as ``conf_spectro_period`` says; columns of :data:`.schema.GAIA_ORBITS`. "solutions":
+        every likely period of each star, the likeliest first, and limits of stars that have too few epochs; columns of
+        :data:`.schema.GAIA_SOLUTIONS`. "samples": of the posteriors, columns of :data:`.schema.ORBIT_SAMPLES`.
+    columns, format, overwrite
+        As :func:`export` has them; of orbits ``format`` may also be "sb9".
 
     Raises
     ------
     FitsError
-        If there are no stars, or the table cannot be written there.
+        If there are no stars, or orbits, or the table cannot be written there.
     """
-    rows = _sources(survey)
-    return _said(
-        lambda: _write(rows, path, SOURCES.variables, columns, "Double-lined stars", "source", format, overwrite)
-    )
+    rows_of, variables, title, row = _OF_STARS[what]
+    rows, formats = rows_of(survey), ORBIT_FORMATS if what == "orbits" else FORMATS
+    return _said(lambda: _write(rows, path, variables, columns, title, row, format, overwrite, formats))
 
 
-def export_orbits(
-    survey: str | Path,
-    path: Path,
-    *,
-    columns: Columns = "all",
-    format: str | None = None,  # noqa: A002
-    overwrite: bool = False,
-) -> int:
-    """Write the orbits of a survey's stars, columns of :data:`.schema.GAIA_ORBITS`, and return their number.
-
-    Those of which a period is known, however well: ``conf_spectro_period`` says so. ``format`` may also be "sb9".
-
-    Raises
-    ------
-    FitsError
-        If there are no stars, or the table cannot be written there.
-    """
-    rows = orbits_of(_sources(survey))
-    return _said(
-        lambda: _write(
-            rows, path, GAIA_ORBITS, columns, "Orbits of double-lined stars", "source", format, overwrite, ORBIT_FORMATS
-        )
-    )
-
-
-def export_solutions(
-    survey: str | Path,
-    path: Path,
-    *,
-    columns: Columns = "all",
-    format: str | None = None,  # noqa: A002
-    overwrite: bool = False,
-) -> int:
-    """Write all solutions of a survey's orbits, columns of :data:`.schema.GAIA_SOLUTIONS`, and return their number.
-
-    Every likely period of each star, the likeliest first; of stars that have too few epochs, limits.
-
-    Raises
-    ------
-    FitsError
-        If there are no orbits, or the table cannot be written there.
-    """
+def _solutions(survey: str | Path) -> xr.Dataset:
     orbits = open_orbits(survey).load()
-    rows = solutions_of(orbits, _sources(survey)).assign_attrs(rows_in=orbits.sizes["solution"])
-    title = _TITLES["orbits"][1]
-    return _said(lambda: _write(rows, path, GAIA_SOLUTIONS, columns, title, "solution", format, overwrite))
+    return solutions_of(orbits, _sources(survey)).assign_attrs(rows_in=orbits.sizes["solution"])
 
 
-def export_samples(
-    survey: str | Path,
-    path: Path,
-    *,
-    columns: Columns = "all",
-    format: str | None = None,  # noqa: A002
-    overwrite: bool = False,
-) -> int:
-    """Write posterior samples of a survey's orbits, columns of :data:`.schema.ORBIT_SAMPLES`; return their number.
-
-    Raises
-    ------
-    FitsError
-        If there are no orbits, or the table cannot be written there.
-    """
+def _samples(survey: str | Path) -> xr.Dataset:
     samples = open_samples(survey)
-    rows = samples.assign_attrs({**_sources(survey).attrs, **_sampling(samples), "rows_in": samples.sizes["sample"]})
-    title = _TITLES["orbit_samples"][1]
-    return _said(lambda: _write(rows, path, ORBIT_SAMPLES.variables, columns, title, "sample", format, overwrite))
+    return samples.assign_attrs({**_sources(survey).attrs, **_sampling(samples), "rows_in": samples.sizes["sample"]})
 
 
 def solutions_of(orbits: xr.Dataset, sources: xr.Dataset) -> xr.Dataset:
@@ -328,3 +283,12 @@ def _said(make: Callable[[], int]) -> int:
         return make()
     except ExportError as error:
         raise FitsError(str(error)) from error
+
+
+_OF_STARS: Mapping[str, tuple[Callable[[str | Path], xr.Dataset], Mapping[str, Variable], str, str]] = {
+    "sources": (_sources, SOURCES.variables, "Double-lined stars", "source"),
+    "orbits": (lambda survey: orbits_of(_sources(survey)), GAIA_ORBITS, "Orbits of double-lined stars", "source"),
+    "solutions": (_solutions, GAIA_SOLUTIONS, _TITLES["orbits"][1], "solution"),
+    "samples": (_samples, ORBIT_SAMPLES.variables, _TITLES["orbit_samples"][1], "sample"),
+}
+"""Tables of stars: what makes their rows, their columns, what they are called, and the name of the rows' dimension."""

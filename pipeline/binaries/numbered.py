@@ -103,7 +103,7 @@ def open_newest(
     stem: str,
     schema: Schema,
     *,
-    none: str,
+    none: str | Callable[[], str],
     again: str,
     refused: type[Exception],
     how: Callable[[Path, Schema], xr.Dataset] | None = None,
@@ -115,7 +115,7 @@ def open_newest(
     folder, stem, schema
         Where it is, the name of its kind, and what it holds.
     none
-        What is said where there is no store, and what to do.
+        What is said where there is no store, and what to do; a function where that takes looking around.
     again
         What to do where the store is damaged.
     refused
@@ -134,7 +134,7 @@ def open_newest(
     """
     path = newest(folder, stem)
     if path is None:
-        raise refused(none)
+        raise refused(none if isinstance(none, str) else none())
     try:
         return path, (how or read)(path, schema)
     except StoreError as error:

@@ -39,6 +39,9 @@ class FitQuality(IntFlag):
     up. Of real binaries' exposures one in twenty is so by chance; all of a star's are not."""
 
 
+NO_SECOND_STAR = FitQuality.NO_SPECTRUM | FitQuality.NOT_DOUBLE
+"""Bits of which any says that a fit shows no two stars."""
+
 _VELOCITY = "spect.dopplerVeloc.opt"
 _AMPLITUDE = f"src.var.amplitude;{_VELOCITY}"
 _MASS_RATIO = "phys.mass;arith.ratio"

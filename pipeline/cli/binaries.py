@@ -179,13 +179,7 @@ def export(
     if what is What.FITS:
         rows = tables.export_fits(survey, out, every=every, **asked)
     else:
-        writers = {
-            What.SOURCES: tables.export_sources,
-            What.ORBITS: tables.export_orbits,
-            What.SOLUTIONS: tables.export_solutions,
-            What.SAMPLES: tables.export_samples,
-        }
-        rows = writers[what](survey, out, **asked)
+        rows = tables.export_stars(survey, out, what.value, **asked)
     console.show({"file": str(out), "rows": rows}, as_json, lambda where: where.print(f"{out}: {rows} rows"))
 
 

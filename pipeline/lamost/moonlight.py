@@ -64,9 +64,10 @@ class _Places:
         self.moments = Time(mjd_utc, format="mjd", scale="utc")
         self._turning, self._turning_velocity = (vector.xyz.T for vector in site().get_gcrs_posvel(self.moments))
         centre, self._earth_velocity = get_body_barycentric_posvel("earth", self.moments)
-        self.sun, moon = (get_body_barycentric(body, self.moments).xyz.to_value(u.km).T for body in ("sun", "moon"))
+        sun, self._sun_velocity = get_body_barycentric_posvel("sun", self.moments)
+        moon = get_body_barycentric("moon", self.moments).xyz.to_value(u.km).T
         self.telescope = centre.xyz.to_value(u.km).T + self._turning.to_value(u.km)
-        self.from_sun, self.to_moon = moon - self.sun, moon - self.telescope
+        self.from_sun, self.to_moon = moon - sun.xyz.to_value(u.km).T, moon - self.telescope
 
     @property
     def way_of_light(self) -> _Vector:
@@ -83,8 +84,7 @@ class _Places:
 
     def velocity_of_telescope(self) -> _Vector:
         """Against the Sun, km/s, (moment, 3)."""
-        sun = get_body_barycentric_posvel("sun", self.moments)[1]
-        against = (self._earth_velocity - sun).xyz.T + self._turning_velocity
+        against = (self._earth_velocity - self._sun_velocity).xyz.T + self._turning_velocity
         velocity: _Vector = against.to_value(u.km / u.s)
         return velocity
 

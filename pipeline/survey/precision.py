@@ -16,7 +16,7 @@ from twinlines.pipeline.survey.folder import Survey
 def usual(client: Client, survey: Survey) -> PrecisionName:
     """Precision of the survey's last run, finished or not; of its first one, mixed if all workers have bfloat16.
 
-    Mixed precision changes medians of probabilities by 0.003 at most in 99 of 100 exposures (``docs/ensemble.md``).
+    What mixed precision changes of probabilities, ``docs/ensemble.md`` has.
 
     Raises
     ------

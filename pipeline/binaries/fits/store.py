@@ -20,7 +20,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from twinlines.pipeline.binaries import numbered
-from twinlines.pipeline.binaries.schema import FITS, FitQuality
+from twinlines.pipeline.binaries.schema import FITS, NO_SECOND_STAR, FitQuality
 from twinlines.pipeline.jobs.markers import Markers, now
 from twinlines.pipeline.schema import Schema
 from twinlines.pipeline.storage import atomic, stores
@@ -245,5 +245,4 @@ def join(rows: xr.Dataset, fits: xr.Dataset) -> xr.Dataset:
 
 def shows_two(fits: xr.Dataset) -> NDArray[np.bool_]:
     """Whether the fit of each exposure shows two stars, shape (exposure,)."""
-    neither = FitQuality.NO_SPECTRUM | FitQuality.NOT_DOUBLE
-    return np.asarray((fits["fit_quality"].values & neither) == 0, np.bool_)
+    return np.asarray((fits["fit_quality"].values & NO_SECOND_STAR) == 0, np.bool_)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from twinlines.models.threads import one_thread
 from twinlines.pipeline.arms import ARM_NAMES, ArmName
-from twinlines.pipeline.binaries.schema import FITS, FitQuality
+from twinlines.pipeline.binaries.schema import FITS, NO_SECOND_STAR, FitQuality
 from twinlines.pipeline.binaries.twostar import starts
 from twinlines.pipeline.binaries.twostar.model import (
     OFFSET,
@@ -80,7 +80,6 @@ spectrographs and exposures leave, and K, from the Sun's temperature."""
 
 _SUN = 5772.0  # K
 _MJD = 2400000.5
-_ANY = FitQuality.NO_SPECTRUM | FitQuality.NOT_DOUBLE  # no second star
 
 
 @lru_cache(maxsize=2)
@@ -210,7 +209,7 @@ def moonlit(columns: Mapping[str, NDArray[Any]], moon: NDArray[np.float64]) -> N
     moon
         (exposure,) :func:`.moonlight_velocity`, km/s; NaN where there is none.
     """
-    two = (columns["fit_quality"] & _ANY) == 0
+    two = (columns["fit_quality"] & NO_SECOND_STAR) == 0
     may_be = np.zeros(len(moon), bool)
     for star, wanted in (("2", two), ("1", two & ((columns["fit_quality"] & FitQuality.ALIKE) > 0))):
         off, hotter = np.abs(columns[f"rv{star}"] - moon), np.abs(columns[f"teff{star}"] - _SUN)

@@ -304,11 +304,15 @@ def open_calibrated(survey: str | Path) -> xr.Dataset:
     place, catalog = Survey.at(survey), catalogs.open(survey)
     advice = f"'twinlines calibrate --survey {survey}' calibrates it"
     name = str(catalog.attrs.get("name", ""))
-    others = sorted({each.parent.name for each in (place.path / "validation").glob(f"*/{STEM}-*.zarr")})
-    known = f" (calibrated are {', '.join(others)})" if others else ""
+
+    def none() -> str:
+        others = sorted({each.parent.name for each in (place.path / "validation").glob(f"*/{STEM}-*.zarr")})
+        known = f" (calibrated are {', '.join(others)})" if others else ""
+        return f"the catalog {name} of {survey} is not calibrated{known}; {advice}"
+
     path, calibrated = numbered.open_newest(
         *(folder_of(place, name), STEM, CALIBRATION),
-        none=f"the catalog {name} of {survey} is not calibrated{known}; {advice}",
+        none=none,
         again=f"{advice} again",
         refused=TrustError,
     )

@@ -105,17 +105,17 @@ def test_orbits_have_gaia_s_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     every = stars()
     monkeypatch.setattr(tables, "open_sources", lambda _: every)
     with_period = np.flatnonzero(np.isfinite(every["period"].values))
-    assert tables.export_orbits(tmp_path, tmp_path / "orbits.vot") == N // 2
+    assert tables.export_stars(tmp_path, tmp_path / "orbits.vot", "orbits") == N // 2
     read = Table.read(tmp_path / "orbits.vot")
     assert set(read["nss_solution_type"]) == {"SB2"}
     for name in ("period", "center_of_mass_velocity", "semi_amplitude_secondary_error", "arg_periastron"):
         np.testing.assert_array_equal(read[name], every[name].values[with_period])
     np.testing.assert_array_equal(read["conf_spectro_period"], every["mode_probability"].values[with_period])
     np.testing.assert_array_equal(read["rv_n_obs_secondary"], every["epochs_double"].values[with_period])
-    assert tables.export_sources(tmp_path, tmp_path / "stars.fits") == N
+    assert tables.export_stars(tmp_path, tmp_path / "stars.fits", "sources") == N
     assert fits.getheader(tmp_path / "stars.fits", 1)["CATALOG"] == "dr7-0123.zarr"
     with pytest.raises(FitsError, match="exists already"):
-        tables.export_orbits(tmp_path, tmp_path / "orbits.vot")
+        tables.export_stars(tmp_path, tmp_path / "orbits.vot", "orbits")
 
 
 def solved() -> tuple[xr.Dataset, xr.Dataset]:
@@ -157,7 +157,7 @@ def test_all_solutions_are_written_in_each_format(
     end: str, tmp_path: Path, orbits: tuple[xr.Dataset, xr.Dataset]
 ) -> None:
     path, rows = tmp_path / f"orbits.{end}", orbits[0]
-    assert tables.export_solutions(tmp_path, path) == rows.sizes["solution"] == 2 * N - 3
+    assert tables.export_stars(tmp_path, path, "solutions") == rows.sizes["solution"] == 2 * N - 3
     if end in ("hats", "moc", "cds"):
         return
     read = Table.read(path, format="ascii.mrt" if end == "mrt" else None)
@@ -180,7 +180,7 @@ def test_all_solutions_are_written_in_each_format(
 @pytest.mark.parametrize("end", ["fits", "parquet", "vot"])
 def test_samples_are_written_with_their_units(end: str, tmp_path: Path, orbits: tuple[xr.Dataset, xr.Dataset]) -> None:
     path = tmp_path / f"samples.{end}"
-    assert tables.export_samples(tmp_path, path, columns=["obsid", "period", "semi_amplitude_primary"]) == 80
+    assert tables.export_stars(tmp_path, path, "samples", columns=["obsid", "period", "semi_amplitude_primary"]) == 80
     read = Table.read(path)
     np.testing.assert_array_equal(read["period"], orbits[1]["period"])
     assert unit_of(path, read, "semi_amplitude_primary") == u.km / u.s
@@ -189,7 +189,7 @@ def test_samples_are_written_with_their_units(end: str, tmp_path: Path, orbits: 
         assert header["CATALOG"] == "dr7-0123.zarr"
         assert "p_value" in header["FITTING"]
     with pytest.raises(FitsError, match="HATS files rows by position, and the columns lack ra and dec"):
-        tables.export_samples(tmp_path, tmp_path / "samples.hats")
+        tables.export_stars(tmp_path, tmp_path / "samples.hats", "samples")
 
 
 def test_what_was_opened_is_written_as_it_is_stored(tmp_path: Path, orbits: tuple[xr.Dataset, xr.Dataset]) -> None:
@@ -202,8 +202,8 @@ def test_what_was_opened_is_written_as_it_is_stored(tmp_path: Path, orbits: tupl
 def test_stilts_finds_nothing_to_say_of_solutions_and_samples(
     tmp_path: Path, orbits: tuple[xr.Dataset, xr.Dataset]
 ) -> None:
-    tables.export_solutions(tmp_path, tmp_path / "solutions.vot")
-    tables.export_samples(tmp_path, tmp_path / "samples.vot")
+    tables.export_stars(tmp_path, tmp_path / "solutions.vot", "solutions")
+    tables.export_stars(tmp_path, tmp_path / "samples.vot", "samples")
     for name in ("solutions.vot", "samples.vot"):
         linted = subprocess.run(["stilts", "votlint", str(tmp_path / name)], capture_output=True, text=True, check=True)
         assert linted.stdout + linted.stderr == ""
@@ -212,7 +212,7 @@ def test_stilts_finds_nothing_to_say_of_solutions_and_samples(
 @pytest.mark.skipif(shutil.which("stilts") is None, reason="stilts is not installed (Debian has it)")
 def test_stilts_finds_nothing_to_say_of_orbits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "open_sources", lambda _: stars())
-    tables.export_orbits(tmp_path, tmp_path / "orbits.vot")
+    tables.export_stars(tmp_path, tmp_path / "orbits.vot", "orbits")
     linted = subprocess.run(
         ["stilts", "votlint", str(tmp_path / "orbits.vot")], capture_output=True, text=True, check=True
     )
@@ -230,7 +230,7 @@ def test_orbits_in_the_layout_of_sb9(tmp_path: Path, monkeypatch: pytest.MonkeyP
     every = stars()
     every["arg_periastron_error"][1] = np.nan
     monkeypatch.setattr(tables, "open_sources", lambda _: every)
-    assert tables.export_orbits(tmp_path, tmp_path / "orbits.sb9") == N // 2
+    assert tables.export_stars(tmp_path, tmp_path / "orbits.sb9", "orbits") == N // 2
     rows = orbits_of(every)
     read = {
         name: list(csv.reader((tmp_path / "orbits.sb9" / name).read_text().splitlines(), delimiter="|"))
