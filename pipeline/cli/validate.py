@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from twinlines.pipeline.validation.false_positives import NullReport
     from twinlines.pipeline.validation.injection.survey import InjectionReport
     from twinlines.pipeline.validation.intervals import ExactRate
+    from twinlines.pipeline.validation.known import KnownReport
     from twinlines.pipeline.validation.trust.classes import Classes
     from twinlines.pipeline.validation.trust.nulls import NullRule
     from twinlines.pipeline.validation.trust.survey import TrustReport
@@ -142,6 +143,29 @@ def nulls(
     console.show(report.to_json(), as_json, lambda screen: show_nulls(report, screen))
 
 
+@validate_app.command(epilog="Example: twinlines validate known --survey survey truth.csv --two star2 --by kind")
+@grouped
+def known(
+    truth: Annotated[
+        Path, typer.Argument(help="Table of exposures: obsid, lmjm, and what they are; FITS, ECSV, CSV or VOTable.")
+    ],
+    *,
+    survey: SurveyOption,
+    two: Annotated[
+        str, typer.Option("--two", help="Its column that says what shows two stars; empty, 0 or false: one.")
+    ] = "binary",
+    by: Annotated[str, typer.Option("--by", help="Its columns, between commas, whose values make groups.")] = "",
+    confidence: ConfidenceOption = 0.95,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the catalog with exposures whose truth is known: what is found, and what is false, by group."""
+    from twinlines.pipeline.validation.known import known as compare
+
+    columns = [name.strip() for name in by.split(",") if name.strip()]
+    report = compare(survey, truth, two=two, by=columns, confidence=confidence)
+    console.show(report.to_json(), as_json, lambda screen: show_known(report, screen))
+
+
 @validate_app.command(epilog="Example: twinlines validate injection --survey survey --figure completeness.png")
 @grouped
 def injection(
@@ -250,6 +274,32 @@ def show_nulls(report: NullReport, where: Console) -> None:
     )
 
 
+def show_known(report: KnownReport, where: Console) -> None:
+    """Print what each group is called, per cent."""
+    for two, title in ((False, "of one star, called binary, %"), (True, "of two stars, found, %")):
+        groups = [one for one in report.groups if one.two is two]
+        rows = [
+            (
+                *(value or "-" for value in one.values),
+                one.exposures,
+                *(_percent(rate, two) for rate in one.called.values()),
+                _percent(one.unfamiliar, True),
+                one.missing or "",
+                one.unjudged or "",
+            )
+            for one in groups
+        ]
+        heads = ("B", "R", "J", "rule", "paper's rule", "unfamiliar", "missing", "unjudged")
+        if rows:
+            where.print(console.table((*(report.by or ()), "exposures", *heads), rows, title=title))
+    ends = f"in brackets the upper end (one star) or the lower end (two) at {100 * report.confidence:g} %"
+    notes = [
+        f"B, R, J: median probability above 0.5, penalty 16; rules with their cuts; {ends}",
+        f"catalog: {report.catalog}",
+    ]
+    console.say(where, [*notes, *(f"note: {note}" for note in report.notes)])
+
+
 def show_injection(report: InjectionReport, figure: Path | None, where: Console) -> None:
     """Print what was found, by what binaries are."""
     found = report.completeness
@@ -272,3 +322,7 @@ def show_injection(report: InjectionReport, figure: Path | None, where: Console)
 
 def _interval(rate: ExactRate) -> str:
     return f"{rate.value:.4f} ({rate.low:.4f} to {rate.high:.4f})"
+
+
+def _percent(rate: ExactRate, from_below: bool) -> str:
+    return f"{100 * rate.value:.3g} ({100 * (rate.low if from_below else rate.high):.3g})" if rate.trials else "-"

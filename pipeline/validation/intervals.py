@@ -77,6 +77,8 @@ def clustered_rate(
     else:
         residual = np.bincount(place, happened - rate)
         variance = stars / (stars - 1.0) * float(np.sum(residual**2)) / trials**2
-        effective = float(np.clip(rate * (1.0 - rate) / variance, min(stars, trials), trials))
+        # Stars whose rates are all the same vary less than independent trials would: that is worth no more than these.
+        worth = rate * (1.0 - rate) / variance if variance > 0.0 else float(trials)
+        effective = float(np.clip(worth, min(stars, trials), trials))
     low, high = clopper_pearson(rate * effective, effective, confidence)
     return ExactRate(count, trials, low, high)

@@ -34,6 +34,12 @@ def test_exposures_that_are_alike_count_as_their_stars() -> None:
     assert clustered_rate(np.zeros(500, bool), star).high == clopper_pearson(0.0, 50.0)[1]
 
 
+def test_stars_of_one_rate_are_worth_their_exposures() -> None:
+    star = np.repeat(np.arange(4), 10)
+    same = clustered_rate(np.tile(np.arange(10) < 3, 4), star)
+    assert (same.low, same.high) == pytest.approx(clopper_pearson(12.0, 40.0))
+
+
 def test_the_interval_of_clustered_exposures_holds() -> None:
     rng = np.random.default_rng(5)
     star = np.repeat(np.arange(60), rng.integers(1, 20, 60))

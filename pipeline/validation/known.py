@@ -1,0 +1,223 @@
+"""Verdicts on exposures whose truth a user knows: what is found of double-lined ones, what is false of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from twinlines.pipeline.binaries.grouping import NO_STAR, group
+from twinlines.pipeline.catalog import catalog as catalogs
+from twinlines.pipeline.catalog.usertable import UserTable, read_table
+from twinlines.pipeline.schema import HEADS
+from twinlines.pipeline.validation.intervals import CONFIDENCE, ExactRate, clustered_rate
+from twinlines.pipeline.validation.observed import ValidationError
+
+VERDICTS = (*HEADS, "joint", "paper")
+"""What is told of a group: the median of a head's probability above 0.5, and the candidates' rules."""
+
+TWO = "binary"
+"""Usual name of the column that says whether an exposure shows two stars."""
+
+_MOST_GROUPS = 1000  # more are no table to read
+
+
+@dataclass(frozen=True)
+class KnownGroup:
+    """Exposures that are alike by a user's columns."""
+
+    values: tuple[str, ...]
+    """Values of these columns."""
+    two: bool
+    """Whether they show two stars."""
+    exposures: int
+    """How many of the table's."""
+    missing: int
+    """How many of them the catalog has not."""
+    unjudged: int
+    """How many of the catalog's have no verdict of both arms."""
+    unfamiliar: ExactRate
+    """Of an arm that is unlike any star, or two, of the library."""
+    called: Mapping[str, ExactRate]
+    """Called binary, by :data:`VERDICTS`: of all that the catalog has, judged or not."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Make a JSON object."""
+        return {
+            "values": list(self.values),
+            "two": self.two,
+            "exposures": self.exposures,
+            "missing": self.missing,
+            "unjudged": self.unjudged,
+            "unfamiliar": self.unfamiliar.to_json(),
+            "called": {name: rate.to_json() for name, rate in self.called.items()},
+        }
+
+
+@dataclass(frozen=True)
+class KnownReport:
+    """Verdicts by group."""
+
+    catalog: str
+    """Name of the catalog."""
+    by: tuple[str, ...]
+    """Columns of the table that make groups."""
+    two: str
+    """The column that says what shows two stars."""
+    confidence: float
+    """Of the intervals."""
+    groups: tuple[KnownGroup, ...]
+    """In the order of the table; those of single stars first."""
+    notes: tuple[str, ...]
+    """What should be known of how the table was read."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Make a JSON object."""
+        return {
+            "catalog": self.catalog,
+            "by": list(self.by),
+            "two": self.two,
+            "confidence": self.confidence,
+            "groups": [one.to_json() for one in self.groups],
+            "notes": list(self.notes),
+        }
+
+
+def known(
+    survey: str | Path,
+    truth: str | Path,
+    *,
+    two: str = TWO,
+    by: Sequence[str] = (),
+    confidence: float = CONFIDENCE,
+) -> KnownReport:
+    """Compare a survey's current catalog with a table of exposures whose truth is known.
+
+    Parameters
+    ----------
+    survey
+        Folder of the survey.
+    truth
+        The table: ``obsid``, ``lmjm`` where an obsid has several exposures that differ, and the columns named below.
+    two
+        Its column that says whether an exposure shows two stars: empty, 0 or false where it shows one.
+    by
+        Its columns whose values make groups.
+    confidence
+        Of the intervals, which know that exposures of one star are alike.
+
+    Raises
+    ------
+    CatalogError
+        If there is no catalog.
+    ValidationError
+        If the table cannot be used, or none of its exposures is in the catalog.
+    """
+    table = _Truth(Path(truth), read_table(Path(truth), "known exposures", ValidationError), {})
+    if not len(table.table):
+        table.refuse("it has no row", "list at least one exposure")
+    table.require("obsid")
+    doubled = table.flags(two)
+    labels = [table.texts(name) for name in by]
+    catalog = catalogs.open(survey)
+    row, entry = table.match(catalog["obsid"].values, catalog["lmjm"].values)
+    if not len(row):
+        table.refuse(
+            f"none of its {len(table.table)} exposures is in the catalog {catalog.attrs['name']}",
+            "give exposures of this survey, by obsid and lmjm",
+        )
+    verdicts, star = _verdicts(catalog.isel(exposure=row))
+    names = np.array(["\0".join(parts) for parts in zip(*labels, strict=True)] if labels else [""] * len(doubled))
+    keys = list(dict.fromkeys(zip(doubled.tolist(), names.tolist(), strict=True)))
+    if len(keys) > _MOST_GROUPS:
+        table.refuse(f"{', '.join(by)} make {len(keys)} groups", f"name columns that make {_MOST_GROUPS} at most")
+    groups = []
+    for is_two, name in sorted(keys, key=lambda key: key[0]):
+        listed = (doubled == is_two) & (names == name)
+        mine = listed[entry]
+
+        def rate(happened: NDArray[np.bool_], mine: NDArray[np.bool_] = mine) -> ExactRate:
+            return clustered_rate(happened[mine], star[mine], confidence)
+
+        groups.append(
+            KnownGroup(
+                values=tuple(name.split("\0")) if labels else (),
+                two=is_two,
+                exposures=int(listed.sum()),
+                missing=int(listed.sum() - len(np.unique(entry[mine]))),
+                unjudged=int(np.sum(~verdicts["judged"][mine])),
+                unfamiliar=rate(verdicts["unfamiliar"]),
+                called={verdict: rate(verdicts[verdict]) for verdict in VERDICTS},
+            )
+        )
+    return KnownReport(str(catalog.attrs["name"]), tuple(by), two, confidence, tuple(groups), tuple(table.notes))
+
+
+def _verdicts(rows: xr.Dataset) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.int64]]:
+    """What the catalog says of each row, and the row's star."""
+    medians = {head: rows.sb2.probability(head).values for head in HEADS}
+    verdicts = {head: np.asarray(median > 0.5) for head, median in medians.items()}
+    verdicts |= {rule: rows.sb2.is_candidate(rule=rule) for rule in ("joint", "paper")}
+    verdicts |= {"judged": np.isfinite(medians["J"]), "unfamiliar": rows.sb2.is_unfamiliar()}
+    star = group(rows["ra"].values, rows["dec"].values)
+    obsid = rows["obsid"].values.astype(np.int64)
+    # Without a position, exposures of one obsid are of one star.
+    return verdicts, np.where(star == NO_STAR, -2 - obsid, star)
+
+
+class _Truth(UserTable):
+    """A table of exposures whose truth is known."""
+
+    refused = ValidationError
+
+    def column(self, name: str) -> Any:
+        """A column that the user has named."""
+        if name not in self.table.colnames:
+            self.refuse(f"it has no column {name!r}", f"it has {', '.join(self.table.colnames)}")
+        if self.table[name].ndim != 1:
+            self.refuse(f"{name!r} has several values in a row", "name a column of one")
+        return self.table[name]
+
+    def flags(self, name: str) -> NDArray[np.bool_]:
+        """Whether each row's value is something: not empty, masked, 0, false or no."""
+        column = self.column(name)
+        if column.dtype.kind in "iufb":
+            numbers = np.ma.filled(np.ma.asarray(column).astype(np.float64), 0.0)
+            return np.asarray(np.nan_to_num(numbers, nan=0.0) != 0.0)
+        return np.array([text.lower() not in ("", "0", "false", "no", "nan", "none") for text in self.texts(name)])
+
+    def texts(self, name: str) -> NDArray[np.str_]:
+        """Each row's value as text; numbers as short as they are written."""
+        column = self.column(name)
+        if column.dtype.kind == "f":
+            numbers = np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan)
+            return np.array([f"{number:g}" for number in numbers.tolist()])
+        return np.array([str(text).strip() for text in np.ma.filled(np.ma.asarray(column).astype(np.str_), "")])
+
+    def match(self, obsid: NDArray[Any], lmjm: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of the catalog that are in the table, and which of its rows each of them is."""
+        mine = self.integers(self.names["obsid"])
+        minute = self.integers("lmjm") if "lmjm" in self.table.colnames else None
+        wanted = list(zip(mine.tolist(), minute.tolist(), strict=True)) if minute is not None else mine.tolist()
+        place: dict[Any, int] = {}
+        for at, key in enumerate(wanted):
+            if key in place:
+                self._refuse_twice(key, place[key], at)
+            place[key] = at
+        rows = np.flatnonzero(np.isin(obsid, mine))
+        keys = zip(obsid[rows].tolist(), lmjm[rows].tolist(), strict=True) if minute is not None else obsid[rows]
+        pairs = [(row, place[key]) for row, key in zip(rows.tolist(), keys, strict=True) if key in place]
+        both = np.array(pairs, np.int64).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
+
+    def _refuse_twice(self, key: Any, first: int, again: int) -> NoReturn:
+        said = f"obsid {key[0]}, lmjm {key[1]}" if isinstance(key, tuple) else f"obsid {key}"
+        cure = "keep one row of each exposure"
+        if not isinstance(key, tuple):
+            cure += ", or give a column lmjm, which tells exposures of one obsid apart"
+        self.refuse(f"{said} stands in rows {first} and {again}", cure)
