@@ -48,7 +48,7 @@ class Header:
     seed: int
     """Seed of the training run."""
     pairs: str
-    """Digest of the pairs that it was trained on."""
+    """Digest of the pairs that it was trained on; of several sets, all of them with + between."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Losses, rates and epochs, by name; see :mod:`twinlines.models.training`."""
     training: Mapping[str, Any] = field(default_factory=dict)

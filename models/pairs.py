@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,10 @@ from twinlines.models.vocabulary import ARMS, HEADS, SPLITS
 BLOCK = 2048
 """Pairs that are read at once, unless the store's shards say otherwise."""
 
+DIGESTS = "+"
+"""Between the digests of sets that were joined."""
+
+_NO_SPLIT = -1  # of rows between joined sets
 _PART_BLOCKS = 2  # blocks whose pairs are shuffled together; what they take is in memory, and once more being read
 _LIMIT = 1.0e4  # far beyond any flux, and within float16
 
@@ -86,6 +90,8 @@ class PairArrays:
     """Pairs that are read at once: a shard of the store."""
     weight: Mapping[str, NDArray[np.float32]] | None = None
     """By head, (pair, 2) weight of each spectrum in the loss; None: all have one."""
+    firsts: tuple[int, ...] = (0,)
+    """First row of each set that was joined into this one."""
 
     def __post_init__(self) -> None:
         rows = len(self.split)
@@ -121,7 +127,7 @@ class PairArrays:
         return count
 
     def parts(self, split: int, most: int | None = None) -> Iterator[Part]:
-        """Read a split in its order, block by block; the first ``most`` pairs, if that is said.
+        """Read a split block by block, a block of each joined set in turn; the first ``most`` pairs, if that is said.
 
         Raises
         ------
@@ -129,7 +135,10 @@ class PairArrays:
             If there are no such pairs, or one holds a value that is not finite.
         """
         left = self.count(split) if most is None else most
-        for start in self._starts(split):
+        starts = self._starts(split)
+        owner = np.searchsorted(self.firsts, starts, side="right")
+        turn = np.arange(len(starts)) - np.searchsorted(owner, owner)
+        for start in starts[np.lexsort((owner, turn))]:
             if left <= 0:
                 return
             part = self._read(start, split)
@@ -170,6 +179,67 @@ class PairArrays:
         every = np.ones((len(rows), 2), np.float32)
         weight = {head: every if self.weight is None else self.weight[head][rows] for head in HEADS}
         return Part(flux, self.label[rows].astype(np.float32), {arm: self.snr[arm][rows] for arm in ARMS}, weight)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Flux of several sets, each from a row of its own; rows between them are of no pair."""
+
+    sets: Sequence[ArrayLike]
+    firsts: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def __getitem__(self, key: slice, /) -> NDArray[np.float32]:
+        rows = np.zeros((len(range(*key.indices(self.shape[0]))), *self.shape[1:]), np.float32)
+        place = int(np.searchsorted(self.firsts, key.start, side="right")) - 1
+        first, length = self.firsts[place], self.sets[place].shape[0]
+        start, stop = key.start - first, min(key.stop - first, length)
+        if start < stop:
+            rows[: stop - start] = self.sets[place][slice(start, stop)]
+        return rows
+
+
+def join(sets: Sequence[PairArrays]) -> PairArrays:
+    """Several sets of pairs as one; each begins at a block of its own, so that a block is of one set.
+
+    Raises
+    ------
+    PairsError
+        If their spectra differ in length, or two sets are the same.
+    """
+    if len(sets) == 1:
+        return sets[0]
+    block = max(one.block for one in sets)
+    if len({one.digest for one in sets}) < len(sets):
+        raise PairsError("two sets of pairs are the same (by their digests), and would be shown twice as often")
+    if len({one.pixels for one in sets}) > 1:
+        raise PairsError(f"the sets' spectra have {' and '.join(str(one.pixels) for one in sets)} pixels in B and R")
+    lengths = [-(-len(one.split) // block) * block for one in sets]
+    firsts = tuple(int(first) for first in np.cumsum([0, *lengths[:-1]]))
+
+    def padded(values: Sequence[NDArray[Any]], filling: float) -> NDArray[Any]:
+        whole = np.full((sum(lengths), *values[0].shape[1:]), filling, values[0].dtype)
+        for first, mine in zip(firsts, values, strict=True):
+            whole[first : first + len(mine)] = mine
+        return whole
+
+    def weight(one: PairArrays, head: str) -> NDArray[np.float32]:
+        return np.ones(one.label.shape, np.float32) if one.weight is None else one.weight[head]
+
+    weighted = any(one.weight is not None for one in sets)
+    return PairArrays(
+        flux={
+            arm: _Joined([one.flux[arm] for one in sets], firsts, (sum(lengths), *sets[0].flux[arm].shape[1:]))
+            for arm in ARMS
+        },
+        label=padded([one.label for one in sets], 0),
+        split=padded([one.split for one in sets], _NO_SPLIT),
+        snr={arm: padded([one.snr[arm] for one in sets], 1.0) for arm in ARMS},
+        digest=DIGESTS.join(one.digest for one in sets),
+        block=block,
+        weight={head: padded([weight(one, head) for one in sets], 0.0) for head in HEADS} if weighted else None,
+        firsts=firsts,
+    )
 
 
 class Plan(NamedTuple):

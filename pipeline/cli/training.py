@@ -203,7 +203,10 @@ def synthesize(
 @grouped
 def train(
     *,
-    pairs: Annotated[Path, typer.Option("--pairs", help="Training store, from 'twinlines synthesize'.")],
+    pairs: Annotated[
+        list[Path],
+        typer.Option("--pairs", help="Training store, from 'twinlines synthesize'; given again, one more of them."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the ensemble.")],
     how: TrainingOptions,
     where: ClusterOptions,

@@ -20,6 +20,7 @@ from twinlines.cluster import inventory
 from twinlines.cluster.workers import keeping
 from twinlines.models import checkpoint
 from twinlines.models.ensemble import Ensemble
+from twinlines.models.pairs import DIGESTS
 from twinlines.models.vocabulary import HEADS, JOINT
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog.questions import JOINT_THRESHOLD, RULES
@@ -242,7 +243,8 @@ def _decides(pairs: str, weights: str, library: Path | None) -> dict[str, Any]:
 
 def _provenance(digest: str, pairs: Path, weights: Path, split: str) -> Provenance:
     """Compare the pairs with what each member says it was trained on."""
-    trained_on = tuple(sorted({checkpoint.load(path)[1].pairs for path in checkpoint.members(weights)}))
+    headers = (checkpoint.load(path)[1] for path in checkpoint.members(weights))
+    trained_on = tuple(sorted({digest for header in headers for digest in header.pairs.split(DIGESTS)}))
     if split == "all" and digest in trained_on:
         raise EvaluationError(
             f"{weights} was trained on pairs of {pairs} (digest {digest}), so that --split all would judge what "

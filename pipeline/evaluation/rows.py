@@ -35,9 +35,10 @@ class Provenance:
     @property
     def verdict(self) -> str:
         """What is known of it, for people."""
-        if self.same_set:
-            return "trained on this set's training split: its test split is unseen by construction"
         others = ", ".join(digest[:12] for digest in self.trained_on if digest != self.pairs)
+        if self.pairs in self.trained_on:
+            more = f"; and on another set (digest {others})" if others else ""
+            return f"trained on this set's training split: its test split is unseen by construction{more}"
         return f"trained on another set (digest {others}): unseen if seeds differ"
 
 

@@ -15,7 +15,7 @@ from twinlines.cluster.workers import device
 from twinlines.models import checkpoint, defaults
 from twinlines.models.augmentation import Augmentation
 from twinlines.models.network import NetworkConfig
-from twinlines.models.pairs import load_pairs
+from twinlines.models.pairs import DIGESTS, join, load_pairs
 from twinlines.models.threads import one_thread
 from twinlines.models.training import TrainingConfig, TrainingError, train_member
 from twinlines.pipeline.arms import ARM_NAMES, BLUE, RED
@@ -123,7 +123,7 @@ def _file_name(config: TrainingConfig) -> str:
 
 def train(
     client: Client,
-    pairs: Path,
+    pairs: Path | Sequence[Path],
     out: Path,
     training: Training = Training(),
     *,
@@ -139,7 +139,7 @@ def train(
     client
         A connected ``distributed.Client``.
     pairs
-        Training store, of :data:`twinlines.pipeline.schema.PAIRS`.
+        Training store, of :data:`twinlines.pipeline.schema.PAIRS`; or several, whose pairs are shown together.
     out
         Folder of the ensemble. Members that are there already, made with the same settings, are kept; members that were
         interrupted go on after their last epoch.
@@ -167,9 +167,16 @@ def train(
     configs = training.configs()  # impossible settings are one clear error before any worker starts
     for arm in ARM_NAMES:
         configs[0].network.lengths(arm)
-    with stores.open_store(pairs, PAIRS) as store:
-        digest = str(store.attrs.get("digest"))
-        _require_measured_frames(pairs, store.attrs)
+    sets, digests = [pairs] if isinstance(pairs, Path) else list(pairs), []
+    for one in sets:
+        with stores.open_store(one, PAIRS) as store:
+            digests.append(str(store.attrs.get("digest")))
+            _require_measured_frames(one, store.attrs)
+    again = next((at for at, digest in enumerate(digests) if digest in digests[:at]), None)
+    if again is not None:
+        first = sets[digests.index(digests[again])]
+        raise TrainingError(f"{sets[again]} holds the same pairs as {first}, as their digests say; name each set once")
+    digest = DIGESTS.join(digests)
     start_at = training.start_at and training.start_at.resolve()
     tasks = [Task.of(config, digest, start_at) for config in configs]
     markers = Markers(out / MARKERS)
@@ -184,7 +191,8 @@ def train(
             member_finished()
 
     progress("train", len(metrics), len(tasks))
-    missing = ((task, str(pairs), str(out), start_at) for task in tasks if task not in finished_before)
+    where = tuple(map(str, sets))
+    missing = ((task, where, str(out), start_at) for task in tasks if task not in finished_before)
     failed = engine.compute(client, markers, train_one, missing, finished)
     if failed:
         errors = "; ".join(f"{failure.piece}: {failure.error}" for failure in failed.values())
@@ -207,11 +215,12 @@ def _require_measured_frames(pairs: Path, attrs: Mapping[str, Any]) -> None:
 
 
 @one_thread()
-def train_one(task: Task, pairs: str, out: str, start_at: Path | None = None) -> Metrics:
-    """Train a member in this process, on its device, and mark it."""
+def train_one(task: Task, pairs: tuple[str, ...], out: str, start_at: Path | None = None) -> Metrics:
+    """Train a member in this process, on its device, and mark it; ``pairs`` are the paths of its training stores."""
     folder = Path(out)
     parent = None if start_at is None else start_at / _file_name(task.config)
-    arrays = replace(load_pairs(Path(pairs)), weight=weights(Path(pairs), task.config.least_visibility))
+    sets = [replace(load_pairs(Path(one)), weight=weights(Path(one), task.config.least_visibility)) for one in pairs]
+    arrays = join(sets)
     metrics = train_member(arrays, task.config, folder, parent=parent, device=device())
     Markers(folder / MARKERS).mark(task.key, 1, fingerprint([task.file(folder)]), metrics=metrics, **task.about)
     return metrics

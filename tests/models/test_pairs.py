@@ -19,7 +19,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from tests.models.conftest import make_pairs
 from twinlines.models.batches import batches
-from twinlines.models.pairs import PairArrays, PairsError, Part, load_pairs
+from twinlines.models.pairs import PairArrays, PairsError, Part, join, load_pairs
 from twinlines.models.vocabulary import ARMS, HEADS, TEST, TRAIN, VALIDATION
 
 CPU = torch.device("cpu")
@@ -261,3 +261,57 @@ def test_a_flipped_bit_is_an_error_that_says_where(array: str, pairs: PairArrays
     del group.attrs["digest"]
     with pytest.raises(PairsError, match=r"pairs\.zarr is damaged"):
         load_pairs(path)
+
+
+def part_of(rows: slice, digest: str, **change: object) -> PairArrays:
+    """Some of the toy's pairs, as a set of their own; S/N still says which they are."""
+    flux = {arm: PAIRS.flux[arm][rows] for arm in ARMS}
+    snr = {arm: PAIRS.snr[arm][rows] for arm in ARMS}
+    one = PairArrays(flux, PAIRS.label[rows], PAIRS.split[rows], snr, digest)
+    return replace(one, **change)  # type: ignore[arg-type]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    ends=st.lists(st.integers(30, 370), min_size=1, max_size=3, unique=True),
+    blocks=st.lists(st.integers(1, 150), min_size=4, max_size=4),
+    seed=st.integers(0, 2**32),
+)
+def test_joined_sets_are_shown_as_one(ends: list[int], blocks: list[int], seed: int) -> None:
+    edges = [0, *sorted(ends), len(PAIRS.split)]
+    sets = [part_of(slice(*edge), str(at), block=blocks[at]) for at, edge in enumerate(pairwise(edges))]
+    whole = join(sets)
+    assert whole.digest == "+".join(str(at) for at in range(len(sets)))
+    for split in (TRAIN, VALIDATION, TEST):
+        mine = np.flatnonzero(PAIRS.split == split)
+        assert whole.count(split) == len(mine)
+        every = [list(whole.parts(split)), list(whole.plan(split, np.random.default_rng(seed)).parts())]
+        for parts in every:
+            for part in parts:
+                assert_whole(part, PAIRS)
+            assert sorted(rows_of(parts).tolist()) == mine.tolist()
+
+
+def test_of_few_pairs_each_joined_set_has_some() -> None:
+    sets = [part_of(slice(0, 200), "a", block=20), part_of(slice(200, None), "b", block=20)]
+    shown = rows_of(join(sets).parts(VALIDATION, 6))
+    assert (shown < 200).any()
+    assert (shown >= 200).any()
+
+
+def test_weights_of_joined_sets_stay_with_their_pairs() -> None:
+    light = {head: np.full((200, 2), 0.25, np.float32) for head in HEADS}
+    sets = [part_of(slice(0, 200), "a", weight=light, block=64), part_of(slice(200, None), "b", block=64)]
+    for part in join(sets).parts(TRAIN):
+        for head in HEADS:
+            np.testing.assert_array_equal(part.weight[head][:, 0], np.where(rows_of([part]) < 200, 0.25, 1.0))
+
+
+def test_sets_that_do_not_go_together_are_refused() -> None:
+    first = part_of(slice(0, 100), "a")
+    with pytest.raises(PairsError, match="are the same"):
+        join([first, part_of(slice(100, 200), "a")])
+    short = {arm: np.asarray(PAIRS.flux[arm][100:200])[:, :, :-1] for arm in ARMS}
+    with pytest.raises(PairsError, match="pixels in B and R"):
+        join([first, part_of(slice(100, 200), "b", flux=short)])
+    assert join([first]) is first

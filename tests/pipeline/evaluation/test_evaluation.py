@@ -23,7 +23,7 @@ from twinlines.pipeline.evaluation.evaluation import Options, evaluate
 from twinlines.pipeline.evaluation.measures import MARGINALS, STRATA
 from twinlines.pipeline.evaluation.paper import PAPER
 from twinlines.pipeline.evaluation.report import EvaluationReport
-from twinlines.pipeline.evaluation.rows import RULES, TableRow
+from twinlines.pipeline.evaluation.rows import RULES, Provenance, TableRow
 from twinlines.pipeline.evaluation.tasks import EvaluationError, ratios_of
 from twinlines.pipeline.evaluation.twins import RATIOS, SEPARATIONS, TWINS
 from twinlines.pipeline.jobs.answers import Answer, Answers
@@ -128,6 +128,15 @@ def test_the_rules_are_the_catalog_s(report: EvaluationReport, store: Path, weig
         assert (found.rates.tpr.count, found.rates.tpr.trials) == (positive[truth].sum(), truth.sum())
         assert (found.rates.fpr.count, found.rates.fpr.trials) == (positive[~truth].sum(), (~truth).sum())
     assert sum(found.rates.tpr.count + found.rates.fpr.count for found in report.rule) > 0
+
+
+def test_pairs_of_a_joined_set_count_as_seen() -> None:
+    assert "unseen by construction" in Provenance("a", ("a",)).verdict
+    assert Provenance("a", ("a",)).same_set
+    both = Provenance("a", ("a", "b"))
+    assert "unseen by construction" in both.verdict
+    assert "another set (digest b)" in both.verdict
+    assert "unseen if seeds differ" in Provenance("c", ("a", "b")).verdict
 
 
 def test_the_json_is_complete_and_plain(report: EvaluationReport) -> None:

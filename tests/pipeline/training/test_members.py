@@ -264,6 +264,23 @@ def test_from_the_command_line(client: Client, store: Path, tmp_path: Path) -> N
     assert "test_tpr_J_at_paper_fpr" in done.stdout
 
 
+def test_several_stores_are_shown_together(client: Client, store: Path, tmp_path: Path) -> None:
+    other = make_store(tmp_path / "other.zarr", 60)
+    training = Training(members=1, epochs=1, sizes=TINY)
+    with pytest.raises(TrainingError, match=r"holds the same pairs as .*name each set once"):
+        train(client, [store, other], tmp_path / "W", training)
+    zarr.open_group(other, mode="r+").attrs["digest"] = "more"
+    address = client.scheduler_info()["address"]
+    sizes = tmp_path / "tiny.toml"
+    sizes.write_text("filters = [4]\nkernels = [16]\nstrides = [16]\nfeatures = 8\nhead = []\njoint = [4]\n")
+    words = ["train", "--pairs", store, "--pairs", other, "--out", tmp_path / "W", "--members", 1, "--epochs", 1]
+    words += ["--network", sizes, "--cluster", address, "--json"]
+    done = CliRunner().invoke(main.app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    header = checkpoint.load(tmp_path / "W/member_1.safetensors")[1]
+    assert header.pairs == "toy+more"
+
+
 def test_members_start_at_weights_that_are_there(client: Client, store: Path, tmp_path: Path) -> None:
     training = Training(members=1, epochs=1, sizes=TINY, start_at=tmp_path / "none")
     with pytest.raises(checkpoint.CheckpointError, match=r"none/member_1\.safetensors"):
