@@ -96,7 +96,7 @@ _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
     ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
+    ast.NotEq: lambda left, right: (left != right) & _known(left) & _known(right),
 }
 _FUNCTIONS: Mapping[str, tuple[int, Kind, Callable[..., Any]]] = {
     "isnan": (1, Kind.BOOL, np.isnan),
@@ -361,7 +361,7 @@ class _Compiler:
         def of(columns: Columns) -> Any:
             have = left.of(columns)
             found = np.logical_or.reduce([have == value for value in values])
-            return np.logical_not(found) if inverted else found
+            return np.logical_not(found) & _known(have) if inverted else found
 
         return of
 
@@ -387,6 +387,11 @@ class _Compiler:
 
 def _float(value: Any) -> Any:
     return np.asarray(value, np.float64)
+
+
+def _known(value: Any) -> Any:
+    """Where a value is not missing; only numbers that are no whole ones can be."""
+    return np.equal(value, value) if np.asarray(value).dtype.kind == "f" else True
 
 
 def _pair(
