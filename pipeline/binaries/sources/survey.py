@@ -8,6 +8,7 @@ velocities are those it was sampled for.
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -299,4 +300,5 @@ def _newest_table(survey: Path) -> tuple[Path | None, Path | None]:
 
 
 def _anew(survey: str | Path) -> str:
-    return f"'twinlines binaries sources --survey {survey}' and then 'twinlines binaries orbits --survey {survey}'"
+    commands = (f"twinlines binaries {name} --survey {shlex.quote(str(survey))}" for name in ("sources", "orbits"))
+    return " and then ".join(map(repr, commands))

@@ -53,7 +53,7 @@ def test_what_workers_cannot_is_said_before_anything_is_begun(
     _start(survey, "float32")
     _workers(monkeypatch, True, False)
     assert asked(client, "float32") == usual(client, survey) == "float32"
-    with pytest.raises(SurveyError, match="1 of the workers, first that on here, do not .* give --precision float32"):
+    with pytest.raises(SurveyError, match=r"1 of the workers, first that on here, do not .* give --precision float32"):
         asked(client, "mixed")
     _start(survey, "mixed")  # elsewhere
     with pytest.raises(SurveyError, match="the survey's last run was in it, and 1 of the workers"):
