@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -244,14 +245,7 @@ class _Compiler:
     def _boolop(self, tree: ast.BoolOp, depth: int) -> _Node:
         parts = [self.condition(part, depth).of for part in tree.values]
         join = np.logical_and if isinstance(tree.op, ast.And) else np.logical_or
-
-        def of(columns: Columns) -> Any:
-            value = parts[0](columns)
-            for part in parts[1:]:
-                value = join(value, part(columns))
-            return value
-
-        return _Node(Kind.BOOL, of)
+        return _Node(Kind.BOOL, lambda columns: reduce(join, (part(columns) for part in parts)))
 
     def _unaryop(self, tree: ast.UnaryOp, depth: int) -> _Node:
         if isinstance(tree.op, ast.Not):
@@ -315,14 +309,7 @@ class _Compiler:
             compare = _COMPARISONS[type(how)]
             parts.append(_pair(compare, left.of, right.of))
             left = right
-
-        def of(columns: Columns) -> Any:
-            value = parts[0](columns)
-            for part in parts[1:]:
-                value = np.logical_and(value, part(columns))
-            return value
-
-        return _Node(Kind.BOOL, of)
+        return _Node(Kind.BOOL, lambda columns: reduce(np.logical_and, (part(columns) for part in parts)))
 
     def _require_comparable(self, tree: ast.expr, left: _Node, how: ast.cmpop, right: _Node) -> None:
         if type(how) not in _COMPARISONS:

@@ -184,11 +184,16 @@ def read_exposures(catalog: xr.Dataset, *, zero_point: float = ZERO_POINT, block
     block_rows
         Rows that are read at a time.
     """
-    scale = {"arm_offset": arm_offset_of(catalog), "usual": usual_zero_point(catalog), "zero_point": zero_point}
+    offset, usual = arm_offset_of(catalog), usual_zero_point(catalog)
     columns, rows = catalog[list(COLUMNS)], catalog.sizes["exposure"]
     return Exposures.concatenate(
         [
-            exposures_of(columns.isel(exposure=slice(begin, begin + block_rows)).load(), **scale)
+            exposures_of(
+                columns.isel(exposure=slice(begin, begin + block_rows)).load(),
+                arm_offset=offset,
+                usual=usual,
+                zero_point=zero_point,
+            )
             for begin in range(0, max(rows, 1), block_rows)
         ]
     )

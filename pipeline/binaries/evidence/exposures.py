@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlines.pipeline.arms import ARM_NAMES
+from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.schema import CATALOG_PENALTIES, HEADS, JOINT, MAXIMUM_BAD_PIXELS, PERCENTILES, Quality
 
 Array = NDArray[np.floating[Any]]
@@ -182,7 +182,7 @@ def _usable(value: Mapping[str, NDArray[Any]], arm: str) -> NDArray[np.bool_]:
 
 
 def _velocity(
-    value: Mapping[str, NDArray[Any]], offsets: Mapping[str, float], zero_point: float
+    value: Mapping[str, NDArray[Any]], offsets: Mapping[ArmName, float], zero_point: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weighted mean velocity of the arms, and its error; offsets are taken off where no zero point is measured."""
     weights, sums = (np.zeros(len(value["lmjm"])) for _ in range(2))
