@@ -92,6 +92,8 @@ class PairArrays:
     """By head, (pair, 2) weight of each spectrum in the loss; None: all have one."""
     firsts: tuple[int, ...] = (0,)
     """First row of each set that was joined into this one."""
+    names: tuple[str, ...] = ("the pairs",)
+    """What each of these sets is called, in errors."""
 
     def __post_init__(self) -> None:
         rows = len(self.split)
@@ -163,17 +165,22 @@ class PairArrays:
         """The pairs of a split in one block."""
         mine = self.split[start : start + self.block] == split
         flux = {}
+        place = int(np.searchsorted(self.firsts, start, side="right")) - 1
+        name, first = self.names[place], self.firsts[place]  # a set's own rows are told
         for arm in ARMS:
             try:
                 block = np.asarray(self.flux[arm][start : start + self.block], np.float32)[mine]
             except (ValueError, RuntimeError) as error:  # a checksum that differs, or what it would have caught
                 raise PairsError(
-                    f"flux of arm {arm} of the pairs from {start} on is damaged ({error}); synthesize the pairs again"
+                    f"{name}: flux of arm {arm} of the pairs from {start - first} on is damaged ({error}); synthesize "
+                    "the pairs again"
                 ) from error
             finite = np.isfinite(block).all(axis=(1, 2))
             if not finite.all():
-                bad = start + int(np.flatnonzero(mine)[np.flatnonzero(~finite)[0]])
-                raise PairsError(f"pair {bad} holds flux of arm {arm} that is not finite; synthesize the pairs again")
+                bad = start - first + int(np.flatnonzero(mine)[np.flatnonzero(~finite)[0]])
+                raise PairsError(
+                    f"{name}: pair {bad} holds flux of arm {arm} that is not finite; synthesize the pairs again"
+                )
             flux[arm] = np.clip(block, -_LIMIT, _LIMIT).astype(np.float16)
         rows = start + np.flatnonzero(mine)
         every = np.ones((len(rows), 2), np.float32)
@@ -239,6 +246,7 @@ def join(sets: Sequence[PairArrays]) -> PairArrays:
         block=block,
         weight={head: padded([weight(one, head) for one in sets], 0.0) for head in HEADS} if weighted else None,
         firsts=firsts,
+        names=tuple(name for one in sets for name in one.names),
     )
 
 
@@ -320,4 +328,5 @@ def load_pairs(path: Path) -> PairArrays:
     except (ValueError, RuntimeError) as error:
         raise PairsError(f"{path} is damaged ({error}); synthesize the pairs again") from error
     shards = flux[ARMS[0]].shards
-    return PairArrays(flux, label, split, snr, digest, BLOCK if shards is None else int(shards[0]))
+    block = BLOCK if shards is None else int(shards[0])
+    return PairArrays(flux, label, split, snr, digest, block, names=(str(path),))

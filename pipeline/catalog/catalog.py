@@ -68,7 +68,8 @@ def open(survey: str | Path, name: str | None = None, *, release: str | None = N
     if folder is None:
         raise CatalogError(f"the survey {survey} has published no catalog yet; run 'twinlines run --survey {survey}'")
     if not folder.exists():
-        raise CatalogError(f"the survey {survey} has no catalog {folder.name!r}; it has {known}")
+        again = "" if name else f"; CURRENT names it, and 'twinlines run --survey {survey}' names the newest again"
+        raise CatalogError(f"the survey {survey} has no catalog {folder.name!r}; it has {known}{again}")
     try:
         opened = open_columns(folder, CATALOG)
     except StoreError as error:

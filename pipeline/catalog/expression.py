@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
     ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
+    ast.NotEq: lambda left, right: (left != right) & _known(left) & _known(right),
 }
 _FUNCTIONS: Mapping[str, tuple[int, Kind, Callable[..., Any]]] = {
     "isnan": (1, Kind.BOOL, np.isnan),
@@ -244,14 +245,7 @@ class _Compiler:
     def _boolop(self, tree: ast.BoolOp, depth: int) -> _Node:
         parts = [self.condition(part, depth).of for part in tree.values]
         join = np.logical_and if isinstance(tree.op, ast.And) else np.logical_or
-
-        def of(columns: Columns) -> Any:
-            value = parts[0](columns)
-            for part in parts[1:]:
-                value = join(value, part(columns))
-            return value
-
-        return _Node(Kind.BOOL, of)
+        return _Node(Kind.BOOL, lambda columns: reduce(join, (part(columns) for part in parts)))
 
     def _unaryop(self, tree: ast.UnaryOp, depth: int) -> _Node:
         if isinstance(tree.op, ast.Not):
@@ -315,14 +309,7 @@ class _Compiler:
             compare = _COMPARISONS[type(how)]
             parts.append(_pair(compare, left.of, right.of))
             left = right
-
-        def of(columns: Columns) -> Any:
-            value = parts[0](columns)
-            for part in parts[1:]:
-                value = np.logical_and(value, part(columns))
-            return value
-
-        return _Node(Kind.BOOL, of)
+        return _Node(Kind.BOOL, lambda columns: reduce(np.logical_and, (part(columns) for part in parts)))
 
     def _require_comparable(self, tree: ast.expr, left: _Node, how: ast.cmpop, right: _Node) -> None:
         if type(how) not in _COMPARISONS:
@@ -361,7 +348,7 @@ class _Compiler:
         def of(columns: Columns) -> Any:
             have = left.of(columns)
             found = np.logical_or.reduce([have == value for value in values])
-            return np.logical_not(found) if inverted else found
+            return np.logical_not(found) & _known(have) if inverted else found
 
         return of
 
@@ -387,6 +374,11 @@ class _Compiler:
 
 def _float(value: Any) -> Any:
     return np.asarray(value, np.float64)
+
+
+def _known(value: Any) -> Any:
+    """Where a value is not missing; only numbers that are no whole ones can be."""
+    return np.equal(value, value) if np.asarray(value).dtype.kind == "f" else True
 
 
 def _pair(

@@ -226,7 +226,7 @@ def show_rows(rows: xr.Dataset, limit: int, penalty: int, where: Console, left_o
     where.print(console.table(list(columns), list(zip(*columns.values(), strict=True)), first=_FIRST))
     hidden = rows.sizes["exposure"] - limit
     if hidden > 0:
-        where.print(f"... and {hidden} more; --limit shows more, 'twinlines catalog export' writes all")
+        where.print(f"... and {hidden} more; --limit shows more, 'twinlines catalog export' writes the whole catalog")
     if left_out:
         where.print(f"{left_out} more are like nothing that the library knows; --unfamiliar lists them, too")
     source = f"; catalog {rows.attrs['name']}" if "name" in rows.attrs else ""

@@ -46,6 +46,8 @@ def report(
     lines = [words, "open it in a browser; verdicts that you save there are read by 'twinlines catalog vetted'"]
     if written.left_out:
         lines.append(f"{written.left_out} more stars would have a page, but the file would be larger than 20 MB")
+    for words in written.stale:
+        console.complain(f"warning: {words}")
     console.show(written.to_json(), as_json, lambda screen: console.say(screen, lines))
 
 

@@ -100,14 +100,15 @@ def run(
     from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
     from twinlines.pipeline.survey.compute import run as run_survey
     from twinlines.pipeline.survey.folder import Survey
-    from twinlines.pipeline.survey.precision import usual
+    from twinlines.pipeline.survey.precision import asked, usual
 
     if weights is not None:
         for member in checkpoint.members(weights):
             checkpoint.load(member)  # so that wrong weights are one clear error before any worker starts
     with connected(where) as client, console.progress() as progress:
+        place = Survey.at(survey)
         as_before = precision is PrecisionOption.AS_BEFORE
-        arithmetic = usual(client, Survey.at(survey)) if as_before else precision.value
+        arithmetic = usual(client, place) if as_before else asked(client, precision.value)
         report = run_survey(
             client,
             survey,

@@ -42,7 +42,7 @@ def moonlight_velocity(mjd_utc: _Vector, ra: _Vector, dec: _Vector) -> _Vector:
         NaN where the Moon is below the horizon, or less than :data:`LEAST_LIT` of it is lit.
     """
     result = np.full(np.shape(mjd_utc), np.nan)
-    known = np.isfinite(mjd_utc) & np.isfinite(ra) & np.isfinite(dec)
+    known = np.isfinite(mjd_utc) & np.isfinite(ra) & (np.abs(dec) <= 90.0)  # NaN compares false
     if not known.any():
         return result
     # All fibres of a plate are exposed together: where the Moon was is asked once.

@@ -18,6 +18,7 @@ from jinja2 import Environment, StrictUndefined
 
 from twinlines.pipeline.binaries.fits.store import KEY_COLUMNS, FitsError
 from twinlines.pipeline.binaries.sources.binary import Binary, SurveyBinaries, spectra_of
+from twinlines.pipeline.binaries.sources.survey import StaleWarning
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.report.overview import overview
@@ -64,6 +65,8 @@ class ReportFile:
     """Stars that have a page."""
     left_out: int
     """Stars that would have had one, had there been room."""
+    stale: tuple[str, ...]
+    """What it was made of that is older than the catalog, the fits or the zero points, and what to do."""
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object."""
@@ -125,16 +128,18 @@ def write_report(
         ) from error
     if best < 0 or most < 1:
         raise ReportError(f"{best} pages and {most} stars are asked for; give 0 or more, and 1 or more")
-    with warnings.catch_warnings():
-        # Of tables that are older than the fits: the pages are made of the fits as they are.
+    with warnings.catch_warnings(record=True) as said:
+        # Of tables that are older than the fits: the pages are made of the fits as they are, and the table is not.
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("always", StaleWarning)
         found = listed(catalog, place.path, most)
         stars, left_out = _stars(found, place.path, best, progress)
-    text = _render(place, catalog, found, stars, left_out)
+    stale = tuple(dict.fromkeys(str(each.message) for each in said if issubclass(each.category, StaleWarning)))
+    text = _render(place, catalog, found, stars, left_out, stale)
     data = text.encode()
     atomic.write_bytes(target, data)
     pages = sum(star["has_page"] for star in stars)
-    return ReportFile(target, len(data), len(stars), pages, left_out)
+    return ReportFile(target, len(data), len(stars), pages, left_out, stale)
 
 
 def _stars(found: Listed, survey: Path, best: int, progress: Progress) -> tuple[list[dict[str, Any]], int]:
@@ -241,7 +246,14 @@ def _as_page(found: Listed, star: int, told: StarPage, exposures: xr.Dataset) ->
     }
 
 
-def _render(place: Survey, catalog: xr.Dataset, found: Listed, stars: list[dict[str, Any]], left_out: int) -> str:
+def _render(
+    place: Survey,
+    catalog: xr.Dataset,
+    found: Listed,
+    stars: list[dict[str, Any]],
+    left_out: int,
+    stale: tuple[str, ...],
+) -> str:
     whole = overview(catalog)
     counts = dict(whole.counts)
     title = f"Double-lined binaries of {place.path.resolve().name}"
@@ -259,7 +271,7 @@ def _render(place: Survey, catalog: xr.Dataset, found: Listed, stars: list[dict[
         "facts": facts,
         "columns": _columns(stars),
         "stars": stars,
-        "about_stars": _about_stars(found, stars, left_out),
+        "about_stars": " ".join([_about_stars(found, stars, left_out), *(f"Beware: {words}." for words in stale)]),
         "charts": whole.charts,
         "counts": whole.counts,
         "ran": whole.ran,

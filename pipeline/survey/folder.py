@@ -220,7 +220,8 @@ class Survey:
     def current(self) -> Path | None:
         """Folder of the current catalog; None if there is none."""
         pointer = self.path / _POINTER
-        name = pointer.read_text().strip() if pointer.exists() else ""  # empty: a copy that was broken off
+        # Empty: a copy that was broken off. What is damaged names a catalog that there is none of.
+        name = pointer.read_bytes().decode(errors="replace").strip() if pointer.exists() else ""
         return self.catalog(name) if name else None
 
     def make_current(self, name: str) -> None:

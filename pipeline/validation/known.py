@@ -132,13 +132,16 @@ def known(
             "give exposures of this survey, by obsid and lmjm",
         )
     verdicts, star = _verdicts(catalog.isel(exposure=row))
-    names = np.array(["\0".join(parts) for parts in zip(*labels, strict=True)] if labels else [""] * len(doubled))
-    keys = list(dict.fromkeys(zip(doubled.tolist(), names.tolist(), strict=True)))
+    columns = [label.tolist() for label in labels]
+    of_row = list(zip(doubled.tolist(), *columns, strict=True))  # what makes a row's group
+    keys = list(dict.fromkeys(of_row))
+    number = {key: place for place, key in enumerate(keys)}
+    in_group = np.array([number[key] for key in of_row])
     if len(keys) > _MOST_GROUPS:
         table.refuse(f"{', '.join(by)} make {len(keys)} groups", f"name columns that make {_MOST_GROUPS} at most")
     groups = []
-    for is_two, name in sorted(keys, key=lambda key: key[0]):
-        listed = (doubled == is_two) & (names == name)
+    for key in sorted(keys, key=lambda key: key[0]):
+        listed = in_group == number[key]
         mine = listed[entry]
 
         def rate(happened: NDArray[np.bool_], mine: NDArray[np.bool_] = mine) -> ExactRate:
@@ -146,8 +149,8 @@ def known(
 
         groups.append(
             KnownGroup(
-                values=tuple(name.split("\0")) if labels else (),
-                two=is_two,
+                values=key[1:],
+                two=key[0],
                 exposures=int(listed.sum()),
                 missing=int(listed.sum() - len(np.unique(entry[mine]))),
                 unjudged=int(np.sum(~verdicts["judged"][mine])),

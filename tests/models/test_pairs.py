@@ -299,6 +299,16 @@ def test_of_few_pairs_each_joined_set_has_some() -> None:
     assert (shown >= 200).any()
 
 
+def test_a_joined_set_that_is_broken_is_named_with_its_own_rows() -> None:
+    sets = [replace(part_of(slice(0, 100), "a"), names=("a.zarr",)), part_of(slice(100, 200), "b")]
+    flux = np.array(sets[1].flux["R"][:])
+    row = int(np.flatnonzero(sets[1].split == TRAIN)[3])
+    flux[row, 0, 5] = np.nan
+    broken = replace(sets[1], flux={**sets[1].flux, "R": flux}, names=("b.zarr",))
+    with pytest.raises(PairsError, match=rf"^b\.zarr: pair {row} holds flux of arm R that is not finite"):
+        list(join([sets[0], broken]).parts(TRAIN))
+
+
 def test_weights_of_joined_sets_stay_with_their_pairs() -> None:
     light = {head: np.full((200, 2), 0.25, np.float32) for head in HEADS}
     sets = [part_of(slice(0, 200), "a", weight=light, block=64), part_of(slice(200, None), "b", block=64)]

@@ -19,6 +19,7 @@ from twinlines.pipeline.binaries.evidence.exposures import (
     Exposures,
     arm_offset_of,
     exposures_of,
+    usual_zero_point,
 )
 from twinlines.pipeline.binaries.evidence.model import (
     SB1,
@@ -183,12 +184,15 @@ def read_exposures(catalog: xr.Dataset, *, zero_point: float = ZERO_POINT, block
     block_rows
         Rows that are read at a time.
     """
-    offset, columns = arm_offset_of(catalog), catalog[list(COLUMNS)]
-    rows = catalog.sizes["exposure"]
+    offset, usual = arm_offset_of(catalog), usual_zero_point(catalog)
+    columns, rows = catalog[list(COLUMNS)], catalog.sizes["exposure"]
     return Exposures.concatenate(
         [
             exposures_of(
-                columns.isel(exposure=slice(begin, begin + block_rows)).load(), arm_offset=offset, zero_point=zero_point
+                columns.isel(exposure=slice(begin, begin + block_rows)).load(),
+                arm_offset=offset,
+                usual=usual,
+                zero_point=zero_point,
             )
             for begin in range(0, max(rows, 1), block_rows)
         ]

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from twinlines.pipeline.arms import ARM_NAMES
+from twinlines.pipeline.arms import ARM_NAMES, ArmName
 from twinlines.pipeline.schema import CATALOG_PENALTIES, HEADS, JOINT, MAXIMUM_BAD_PIXELS, PERCENTILES, Quality
 
 Array = NDArray[np.floating[Any]]
@@ -102,7 +102,12 @@ def log_ratio(probability: Mapping[int, Array]) -> NDArray[np.float64]:
 
 
 def exposures_of(
-    catalog: xr.Dataset, *, arm_offset: float = 0.0, zero_point: float = ZERO_POINT, without: tuple[str, ...] = ()
+    catalog: xr.Dataset,
+    *,
+    arm_offset: float = 0.0,
+    usual: float = 0.0,
+    zero_point: float = ZERO_POINT,
+    without: tuple[str, ...] = (),
 ) -> Exposures:
     """What counts in the rows of a catalog, all of them in memory.
 
@@ -112,6 +117,9 @@ def exposures_of(
         Variables :data:`COLUMNS` of rows of :data:`twinlines.pipeline.schema.CATALOG`, in any order.
     arm_offset
         Zero point of the red arm's measured velocities less the blue arm's, km/s (:func:`arm_offset_of`).
+    usual
+        Zero point of the blue arm that is taken where none is measured, km/s (:func:`usual_zero_point`): a star's
+        velocities must be on one scale to be compared.
     zero_point
         Standard deviation of the zero points of measured velocities, km/s. Calibrated ones (``rv_abs_*``) have errors
         of their own.
@@ -135,7 +143,8 @@ def exposures_of(
     snr = np.where(red, value["snr_R"], value["snr_B"]).astype(np.float64)
     snr = np.where(np.isfinite(snr), np.maximum(snr, 1.0), REFERENCE_SNR)
     teff = np.where(red | ~np.isfinite(value["rv_teff_B"]), value["rv_teff_R"], value["rv_teff_B"])
-    velocity, error = _velocity(value, arm_offset, zero_point)
+    offsets = dict(zip(ARM_NAMES, (-usual, arm_offset - usual), strict=True))
+    velocity, error = _velocity(value, offsets, zero_point)
     return Exposures(
         night=((value["lmjm"].astype(np.int64) + 720) // 1440).astype(np.int32),
         ratio=ratio.astype(np.float32),
@@ -154,6 +163,18 @@ def arm_offset_of(catalog: xr.Dataset) -> float:
     return float(np.median(apart)) if len(apart) else 0.0
 
 
+def usual_zero_point(catalog: xr.Dataset) -> float:
+    """Median zero point of the blue arm's velocities, km/s; by the red arm's, where the blue arm has none; else 0."""
+    added = {}
+    for arm in ARM_NAMES:
+        apart = catalog[f"rv_abs_{arm}"].values.astype(np.float64) - catalog[f"rv_obs_{arm}"].values
+        apart = apart[np.isfinite(apart)]
+        added[arm] = float(np.median(apart)) if len(apart) else np.nan
+    blue, red = added.values()
+    by_red = red + arm_offset_of(catalog) if np.isfinite(red) else 0.0
+    return blue if np.isfinite(blue) else by_red
+
+
 def _usable(value: Mapping[str, NDArray[Any]], arm: str) -> NDArray[np.bool_]:
     """Whether the verdict on an arm is to be trusted, as by the candidates' rule."""
     familiar = (value[f"quality_{arm}"] & Quality.UNFAMILIAR) == 0
@@ -161,11 +182,11 @@ def _usable(value: Mapping[str, NDArray[Any]], arm: str) -> NDArray[np.bool_]:
 
 
 def _velocity(
-    value: Mapping[str, NDArray[Any]], arm_offset: float, zero_point: float
+    value: Mapping[str, NDArray[Any]], offsets: Mapping[ArmName, float], zero_point: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weighted mean velocity of the arms, and its error."""
+    """Weighted mean velocity of the arms, and its error; offsets are taken off where no zero point is measured."""
     weights, sums = (np.zeros(len(value["lmjm"])) for _ in range(2))
-    for arm, offset in zip(ARM_NAMES, (0.0, arm_offset), strict=True):
+    for arm, offset in offsets.items():
         absolute = np.isfinite(value[f"rv_abs_{arm}"]) & np.isfinite(value[f"rv_abs_err_{arm}"])
         velocity = np.where(absolute, value[f"rv_abs_{arm}"], value[f"rv_obs_{arm}"] - offset).astype(np.float64)
         stated = np.where(absolute, value[f"rv_abs_err_{arm}"], value[f"rv_obs_err_{arm}"]).astype(np.float64)

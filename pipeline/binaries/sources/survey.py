@@ -7,6 +7,8 @@ velocities are those it was sampled for.
 
 from __future__ import annotations
 
+import json
+import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -47,6 +49,7 @@ from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.jobs import locks
 from twinlines.pipeline.jobs.markers import now
 from twinlines.pipeline.storage import stores
+from twinlines.pipeline.survey.folder import Survey
 
 NUMERICS = 2
 """Numerical version of sources and orbits: raised with every change that alters a result."""
@@ -56,7 +59,7 @@ SOURCES_STEM = "sources"
 
 
 class StaleWarning(UserWarning):
-    """Stars were made before the last fits or zero points, or are made without zero points that there were."""
+    """Stars were made before the last catalog, fits or zero points, or are made without zero points that there were."""
 
 
 class CalibrationWarning(UserWarning):
@@ -101,7 +104,7 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prev
     prevalence, calibration, place = prevalence or Prevalence(), shipped(), Path(survey).resolve()
     catalog = catalogs.open(place)  # says what is wrong, where there is no survey
     folder = fits_folder(place) if has_fits(place) else unfitted_folder(place)
-    rows = rows_of_stars(place, radius)
+    rows = rows_of_stars(place, radius, catalog)
     stars = sources(rows, radius=radius)
     _require_calibrated(catalog, calibration)
     star = group(catalog["ra"].values, catalog["dec"].values, radius=radius)
@@ -115,6 +118,7 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prev
     about = {
         "numerics": NUMERICS,
         "catalog": rows.attrs["name"],
+        **_content(catalog.attrs),
         "fits": rows.attrs["fits"],
         "radius": radius,
         "prevalence": asdict(prevalence),
@@ -122,7 +126,7 @@ def make_sources(survey: str | Path, *, radius: float = RADIUS, prevalence: Prev
         "exposures_without_position": int((star == NO_STAR).sum()),
     }
     if "zero_points" in rows.attrs:
-        about["zero_points"] = table_in_force(place)
+        about["zero_points"] = Path(json.loads(rows.attrs["zero_points"])["table"]).name
     elif again := command_again(place):
         warnings.warn(
             f"the current catalog of {survey} has no zero points, and an earlier one had: the stars' velocities are as "
@@ -165,15 +169,16 @@ def publish(folder: Path, columns: Mapping[str, NDArray[Any]], about: Mapping[st
     return table
 
 
-def rows_of_stars(survey: Path, radius: float) -> xr.Dataset:
+def rows_of_stars(survey: Path, radius: float, catalog: xr.Dataset | None = None) -> xr.Dataset:
     """All exposures, with their fits, of the stars of which one was fitted; ``place`` is their row in the catalog.
 
-    On one scale, if the catalog has zero points.
+    On one scale, if the catalog has zero points. The catalog is the current one, if no other is at hand: whoever has
+    opened one gives it, as another may have been published since.
     """
     path, fits = None, FITS.dataset({}, 0)
     if has_fits(survey):
         path, fits = numbered.newest(fits_folder(survey), STEM), load_fits(survey)
-    catalog = catalogs.open(survey)
+    catalog = catalogs.open(survey) if catalog is None else catalog
     star = group(catalog["ra"].values, catalog["dec"].values, radius=radius)
     fitted = np.isin(catalog["obsid"].values, fits["obsid"].values)
     mine = np.flatnonzero(np.isin(star, star[fitted & (star >= 0)]))
@@ -226,6 +231,8 @@ def open_sources(survey: str | Path) -> xr.Dataset:
         table = numbered.read(path, SOURCES)
     except stores.StoreError as error:
         raise FitsError(f"{survey}: {error}; {advice} again") from error
+    if said := _other_catalog(Survey(Path(survey)), table.attrs):
+        warnings.warn(f"the stars of {survey} are of {said}; {advice} anew", StaleWarning, stacklevel=2)
     if fits is not None and table.attrs.get("fits") != fits.name:  # or of none
         warnings.warn(
             f"the stars of {survey} are of fits that were added to since; {advice} anew", StaleWarning, stacklevel=2
@@ -240,6 +247,27 @@ def open_sources(survey: str | Path) -> xr.Dataset:
             stacklevel=2,
         )
     return table
+
+
+def _content(about: Mapping[str, Any]) -> dict[str, str]:
+    """What tells a catalog's exposures and verdicts from another's, zero points or not, by what it says of itself."""
+    return {name: str(about.get(name, "")) for name in ("exposures", "run")}
+
+
+def _other_catalog(survey: Survey, about: Mapping[str, Any]) -> str:
+    """The catalog that a table of stars is of, and the current one, in words; "" if they are of one content."""
+    mine, current = str(about.get("catalog", "")), survey.current
+    if current is None:
+        return ""
+    # Tables of before say the catalog's name alone; one that is gone tells nothing.
+    had = _content(about if "exposures" in about else survey.about_catalog(mine))
+    has = _content(survey.about_catalog(current.name))
+    if had == has or not any(had.values()):
+        return ""
+    differs = " and ".join(
+        words for name, words in (("exposures", "other exposures"), ("run", "other verdicts")) if had[name] != has[name]
+    )
+    return f"the catalog {mine}, and the current one, {current.name}, has {differs}"
 
 
 def commands_again(survey: str | Path) -> str | None:
@@ -272,4 +300,5 @@ def _newest_table(survey: Path) -> tuple[Path | None, Path | None]:
 
 
 def _anew(survey: str | Path) -> str:
-    return f"'twinlines binaries sources --survey {survey}' and then 'twinlines binaries orbits --survey {survey}'"
+    commands = (f"twinlines binaries {name} --survey {shlex.quote(str(survey))}" for name in ("sources", "orbits"))
+    return " and then ".join(map(repr, commands))

@@ -213,10 +213,14 @@ def command_again(survey: str | Path) -> str | None:
     options = [option for option in options if option not in _usual_options()]
     reference = last.get("reference")
     if reference:
-        named = {f"--{what}-column {name}" for what, name in reference["columns"].items() if not is_usual(what, name)}
+        named = [
+            f"--{what}-column {shlex.quote(name)}"
+            for what, name in reference["columns"].items()
+            if not is_usual(what, name)
+        ]
         lies = shlex.quote(reference.get("path", reference["file"]))
         options = [f"--reference {lies}", f"--match {reference['by']}", *sorted(named), *options]
-    return " ".join([f"twinlines zeropoints --survey {survey}", *options])
+    return " ".join([f"twinlines zeropoints --survey {shlex.quote(str(survey))}", *options])
 
 
 def _usual_options() -> set[str]:

@@ -165,7 +165,9 @@ def _velocities(
         own = catalog[f"rv_obs_{arm}"].values.astype(np.float64)
         bits = catalog[f"quality_{arm}"].values
         known = np.isfinite(scaled)
-        value = np.where((bits & Quality.AMBIGUOUS_VELOCITY) > 0, np.nan, np.where(known, scaled, own))
+        # A velocity without a zero point is compared with those that have one: it gets the usual one.
+        usual = np.median((scaled - own)[known]) if known.any() else 0.0
+        value = np.where((bits & Quality.AMBIGUOUS_VELOCITY) > 0, np.nan, np.where(known, scaled, own + usual))
         velocity.append(value[rows])
         error.append(catalog[f"rv_obs_err_{arm}"].values.astype(np.float64)[rows])
         measured.append(known[rows])

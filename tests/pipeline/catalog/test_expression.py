@@ -31,6 +31,10 @@ MEANINGS: dict[str, Callable[[Any], Any]] = {
     ),
     "-dec > 33 and abs(dec) ** 2 > 33 ** 2": lambda c: (-c["dec"] > 33) & (np.abs(c["dec"]) ** 2 > 33**2),
     "obsid // 100 == 7000000 and lmjm % 2 == 1": lambda c: (c["obsid"] // 100 == 7000000) & (c["lmjm"] % 2 == 1),
+    "bprp0 != 1.0": lambda c: np.isfinite(c["bprp0"]) & (c["bprp0"] != 1.0),
+    "1.0 != bprp0": lambda c: np.isfinite(c["bprp0"]) & (c["bprp0"] != 1.0),
+    "bprp0 not in (1.0, 2.0)": lambda c: np.isfinite(c["bprp0"]) & ~np.isin(c["bprp0"], (1.0, 2.0)),
+    "not bprp0 in (1.0, 2.0)": lambda c: ~np.isin(c["bprp0"], (1.0, 2.0)),
     "isnan(bprp0)": lambda c: np.isnan(c["bprp0"]),
     "isfinite(bprp0) and log10(snr_B) > 1 and sqrt(snr_R) > 3": lambda c: (
         np.isfinite(c["bprp0"]) & (np.log10(c["snr_B"]) > 1) & (np.sqrt(c["snr_R"]) > 3)

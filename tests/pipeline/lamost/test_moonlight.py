@@ -62,4 +62,6 @@ def test_the_rate_of_its_way_is_what_astropy_s_distances_say() -> None:
 
 def test_what_is_not_known_has_no_moonlight() -> None:
     assert np.isnan(moonlight_velocity(np.array([np.nan]), np.array([1.0]), np.array([1.0]))).all()
+    nowhere = np.array([np.nan, -9999.0, 91.0])  # as catalogs write a declination that is not known
+    assert np.isnan(moonlight_velocity(np.full(3, 58_650.7), np.full(3, 1.0), nowhere)).all()
     assert moonlight_velocity(np.empty(0), np.empty(0), np.empty(0)).shape == (0,)

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from twinlines.pipeline.binaries.fits.store import join, load_fits, shows_two
+from twinlines.pipeline.binaries.sources import survey as sources
 from twinlines.pipeline.binaries.sources.binary import spectra_of
 from twinlines.pipeline.binaries.twostar.explained import explained
 from twinlines.pipeline.catalog import catalog as catalogs
@@ -92,3 +93,15 @@ def test_the_command_says_where_it_is(survey: Path, tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     assert "1 pages" in ran.output.replace("\n", " ")
     assert target.stat().st_size > 10_000
+
+
+def test_stars_that_are_older_than_the_catalog_are_told(
+    survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_other_catalog", lambda *_: "another catalog than this one")
+    written = write_report(survey, tmp_path / "old.html", best=1)
+    assert len(written.stale) == 1
+    assert "Beware: the stars of" in (tmp_path / "old.html").read_text()
+    command = ["report", "--survey", str(survey), "--best", "0", "--out", str(tmp_path / "again.html")]
+    said = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+    assert "are of another catalog than this one" in said.stderr

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from tests.places import ROOT
+from twinlines.pipeline.catalog import catalog
+from twinlines.pipeline.catalog.errors import CatalogError
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.releases import SurveyError
 from twinlines.pipeline.survey.status import status
@@ -103,3 +105,16 @@ def test_the_catalog_of_a_release_is_the_current_run_s(tmp_path: Path) -> None:
     assert survey.next_catalog_number == 5
     (survey.catalog("dr1-a.zarr") / "zarr.json").write_text("{")
     assert survey.catalog_of_release("dr1") == "dr1-b.zarr"
+
+
+def test_a_damaged_pointer_is_no_crash(tmp_path: Path) -> None:
+    write_release(tmp_path / "s", "dr1", np.arange(1, 6))
+    (tmp_path / "s" / "CURRENT").write_bytes(b"\xff\x00\xfe\n")
+    survey = Survey(tmp_path / "s")
+    assert survey.current is not None
+    assert not survey.current.exists()
+    assert status(tmp_path / "s").catalog == survey.current.name
+    with pytest.raises(CatalogError, match=r"it has \[\]; CURRENT names it, and 'twinlines run --survey .* the newest"):
+        catalog.open(tmp_path / "s")
+    survey.make_current("dr1-0123456789abcdef.zarr")
+    assert survey.current == survey.catalog("dr1-0123456789abcdef.zarr")

@@ -68,6 +68,21 @@ def test_rates_are_those_counted_by_hand(survey: Path, truth: Table, tmp_path: P
         assert one.called["J"].low <= one.called["J"].value <= one.called["J"].high
 
 
+def test_a_value_that_is_empty_is_one_too(survey: Path, truth: Table, tmp_path: Path) -> None:
+    table, path = truth.copy(), tmp_path / "truth.ecsv"
+    odd = np.asarray(table["kind"]) == KINDS[2]
+    table["kind"][odd] = ""
+    table.write(path)
+    report = known(survey, path, two="star2", by=("snr", "kind"))
+    assert {one.values[1] for one in report.groups} == {"", *KINDS[:2]}
+    assert {len(one.values) for one in report.groups} == {2}
+    assert sum(one.exposures for one in report.groups if not one.values[1]) == odd.sum()
+    command = ["validate", "known", str(path), "--survey", str(survey), "--two", "star2", "--by", "snr,kind"]
+    shown = CliRunner().invoke(cli.app, command)
+    assert shown.exit_code == 0, shown.output
+    assert " - " in shown.output
+
+
 def test_exposures_that_the_catalog_lacks_are_told(survey: Path, truth: Table, tmp_path: Path) -> None:
     path = tmp_path / "truth.csv"
     more = truth.copy()

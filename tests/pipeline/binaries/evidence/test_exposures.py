@@ -13,6 +13,7 @@ from twinlines.pipeline.binaries.evidence.exposures import (
     arm_offset_of,
     exposures_of,
     log_ratio,
+    usual_zero_point,
 )
 from twinlines.pipeline.schema import CATALOG, CATALOG_PENALTIES, HEADS, Quality
 
@@ -88,6 +89,27 @@ def test_velocities_are_means_of_the_arms_and_calibrated_ones_come_first() -> No
     alone = np.sqrt(1.0 + LEAST_ERROR**2 + 16.0)
     calibrated = np.sqrt((1.0 + LEAST_ERROR**2) / 2.0)
     np.testing.assert_allclose(seen.error, [alone / np.sqrt(2.0), alone, np.nan, calibrated], rtol=1e-6)
+
+
+def test_a_velocity_without_a_zero_point_is_on_the_scale_of_the_others() -> None:
+    nan = np.nan
+    measured = {
+        "rv_obs_B": np.array([10.0, 10.0, 10.0, nan]),
+        "rv_obs_R": np.array([16.0, 16.0, 16.0, 16.0]),
+        "rv_abs_B": np.array([30.0, 30.0, nan, nan]),
+        "rv_abs_R": np.array([30.0, nan, nan, nan]),
+        **{f"rv_obs_err_{arm}": np.full(4, 1.0) for arm in "BR"},
+        "rv_abs_err_B": np.array([1.0, 1.0, nan, nan]),
+        "rv_abs_err_R": np.array([1.0, nan, nan, nan]),
+    }
+    catalog = rows(4, **measured)
+    assert usual_zero_point(catalog) == 20.0
+    assert usual_zero_point(rows(3)) == 0.0
+    without_blue = catalog.assign(rv_abs_B=catalog["rv_abs_B"] * nan)
+    assert usual_zero_point(without_blue) == 20.0  # the red arm's 14, and by 6 more the blue arm's
+    seen = exposures_of(catalog, arm_offset=arm_offset_of(catalog), usual=usual_zero_point(catalog))
+    np.testing.assert_allclose(seen.velocity, 30.0, rtol=1e-6)  # the star stands still
+    assert seen.error[2] > 2.0 > seen.error[0]
 
 
 @pytest.mark.parametrize("count", [0, 1])

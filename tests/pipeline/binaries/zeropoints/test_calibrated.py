@@ -250,7 +250,7 @@ def publish(survey: Path, weights: Path) -> tuple[Path, bool]:
 
 def test_runs_after_zero_points(tmp_path: Path) -> None:
     """A run with nothing to do leaves them; a new release has none until the command is given again, and says so."""
-    survey, weights = tmp_path / "s", write_weights(tmp_path / "weights")
+    survey, weights = tmp_path / "my survey", write_weights(tmp_path / "weights")
     write_release(survey, "dr1", np.arange(1, 61), minutes=4)
     base, _ = publish(survey, weights)
     assert command_again(survey) is None
@@ -282,8 +282,8 @@ def test_runs_after_zero_points(tmp_path: Path) -> None:
     report = RunReport("k", ("dr1", "dr2"), 2, 1, 1, 90, 30, (), newer, True, 1.0, {"precision": "mixed"})
     out = io.StringIO()
     show_run(report, Console(file=out, width=300), command_again(survey))
-    assert "rv_abs_* have no values in this catalog yet, as the one before had; 'twinlines" in out.getvalue()
-    assert command_again(survey) == f"twinlines zeropoints --survey {survey} --reference {source.path} --match obsid"
+    assert 'rv_abs_* have no values in this catalog yet, as the one before had; "twinlines' in out.getvalue()
+    assert command_again(survey) == f"twinlines zeropoints --survey '{survey}' --reference {source.path} --match obsid"
     assert np.isfinite(catalog.open(survey, release="dr1")["rv_abs_B"].values).all()
     second = calibrate(survey, source)
     assert second.new

@@ -20,7 +20,7 @@ from twinlines.pipeline.testing.velocities import write_catalog
 from twinlines.pipeline.validation.false_positives import false_positives
 from twinlines.pipeline.validation.schema import CALIBRATION
 from twinlines.pipeline.validation.trust.classes import Classes, TrustError
-from twinlines.pipeline.validation.trust.survey import calibrate, open_calibrated
+from twinlines.pipeline.validation.trust.survey import calibrate, open_calibrated, stars_of
 
 NAME = "dr-0123456789abcdef.zarr"
 
@@ -53,6 +53,23 @@ def run(*arguments: object) -> tuple[int, str]:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         return 1, str(result.exception)
     return result.exit_code, result.output
+
+
+def test_presumed_single_stars_stay_so_where_some_exposures_have_no_zero_point(tmp_path: Path) -> None:
+    """Zero points are far from 0; a velocity without one must not look like a star that has moved."""
+    made = make_verdicts(2, VerdictConfig(singles=40, binaries=10, repeated=60, exposures=(1, 3)))
+    rows = made.catalog.sizes["exposure"]
+    without = np.random.default_rng(3).random(rows) < 0.3
+    scaled = {
+        f"rv_abs_{arm}": ("exposure", np.where(without, np.nan, made.catalog[f"rv_obs_{arm}"].values + zero))
+        for arm, zero in (("B", 25.0), ("R", -40.0))
+    }
+    found = {}
+    for name, catalog in {"plain": made.catalog, "scaled": made.catalog.assign(scaled)}.items():
+        (tmp_path / name).mkdir()
+        write_catalog(tmp_path / name, NAME, catalog)
+        found[name] = stars_of(tmp_path / name).nulls
+    assert len(np.intersect1d(*found.values())) > 0.8 * len(found["plain"]) > 30
 
 
 def test_candidates_at_a_false_discovery_rate(survey: Path, made: MadeVerdicts) -> None:
