@@ -18,7 +18,7 @@ from twinlines.pipeline.cli.catalog import (
     RuleOption,
     ThresholdOption,
 )
-from twinlines.pipeline.cli.options import JsonOption, OverwriteOption, SurveyOption, grouped
+from twinlines.pipeline.cli.options import EpochOffsetOption, JsonOption, OverwriteOption, SurveyOption, grouped
 
 if TYPE_CHECKING:
     from twinlines.pipeline.validation.observed import Asked
@@ -184,14 +184,7 @@ def kebc(
     columns: PlaceColumns,
     period_column: ColumnOption = None,
     epoch_column: ColumnOption = None,
-    epoch_offset: Annotated[
-        float | None,
-        typer.Option(
-            "--epoch-offset",
-            help="Days to add to epochs to have BJD.",
-            show_default="2400000 where they lack it",
-        ),
-    ] = None,
+    epoch_offset: EpochOffsetOption = None,
     release: ReleaseOption = None,
     files: OutOptions,
     as_json: JsonOption = False,
@@ -199,7 +192,7 @@ def kebc(
     """Eclipsing binaries with known periods: probabilities against phase (Figure 8), spectra by phase (Figure 9)."""
     from twinlines.pipeline.catalog import catalog
     from twinlines.pipeline.cli.literature_show import show_eclipsing
-    from twinlines.pipeline.validation.eclipsing.ephemerides import read_ephemerides
+    from twinlines.pipeline.usertables.ephemerides import read_ephemerides
     from twinlines.pipeline.validation.eclipsing.phases import EclipsingConfig, eclipsing
     from twinlines.pipeline.validation.eclipsing.spectra import phased_spectra, star_row
 
@@ -207,7 +200,8 @@ def kebc(
     ends = _numbers(periods, "--periods")
     if len(ends) != 2 or not 0.0 < ends[0] < ends[1]:
         raise OutputFolderError(f"--periods is {periods!r}; give the shortest and the longest, days, such as 1,10")
-    stars = read_ephemerides(table, columns.asked(period=period_column, epoch=epoch_column), epoch_offset)
+    named = columns.asked(period=period_column, eclipse=epoch_column)
+    stars = read_ephemerides(table, named, epoch_offset, timed=True)
     opened = catalog.open(survey, release=release)
     result = eclipsing(survey, opened, stars, EclipsingConfig(snr, (ends[0], ends[1]), radius), penalty)
     shown = star_row(result, star)

@@ -53,6 +53,12 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everythi
 IgnorePlanOption = Annotated[
     bool, typer.Option("--ignore-plan", help="Start even if memory or disk seem too small for the work.")
 ]
+EpochOffsetOption = Annotated[
+    float | None,
+    typer.Option(
+        "--epoch-offset", help="Days to add to epochs to have BJD.", show_default="2400000 where they lack it"
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 TableOut = Annotated[
     Path,
