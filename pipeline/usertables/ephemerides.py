@@ -88,7 +88,7 @@ class Ephemerides:
         """Make a JSON object: where they come from, and how they were read."""
         return {
             "file": self.table.path.name,
-            "columns": dict(self.table.columns),
+            "columns": self.table.columns_by(self.by),
             "by": self.by,
             "rows": self.table.rows,
             "ephemerides": int(self.usable.sum()),

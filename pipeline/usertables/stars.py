@@ -59,6 +59,11 @@ class StarTable:
             return np.asarray(self.values["obsid"] >= 0, np.bool_)
         return has_position(self.values["ra"], self.values["dec"])
 
+    def columns_by(self, by: By) -> dict[str, str]:
+        """Names of the columns that were taken, but for those by which its stars are not matched."""
+        idle = ("obsid",) if by == "position" else ("ra", "dec")
+        return {what: name for what, name in self.columns.items() if what not in idle}
+
     def get(self, what: str) -> Array:
         """A column of numbers; NaN throughout if the table has none."""
         return np.asarray(self.values.get(what, np.full(self.rows, np.nan)), np.float64)

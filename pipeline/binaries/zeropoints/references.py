@@ -180,7 +180,7 @@ def read(path: str | Path, columns: ReferenceColumns | None = None, by: By | Non
     return References(
         path=path,
         digest=digest,
-        columns=table.columns,
+        columns=table.columns_by(by),
         notes=tuple(notes),
         rows=table.rows,
         velocity=velocity[rows],
