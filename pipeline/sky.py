@@ -12,11 +12,10 @@ from astropy.coordinates import angular_separation
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from twinlines.pipeline.lookup import NOWHERE as NOWHERE
+
 Array = NDArray[np.float64]
 Numbers = NDArray[np.int64]
-
-NOWHERE = -1
-"""Where nothing is within the radius."""
 
 LARGEST_RADIUS = 3600.0
 """The largest radius, arcsec: beyond it, nothing is a counterpart."""

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.pipeline.sky import NOWHERE, nearest
+from twinlines.pipeline.lookup import NOWHERE, places_of
+from twinlines.pipeline.sky import nearest
 
 Array = NDArray[np.float64]
 By = Literal["position", "obsid"]
@@ -73,12 +74,7 @@ def match(mine: Stars, others: Stars, radius: float, by: By) -> Matched:
         return Matched(*nearest(mine.ra, mine.dec, others.ra, others.dec, radius))
     assert mine.obsid is not None
     assert others.obsid is not None
-    index = np.full(len(mine.obsid), NOWHERE, np.int64)
-    if len(others.obsid):
-        order = np.argsort(others.obsid, kind="stable")
-        place = np.minimum(np.searchsorted(others.obsid, mine.obsid, sorter=order), len(order) - 1)
-        same = (others.obsid[order[place]] == mine.obsid) & (mine.obsid >= 0)
-        index[same] = order[place[same]]
+    index = np.where(mine.obsid >= 0, places_of(mine.obsid, others.obsid), NOWHERE)
     return Matched(index, np.full(len(index), np.nan))
 
 
