@@ -18,28 +18,23 @@ from twinlines.pipeline.cli.catalog import (
     RuleOption,
     ThresholdOption,
 )
-from twinlines.pipeline.cli.options import EpochOffsetOption, JsonOption, OverwriteOption, SurveyOption, grouped
+from twinlines.pipeline.cli.options import (
+    ColumnOption,
+    EpochOffsetOption,
+    JsonOption,
+    MatchedByOption,
+    OverwriteOption,
+    PlaceColumns,
+    SurveyOption,
+    grouped,
+)
 
 if TYPE_CHECKING:
     from twinlines.pipeline.validation.observed import Asked
 
 literature_app = typer.Typer()
 
-ColumnOption = Annotated[str | None, typer.Option(help="Column of the table.", show_default="a usual name")]
 RadiusOption = Annotated[float, typer.Option("--radius", help="Largest distance of a match, arcsec.")]
-
-
-class MatchOption(StrEnum):
-    """How rows of a table are found in the catalog."""
-
-    POSITION = "position"
-    OBSID = "obsid"
-
-
-MatchedByOption = Annotated[
-    MatchOption | None,
-    typer.Option("--match", help="How stars are found.", show_default="by position, if a table has any"),
-]
 
 
 class OutputFolderError(ValueError):
@@ -94,20 +89,6 @@ class OutOptions:
             )
         self.out.mkdir(parents=True, exist_ok=True)
         return {name: self.out / name for name in names}
-
-
-@dataclass(frozen=True)
-class PlaceColumns:
-    """Columns by which stars are found."""
-
-    ra_column: ColumnOption = None
-    dec_column: ColumnOption = None
-    obsid_column: ColumnOption = None
-
-    def asked(self, **others: str | None) -> dict[str, str]:
-        """Names by what they are for, those that were given."""
-        every = {name.removesuffix("_column"): value for name, value in vars(self).items()} | others
-        return {what: name for what, name in every.items() if name is not None}
 
 
 @literature_app.command(

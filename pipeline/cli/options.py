@@ -76,6 +76,34 @@ LibraryOption = Annotated[
 ]
 
 
+class MatchOption(StrEnum):
+    """How stars of a user's table are found in a catalog."""
+
+    POSITION = "position"
+    OBSID = "obsid"
+
+
+MatchedByOption = Annotated[
+    MatchOption | None,
+    typer.Option("--match", help="How stars are found.", show_default="by position, if a table has any"),
+]
+ColumnOption = Annotated[str | None, typer.Option(help="Column of the table.", show_default="a usual name")]
+
+
+@dataclass(frozen=True)
+class PlaceColumns:
+    """Columns of a user's table by which stars are found."""
+
+    ra_column: ColumnOption = None
+    dec_column: ColumnOption = None
+    obsid_column: ColumnOption = None
+
+    def asked(self, **others: str | None) -> dict[str, str]:
+        """Names by what they are for, those that were given."""
+        every = {name.removesuffix("_column"): value for name, value in vars(self).items()} | others
+        return {what: name for what, name in every.items() if name is not None}
+
+
 @dataclass(frozen=True)
 class ClusterOptions:
     """Where a command runs."""
