@@ -19,6 +19,7 @@ from twinlines.pipeline.cli.catalog import (
     ThresholdOption,
 )
 from twinlines.pipeline.cli.options import (
+    TABLES,
     ColumnOption,
     EpochOffsetOption,
     JsonOption,
@@ -99,7 +100,7 @@ def crossmatch(
     *,
     tables: Annotated[
         list[Path],
-        typer.Argument(help="Lists of SB2s: FITS, ECSV, CSV, VOTable or machine-readable.", metavar="TABLE..."),
+        typer.Argument(help=f"Lists of SB2s: {TABLES}.", metavar="TABLE..."),
     ],
     survey: SurveyOption,
     rules: RuleOptions,
@@ -236,7 +237,7 @@ def cmd(
     survey: SurveyOption,
     photometry: Annotated[
         Path,
-        typer.Option("--photometry", help="Gaia's columns of the stars: parallax, G, BP-RP (FITS, ECSV, ...)."),
+        typer.Option("--photometry", help=f"Gaia's columns of the stars, parallax, G, BP-RP: {TABLES}."),
     ],
     extinction: Annotated[
         ExtinctionOption | None,

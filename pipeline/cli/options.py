@@ -76,6 +76,10 @@ LibraryOption = Annotated[
 ]
 
 
+TABLES = "FITS, ECSV, CSV, VOTable, Parquet or machine-readable text"
+"""Formats in which users' tables are read, for help."""
+
+
 class MatchOption(StrEnum):
     """How stars of a user's table are found in a catalog."""
 

@@ -13,6 +13,7 @@ from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.binaries import LimitOption, binaries_app
 from twinlines.pipeline.cli.catalog import PenaltyOption, ReleaseOption, catalog_app, rows_to_json, show_rows
 from twinlines.pipeline.cli.options import (
+    TABLES,
     ClusterOptions,
     EpochOffsetOption,
     JsonOption,
@@ -128,7 +129,7 @@ def orbits_(
     survey: SurveyOption,
     ephemerides: Annotated[
         Path | None,
-        typer.Option("--ephemerides", help="Table of known periods, and times of eclipses: FITS, ECSV, CSV, VOTable."),
+        typer.Option("--ephemerides", help=f"Table of known periods, and times of eclipses: {TABLES}."),
     ] = None,
     column: Annotated[
         list[str] | None,

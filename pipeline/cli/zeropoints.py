@@ -10,6 +10,7 @@ from rich.console import Console
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.options import (
+    TABLES,
     ColumnOption,
     JsonOption,
     MatchedByOption,
@@ -31,7 +32,7 @@ def zeropoints(
     survey: SurveyOption,
     reference: Annotated[
         Path | None,
-        typer.Option("--reference", help="Table of reference velocities, such as Gaia's: FITS, ECSV, CSV or VOTable."),
+        typer.Option("--reference", help=f"Table of reference velocities, such as Gaia's: {TABLES}."),
     ] = None,
     match: MatchedByOption = None,
     radius: Annotated[float, typer.Option("--radius", help="Exposures within this are of one star, arcsec.")] = 3.0,

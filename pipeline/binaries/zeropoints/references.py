@@ -20,6 +20,7 @@ from twinlines.pipeline.binaries.zeropoints.units import ZeroPointError
 from twinlines.pipeline.sky import NOWHERE, has_position
 from twinlines.pipeline.usertables import matching
 from twinlines.pipeline.usertables.columns import Columns
+from twinlines.pipeline.usertables.files import FORMATS
 from twinlines.pipeline.usertables.matching import By, Stars
 from twinlines.pipeline.usertables.stars import StarTable, read_stars
 
@@ -128,7 +129,7 @@ def digest_of(path: Path) -> str:
         If there is no such file.
     """
     if not path.is_file():
-        raise ReferenceTableError(f"there is no table of references {path}; give a FITS, ECSV, CSV or VOTable file")
+        raise ReferenceTableError(f"there is no table of references {path}; give a {FORMATS}")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
