@@ -116,7 +116,7 @@ class Columns:
         if values.dtype.kind in "fiu":
             return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
         texts = self.texts(name)
-        texts[texts == ""] = "nan"
+        texts = np.where(texts == "", "nan", texts)
         try:
             return texts.astype(np.float64)
         except ValueError:
@@ -137,7 +137,7 @@ class Columns:
         if values.dtype.kind not in "OSU":
             self.refuse(f"{name!r} holds {values.dtype}", "identifiers are whole numbers")
         texts = self.texts(name)
-        texts[texts == ""] = "-1"
+        texts = np.where(texts == "", "-1", texts)
         try:
             return texts.astype(np.int64)
         except ValueError:
@@ -150,7 +150,7 @@ class Columns:
         if values.dtype.kind == "S":
             values = np.ma.masked_array(np.char.decode(values.data, "utf-8", "replace"), values.mask)
         texts: NDArray[np.str_] = np.char.strip(np.where(np.ma.getmaskarray(values), "", values.data.astype(np.str_)))
-        return np.where(np.isin(np.char.lower(texts), _MISSING), "", texts).astype(texts.dtype if texts.size else "U3")
+        return np.where(np.isin(np.char.lower(texts), _MISSING), "", texts)
 
     def values(self, name: str) -> np.ma.MaskedArray[Any, np.dtype[Any]]:
         """A column as it is."""
@@ -185,7 +185,9 @@ class Columns:
 
     def assume(self, name: str, unit: str) -> None:
         """Keep that a column without a unit was taken for one of these."""
-        self._bare.setdefault(unit, []).append(name)
+        names = self._bare.setdefault(unit, [])
+        if name not in names:
+            names.append(name)
 
     def source_id(self) -> str | None:
         """Name of a column of Gaia's identifiers, if there is one."""

@@ -136,6 +136,7 @@ def why_none(
 
 
 def _range(values: NDArray[Any]) -> str:
-    known = values[np.isfinite(values)]
-    style = "d" if known.dtype.kind in "iu" else ".4f"
+    whole = values.dtype.kind in "iu"
+    known = values[values >= 0] if whole else values[np.isfinite(values)]
+    style = "d" if whole else ".4f"
     return f"{known.min():{style}} to {known.max():{style}}" if len(known) else "nowhere"

@@ -170,6 +170,14 @@ def test_missing_values_have_many_names_and_numbers_may_be_text(tmp_path: Path) 
     np.testing.assert_array_equal(found.values["period"], [np.nan, 3.5, np.nan])
 
 
+def test_numbers_may_be_text_of_one_letter(tmp_path: Path) -> None:
+    made = Table({"ra": ["1", "", "3"], "dec": ["4", "5", "6"], "obsid": ["7", "", "9"]})
+    made.write(tmp_path / "list.vot", format="votable")
+    found = read(tmp_path / "list.vot")
+    np.testing.assert_array_equal(found.values["ra"], [1.0, np.nan, 3.0])
+    assert found.values["obsid"].tolist() == [7, -1, 9]
+
+
 def test_a_needed_period_may_be_called_p_and_a_wanted_one_not(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("ra,dec,p\n1.0,2.0,0.9\n")
     assert "period" not in read(tmp_path / "list.csv", wanted=("period",)).values
