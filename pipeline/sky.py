@@ -42,7 +42,7 @@ def has_position(ra: Array, dec: Array) -> NDArray[np.bool_]:
 
 def chord(radius: float) -> float:
     """Chord of an angle, arcsec, on the unit sphere; somewhat longer, so that none within the angle is missed."""
-    return 2.0 * np.sin(np.radians(radius / 3600.0) / 2.0) * (1.0 + _SLACK[0]) + _SLACK[1]
+    return float(2.0 * np.sin(np.radians(radius / 3600.0) / 2.0) * (1.0 + _SLACK[0]) + _SLACK[1])
 
 
 def separation(ra: Array, dec: Array, to_ra: Array, to_dec: Array) -> Array:

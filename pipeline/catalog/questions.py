@@ -237,7 +237,7 @@ class SB2:
         """
         try:
             ra, dec = (float(u.Quantity(angle, u.deg).to_value(u.deg)) for angle in (ra, dec))
-            angle = float(u.Quantity(radius, u.arcsec).to_value(u.arcsec))
+            angle = float(u.Quantity(radius, u.arcsec).to_value(u.rad))
         except (TypeError, ValueError) as error:
             raise CatalogError(f"ra {ra}, dec {dec}, radius {radius} are no angles: {error}") from error
         if not (0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):

@@ -177,7 +177,7 @@ def read(path: str | Path, columns: ReferenceColumns | None = None, by: By | Non
     if not good.any():
         read.refuse(f"no row has a finite {table.columns['velocity']!r}", "references need velocities")
     rows = np.flatnonzero(good)
-    ra, dec, obsid = (None if values is None else values[rows] for values in table.stars)
+    mine = {what: values[rows] for what, values in table.values.items()}
     return References(
         path=path,
         digest=digest,
@@ -186,9 +186,9 @@ def read(path: str | Path, columns: ReferenceColumns | None = None, by: By | Non
         rows=table.rows,
         velocity=velocity[rows],
         error=error[rows],
-        ra=ra if by == "position" else None,
-        dec=dec if by == "position" else None,
-        obsid=obsid if by == "obsid" else None,
+        ra=mine["ra"] if by == "position" else None,
+        dec=mine["dec"] if by == "position" else None,
+        obsid=mine["obsid"] if by == "obsid" else None,
     )
 
 
