@@ -177,7 +177,7 @@ def positions(table: Table, *, ra: str | None = None, dec: str | None = None, un
     content = read_table(Path(table), "positions", PositionsError) if isinstance(table, str | Path) else table
     asked = {what: name for what, name in (("ra", ra), ("dec", dec)) if name is not None}
     columns = Columns(str(table) if is_file else "the table", content, asked, PositionsError)
-    require_positions(columns)
+    require_positions(columns, cure="name its columns (ra=..., dec=..., or --ra-column, --dec-column)")
     found = places.positions(columns, unit)
     if unit is None and all(said == places.ASSUMED for said in found.units.values()):
         return replace(found, notes=(*found.notes, *_suspicion(columns, found)))

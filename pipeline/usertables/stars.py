@@ -141,7 +141,7 @@ def require_stars(columns: Columns, *needed: str) -> None:
         require_positions(columns, *missing, instead=f", nor an obsid ({', '.join(USUAL['obsid'])}) in their place")
 
 
-def require_positions(columns: Columns, *needed: str, instead: str = "") -> None:
+def require_positions(columns: Columns, *needed: str, instead: str = "", cure: str = "name its columns") -> None:
     """Refuse a table without positions, or other columns.
 
     Parameters
@@ -152,10 +152,12 @@ def require_positions(columns: Columns, *needed: str, instead: str = "") -> None
         What else must be there.
     instead
         What would do in the place of positions, in words.
+    cure
+        What to do.
     """
     if has_positions(columns):
         columns.require(*needed)
         return
     missing = [*(each for each in ("ra", "dec") if columns.find(each) is None), *needed]
     hint = "; a Gaia source_id alone does not do, as the catalog has none" if columns.source_id() else ""
-    columns.refuse(f"it has no column of {columns.wish(*missing)}{instead}{hint}", f"{columns.have}; name its columns")
+    columns.refuse(f"it has no column of {columns.wish(*missing)}{instead}{hint}", f"{columns.have}; {cure}")

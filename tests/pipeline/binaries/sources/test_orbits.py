@@ -177,7 +177,7 @@ def test_commands_list_and_show_stars(client: Client, three: Path, tmp_path: Pat
         *("binaries", "orbits", "--survey", three, "--ephemerides", path, "--workers", "1"),
         *("--column", "eclipse=when"),
     )
-    assert "period from 'Per', ra from 'RAJ2000', dec from 'DEJ2000', eclipse from 'when'" in shown
+    assert "ra from 'RAJ2000', dec from 'DEJ2000', period from 'Per', eclipse from 'when'" in shown
     assert "1 of the survey's 3 stars have one, by position" in shown
     assert "stars: 3, 1 sampled now, 2 before" in shown
     listed = json.loads(asked("catalog", "sources", "--survey", three, "--sort", "obsid", "--json"))
