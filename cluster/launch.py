@@ -23,6 +23,7 @@ from twinlines.cluster.environment import NANNY_CONFIG, WORKER_ENVIRONMENT
 from twinlines.cluster.errors import LaunchError, ProfileError
 from twinlines.cluster.inventory import Probe, admitting, check_devices
 from twinlines.cluster.profiles import Address, Cuda, Existing, Local, Profile, Remote, SchedulerFile, Slurm, Ssh, cores
+from twinlines.cluster.workerwarnings import telling_warnings
 
 __all__ = ["LaunchError", "ProfileError", "launch"]
 
@@ -58,7 +59,7 @@ def launch(profile: Profile, *, insecure: bool = False, probe: Probe | None = No
     ProfileError
         If the profile lacks something, or its values do not fit together.
     """
-    with dask.config.set(profile.dask), _started(profile, insecure) as client:
+    with dask.config.set(profile.dask), _started(profile, insecure) as client, _warnings_of(profile, client):
         if isinstance(profile, Local):  # this Python on this machine: nothing can differ
             yield client
             return
@@ -67,6 +68,11 @@ def launch(profile: Profile, *, insecure: bool = False, probe: Probe | None = No
             if isinstance(profile, Cuda) or (isinstance(profile, Slurm) and profile.gpus):
                 check_devices(reports)
             yield client
+
+
+def _warnings_of(profile: Profile, client: Client) -> AbstractContextManager[None]:
+    """Have warnings told of workers that were started here; how others show theirs is their owner's business."""
+    return nullcontext() if isinstance(profile, Address | SchedulerFile) else telling_warnings(client)
 
 
 def _started(profile: Profile, insecure: bool) -> AbstractContextManager[Client]:

@@ -13,7 +13,7 @@ HOUSES = {
 """Houses, and those that each may import; ``front`` is the package ``twinlines`` itself, which none imports."""
 
 ROOMS = (
-    *("storage", "jobs", "stars", "library", "spectra", "lamost", "synthesis", "training"),
+    *("storage", "jobs", "usertables", "stars", "library", "spectra", "lamost", "synthesis", "training"),
     *(
         "survey",
         "ingest",

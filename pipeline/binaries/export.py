@@ -33,6 +33,7 @@ from twinlines.pipeline.catalog.export import Columns, ExportError, write
 from twinlines.pipeline.catalog.export import export as export_catalog
 from twinlines.pipeline.catalog.tables.columns import Column, Values, columns_of, select
 from twinlines.pipeline.catalog.tables.formats import FORMATS, Format
+from twinlines.pipeline.lookup import NOWHERE, places_of
 from twinlines.pipeline.schema import CATALOG, METADATA, Schema, Variable
 from twinlines.pipeline.survey.folder import Survey
 
@@ -195,14 +196,12 @@ def solutions_of(orbits: xr.Dataset, sources: xr.Dataset) -> xr.Dataset:
     sources
         Rows of :data:`.schema.SOURCES`; a star that is none of them has no position.
     """
-    have = sources["obsid"].values
-    order = np.argsort(have, kind="stable")
-    place = np.searchsorted(have[order], orbits["obsid"].values).clip(0, max(len(have) - 1, 0))
-    there = have[order][place] == orbits["obsid"].values if len(have) else np.zeros(len(place), np.bool_)
+    place = places_of(orbits["obsid"].values, sources["obsid"].values)
+    there = place != NOWHERE
     known = {}
     for name in ("ra", "dec"):
         values = np.full(len(place), np.nan)
-        values[there] = sources[name].values[order[place[there]]]
+        values[there] = sources[name].values[place[there]]
         known[name] = values
     solved = np.isfinite(orbits["period"].values)
     known["nss_solution_type"] = np.where(solved, "SB2", "").astype(object)

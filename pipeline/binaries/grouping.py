@@ -1,7 +1,7 @@
 """Which exposures are of one star: by position, transitively, and by identifier. Knows arrays, and no catalog.
 
-Positions become points of the unit sphere, those that are equal become one, and a k-d tree finds all pairs that are
-nearer to each other than the radius: stars are the connected components. Millions of rows take seconds.
+Positions that are equal become one, and pairs of these that are within the radius of each other are edges of a graph:
+stars are its connected components. Millions of rows take seconds.
 """
 
 from __future__ import annotations
@@ -12,24 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+
+from twinlines.pipeline.sky import LARGEST_RADIUS, distinct_places, has_position, is_radius, pairs_among
 
 RADIUS = 3.0
 """Exposures within this angle of each other are of one star, arcsec: about the fibre's diameter."""
 
 NO_STAR = -1
 """Number of a row that has neither a position nor an identifier."""
-
-
-def unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points of the unit sphere, shape (row, 3), of positions in degrees, shape (row,)."""
-    lon, lat = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
-
-
-def has_position(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each pair of coordinates, deg, is a position: finite, and the declination at most 90 in size."""
-    return np.isfinite(ra) & (np.abs(dec) <= 90.0)  # NaN compares false
 
 
 def group(
@@ -46,7 +36,7 @@ def group(
     ra, dec
         (row,) right ascension and declination (J2000), deg; NaN where unknown.
     radius
-        Longest step, arcsec, above 0 and below 3600.
+        Longest step, arcsec, above 0 and at most :data:`.sky.LARGEST_RADIUS`.
     ids
         (row,) identifiers of stars, negative where unknown: rows of equal identifiers are of one star, too, wherever
         they are.
@@ -64,20 +54,21 @@ def group(
     ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
     if ra.shape != dec.shape or ra.ndim != 1 or (ids is not None and ids.shape != ra.shape):
         raise ValueError(f"ra has shape {ra.shape}, dec {dec.shape}, or ids another; give equal ones, (row,)")
-    if not 0.0 < radius < 3600.0:
-        raise ValueError(f"the radius of a star is {radius} arcsec; give one above 0 and below 3600")
+    if not is_radius(radius):
+        raise ValueError(f"the radius of a star is {radius} arcsec; give one above 0, at most {LARGEST_RADIUS:g}")
     placed = has_position(ra, dec)
     known = placed if ids is None else placed | (ids >= 0)
     if not known.any():
         return np.full(len(ra), NO_STAR, np.int64)
 
     # Nodes are the places, each once, and after them the identifiers; a row that has both is an edge between them.
-    places, place = _distinct(ra[placed], dec[placed])
-    pairs = cKDTree(places).query_pairs(2.0 * np.sin(np.radians(radius / 3600.0) / 2.0), output_type="ndarray")
-    begins, ends = [pairs[:, 0]], [pairs[:, 1]]
+    rows = np.flatnonzero(placed)
+    first, place = distinct_places(ra[rows], dec[rows])
+    begin, end = pairs_among(ra[rows[first]], dec[rows[first]], radius)
+    begins, ends = [begin], [end]
     node = np.full(len(ra), NO_STAR, np.int64)
     node[placed] = place
-    nodes = len(places)
+    nodes = len(first)
     if ids is not None:
         named = ids >= 0
         distinct, number = np.unique(ids[named], return_inverse=True)
@@ -102,13 +93,3 @@ def in_order(labels: NDArray[Any]) -> NDArray[np.int64]:
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[inverse]
-
-
-def _distinct(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The distinct positions as unit vectors, and the number of each row's."""
-    order = np.lexsort((dec, ra))
-    new = np.ones(len(order), np.bool_)
-    new[1:] = (np.diff(ra[order]) != 0.0) | (np.diff(dec[order]) != 0.0)
-    place = np.empty(len(order), np.int64)
-    place[order] = np.cumsum(new) - 1
-    return unit_vectors(ra[order][new], dec[order][new]), place

@@ -19,10 +19,9 @@ from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog.blockwise import blockwise
 from twinlines.pipeline.catalog.conditions import holds
 from twinlines.pipeline.catalog.cones import rows_in_cone
-from twinlines.pipeline.catalog.crossmatch import SkyMatch, crossmatch
+from twinlines.pipeline.catalog.crossmatch import SkyMatch, Table, crossmatch, positions
 from twinlines.pipeline.catalog.errors import CatalogError as CatalogError
 from twinlines.pipeline.catalog.export import Columns, ExportError, export
-from twinlines.pipeline.catalog.foreign import Table, Unit, positions
 from twinlines.pipeline.catalog.published import distrust, published
 from twinlines.pipeline.catalog.rules import JOINT_THRESHOLD as JOINT_THRESHOLD
 from twinlines.pipeline.catalog.rules import MAXIMUM_COLOUR as MAXIMUM_COLOUR
@@ -31,6 +30,7 @@ from twinlines.pipeline.catalog.rules import UNFAMILIAR_COLUMNS, asked, unfamili
 from twinlines.pipeline.catalog.rules import Rule as Rule
 from twinlines.pipeline.schema import CATALOG_PENALTIES, HEADS, JOINT, MAXIMUM_BAD_PIXELS, PERCENTILES
 from twinlines.pipeline.survey.catalog_index import CatalogIndex, CatalogIndexError
+from twinlines.pipeline.usertables.positions import Unit
 
 SOURCE_RADIUS = 3.0
 """Exposures within this angle are of one source, arcsec: about the fibre's diameter."""
@@ -318,7 +318,8 @@ class SB2:
         Parameters
         ----------
         table
-            A file that astropy reads (FITS, ECSV, CSV, VOTable), a table of astropy or pandas, or arrays by name.
+            A file (FITS, ECSV, CSV, VOTable, Parquet, machine-readable text), a table of astropy or pandas, or arrays
+            by name.
         radius
             An angle, at most a degree; a bare number is in arcseconds.
         ra, dec
@@ -332,7 +333,7 @@ class SB2:
             If the table has no positions, or none that could be, or the radius is no such angle.
         """
         try:
-            angle = float(u.Quantity(radius, u.arcsec).to_value(u.rad))
+            angle = float(u.Quantity(radius, u.arcsec).to_value(u.arcsec))
         except (TypeError, ValueError) as error:
             raise CatalogError(f"the radius {radius} is no angle: {error}") from error
         self._require("ra", "dec")

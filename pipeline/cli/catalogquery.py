@@ -11,7 +11,7 @@ from rich.console import Console
 
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.catalog import LimitOption, PenaltyOption, ReleaseOption, answer
-from twinlines.pipeline.cli.options import JsonOption, OverwriteOption, SurveyOption
+from twinlines.pipeline.cli.options import TABLES, JsonOption, OverwriteOption, SurveyOption
 
 if TYPE_CHECKING:
     import astropy.table
@@ -80,7 +80,7 @@ def where(
 @query_app.command(epilog="Example: twinlines catalog crossmatch --survey survey sb9.fits --radius 3 --out pairs.ecsv")
 def crossmatch(
     survey: SurveyOption,
-    table: Annotated[Path, typer.Argument(help="Table with positions: FITS, ECSV, CSV or VOTable.")],
+    table: Annotated[Path, typer.Argument(help=f"Table with positions: {TABLES}.")],
     radius: Annotated[float, typer.Option("--radius", help="Largest separation, arcseconds.")] = 3.0,
     ra_column: Annotated[
         str | None, typer.Option("--ra-column", help="Column of right ascensions.", show_default="a usual name")

@@ -18,28 +18,24 @@ from twinlines.pipeline.cli.catalog import (
     RuleOption,
     ThresholdOption,
 )
-from twinlines.pipeline.cli.options import JsonOption, OverwriteOption, SurveyOption, grouped
+from twinlines.pipeline.cli.options import (
+    TABLES,
+    ColumnOption,
+    EpochOffsetOption,
+    JsonOption,
+    MatchedByOption,
+    OverwriteOption,
+    PlaceColumns,
+    SurveyOption,
+    grouped,
+)
 
 if TYPE_CHECKING:
     from twinlines.pipeline.validation.observed import Asked
 
 literature_app = typer.Typer()
 
-ColumnOption = Annotated[str | None, typer.Option(help="Column of the table.", show_default="a usual name")]
 RadiusOption = Annotated[float, typer.Option("--radius", help="Largest distance of a match, arcsec.")]
-
-
-class MatchOption(StrEnum):
-    """How rows of a table are found in the catalog."""
-
-    POSITION = "position"
-    OBSID = "obsid"
-
-
-MatchedByOption = Annotated[
-    MatchOption | None,
-    typer.Option("--match", help="How stars are found.", show_default="by position, if a table has any"),
-]
 
 
 class OutputFolderError(ValueError):
@@ -96,20 +92,6 @@ class OutOptions:
         return {name: self.out / name for name in names}
 
 
-@dataclass(frozen=True)
-class PlaceColumns:
-    """Columns by which stars are found."""
-
-    ra_column: ColumnOption = None
-    dec_column: ColumnOption = None
-    obsid_column: ColumnOption = None
-
-    def asked(self, **others: str | None) -> dict[str, str]:
-        """Names by what they are for, those that were given."""
-        every = {name.removesuffix("_column"): value for name, value in vars(self).items()} | others
-        return {what: name for what, name in every.items() if name is not None}
-
-
 @literature_app.command(
     epilog="Example: twinlines validate crossmatch --survey survey kounkel.fits sb9.vot --out lists"
 )
@@ -118,7 +100,7 @@ def crossmatch(
     *,
     tables: Annotated[
         list[Path],
-        typer.Argument(help="Lists of SB2s: FITS, ECSV, CSV, VOTable or machine-readable.", metavar="TABLE..."),
+        typer.Argument(help=f"Lists of SB2s: {TABLES}.", metavar="TABLE..."),
     ],
     survey: SurveyOption,
     rules: RuleOptions,
@@ -184,14 +166,7 @@ def kebc(
     columns: PlaceColumns,
     period_column: ColumnOption = None,
     epoch_column: ColumnOption = None,
-    epoch_offset: Annotated[
-        float | None,
-        typer.Option(
-            "--epoch-offset",
-            help="Days to add to epochs to have BJD.",
-            show_default="2400000 where they lack it",
-        ),
-    ] = None,
+    epoch_offset: EpochOffsetOption = None,
     release: ReleaseOption = None,
     files: OutOptions,
     as_json: JsonOption = False,
@@ -199,7 +174,7 @@ def kebc(
     """Eclipsing binaries with known periods: probabilities against phase (Figure 8), spectra by phase (Figure 9)."""
     from twinlines.pipeline.catalog import catalog
     from twinlines.pipeline.cli.literature_show import show_eclipsing
-    from twinlines.pipeline.validation.eclipsing.ephemerides import read_ephemerides
+    from twinlines.pipeline.usertables.ephemerides import read_ephemerides
     from twinlines.pipeline.validation.eclipsing.phases import EclipsingConfig, eclipsing
     from twinlines.pipeline.validation.eclipsing.spectra import phased_spectra, star_row
 
@@ -207,7 +182,8 @@ def kebc(
     ends = _numbers(periods, "--periods")
     if len(ends) != 2 or not 0.0 < ends[0] < ends[1]:
         raise OutputFolderError(f"--periods is {periods!r}; give the shortest and the longest, days, such as 1,10")
-    stars = read_ephemerides(table, columns.asked(period=period_column, epoch=epoch_column), epoch_offset)
+    named = columns.asked(period=period_column, eclipse=epoch_column)
+    stars = read_ephemerides(table, named, epoch_offset, timed=True)
     opened = catalog.open(survey, release=release)
     result = eclipsing(survey, opened, stars, EclipsingConfig(snr, (ends[0], ends[1]), radius), penalty)
     shown = star_row(result, star)
@@ -261,7 +237,7 @@ def cmd(
     survey: SurveyOption,
     photometry: Annotated[
         Path,
-        typer.Option("--photometry", help="Gaia's columns of the stars: parallax, G, BP-RP (FITS, ECSV, ...)."),
+        typer.Option("--photometry", help=f"Gaia's columns of the stars, parallax, G, BP-RP: {TABLES}."),
     ],
     extinction: Annotated[
         ExtinctionOption | None,

@@ -10,11 +10,11 @@ from twinlines.pipeline.cli import console
 
 if TYPE_CHECKING:
     from twinlines.models.evaluation import Rate
+    from twinlines.pipeline.usertables.stars import StarTable
     from twinlines.pipeline.validation.colours.diagram import Diagram
     from twinlines.pipeline.validation.colours.publish import PublishedColours
     from twinlines.pipeline.validation.eclipsing.phases import Eclipsing
     from twinlines.pipeline.validation.foreign.crossmatch import Crossmatch
-    from twinlines.pipeline.validation.foreign.table import ForeignTable
     from twinlines.pipeline.validation.overview import Overview
 
 
@@ -33,7 +33,7 @@ def rule_line(asked: dict[str, object]) -> str:
     )
 
 
-def table_lines(table: ForeignTable, notes: tuple[str, ...]) -> list[str]:
+def table_lines(table: StarTable, notes: tuple[str, ...]) -> list[str]:
     """How a table was read."""
     taken = ", ".join(f"{what} from {name!r}" for what, name in table.columns.items())
     return [f"{table.path}: {table.rows} rows; {taken}", *(f"{table.label}: {note}" for note in notes)]

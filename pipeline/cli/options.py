@@ -53,6 +53,12 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everythi
 IgnorePlanOption = Annotated[
     bool, typer.Option("--ignore-plan", help="Start even if memory or disk seem too small for the work.")
 ]
+EpochOffsetOption = Annotated[
+    float | None,
+    typer.Option(
+        "--epoch-offset", help="Days to add to epochs to have BJD.", show_default="2400000 where they lack it"
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 TableOut = Annotated[
     Path,
@@ -68,6 +74,38 @@ LibraryOption = Annotated[
     Path | None,
     typer.Option("--library", help="Spectral library, from 'twinlines library import'; else the one that ships."),
 ]
+
+
+TABLES = "FITS, ECSV, CSV, VOTable, Parquet or machine-readable text"
+"""Formats in which users' tables are read, for help."""
+
+
+class MatchOption(StrEnum):
+    """How stars of a user's table are found in a catalog."""
+
+    POSITION = "position"
+    OBSID = "obsid"
+
+
+MatchedByOption = Annotated[
+    MatchOption | None,
+    typer.Option("--match", help="How stars are found.", show_default="by position, if a table has any"),
+]
+ColumnOption = Annotated[str | None, typer.Option(help="Column of the table.", show_default="a usual name")]
+
+
+@dataclass(frozen=True)
+class PlaceColumns:
+    """Columns of a user's table by which stars are found."""
+
+    ra_column: ColumnOption = None
+    dec_column: ColumnOption = None
+    obsid_column: ColumnOption = None
+
+    def asked(self, **others: str | None) -> dict[str, str]:
+        """Names by what they are for, those that were given."""
+        every = {name.removesuffix("_column"): value for name, value in vars(self).items()} | others
+        return {what: name for what, name in every.items() if name is not None}
 
 
 @dataclass(frozen=True)

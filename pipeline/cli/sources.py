@@ -12,7 +12,15 @@ from rich.console import Console
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.binaries import LimitOption, binaries_app
 from twinlines.pipeline.cli.catalog import PenaltyOption, ReleaseOption, catalog_app, rows_to_json, show_rows
-from twinlines.pipeline.cli.options import ClusterOptions, JsonOption, SurveyOption, connected, grouped
+from twinlines.pipeline.cli.options import (
+    TABLES,
+    ClusterOptions,
+    EpochOffsetOption,
+    JsonOption,
+    SurveyOption,
+    connected,
+    grouped,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -121,12 +129,13 @@ def orbits_(
     survey: SurveyOption,
     ephemerides: Annotated[
         Path | None,
-        typer.Option("--ephemerides", help="Table of known periods, and times of eclipses: FITS, ECSV, CSV, VOTable."),
+        typer.Option("--ephemerides", help=f"Table of known periods, and times of eclipses: {TABLES}."),
     ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option("--column", help="A column of that table, as period=P or eclipse=T0; may be repeated."),
     ] = None,
+    epoch_offset: EpochOffsetOption = None,
     sampled: Annotated[
         int | None,
         typer.Option("--samples", min=0, help="Stars whose posterior samples are kept.", show_default="10000"),
@@ -135,13 +144,14 @@ def orbits_(
     as_json: JsonOption = False,
 ) -> None:
     """Sample the orbits of the stars that 'sources' made. What was sampled for the same velocities stays."""
-    from twinlines.pipeline.binaries.sources.ephemerides import EphemerisError, read_ephemerides
     from twinlines.pipeline.binaries.sources.orbits import SAMPLED, sample_orbits
+    from twinlines.pipeline.binaries.sources.priors import read_priors
+    from twinlines.pipeline.usertables.ephemerides import EphemerisError
 
     named = _pairs(column, "--column")
-    if named and ephemerides is None:
-        raise EphemerisError("--column names columns of a table of ephemerides; give --ephemerides, too")
-    known = None if ephemerides is None else read_ephemerides(ephemerides, named)
+    if (named or epoch_offset is not None) and ephemerides is None:
+        raise EphemerisError("--column and --epoch-offset say how ephemerides are read; give --ephemerides, too")
+    known = None if ephemerides is None else read_priors(ephemerides, named, epoch_offset)
     with connected(where) as client, console.progress() as progress:
         report = sample_orbits(
             client, survey, ephemerides=known, sampled=SAMPLED if sampled is None else sampled, progress=progress

@@ -13,6 +13,7 @@ from twinlines.pipeline.cli import console
 from twinlines.pipeline.cli.catalog import RuleOption
 from twinlines.pipeline.cli.literature import literature_app
 from twinlines.pipeline.cli.options import (
+    TABLES,
     ClusterOptions,
     IgnorePlanOption,
     JsonOption,
@@ -51,7 +52,7 @@ class NullOptions:
         Path | None,
         typer.Option(
             "--nulls",
-            help="List of single stars, by obsid or ra and dec: FITS, ECSV, CSV or VOTable.",
+            help=f"List of single stars, by position or obsid: {TABLES}.",
             show_default="the survey's own, of constant velocity and narrow lines",
         ),
     ] = None
@@ -146,9 +147,7 @@ def nulls(
 @validate_app.command(epilog="Example: twinlines validate known --survey survey truth.csv --two star2 --by kind")
 @grouped
 def known(
-    truth: Annotated[
-        Path, typer.Argument(help="Table of exposures: obsid, lmjm, and what they are; FITS, ECSV, CSV or VOTable.")
-    ],
+    truth: Annotated[Path, typer.Argument(help=f"Table of exposures: obsid, lmjm, and what they are; {TABLES}.")],
     *,
     survey: SurveyOption,
     two: Annotated[

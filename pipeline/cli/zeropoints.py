@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,32 +9,20 @@ import typer
 from rich.console import Console
 
 from twinlines.pipeline.cli import console
-from twinlines.pipeline.cli.options import JsonOption, SurveyOption, grouped
+from twinlines.pipeline.cli.options import (
+    TABLES,
+    ColumnOption,
+    JsonOption,
+    MatchedByOption,
+    PlaceColumns,
+    SurveyOption,
+    grouped,
+)
 
 if TYPE_CHECKING:
     from twinlines.pipeline.binaries.zeropoints.calibrated import CalibrationReport
 
 zero_points_app = typer.Typer()
-
-ColumnOption = Annotated[str | None, typer.Option(help="Column of the reference table.", show_default="a usual name")]
-
-
-class MatchOption(StrEnum):
-    """How stars of the reference table are found in the catalog."""
-
-    POSITION = "position"
-    OBSID = "obsid"
-
-
-@dataclass(frozen=True)
-class ColumnOptions:
-    """Columns of the reference table."""
-
-    ra_column: ColumnOption = None
-    dec_column: ColumnOption = None
-    obsid_column: ColumnOption = None
-    velocity_column: ColumnOption = None
-    error_column: ColumnOption = None
 
 
 @zero_points_app.command(epilog="Example: twinlines zeropoints --survey survey --reference gaia.fits")
@@ -46,14 +32,13 @@ def zeropoints(
     survey: SurveyOption,
     reference: Annotated[
         Path | None,
-        typer.Option("--reference", help="Table of reference velocities, such as Gaia's: FITS, ECSV, CSV or VOTable."),
+        typer.Option("--reference", help=f"Table of reference velocities, such as Gaia's: {TABLES}."),
     ] = None,
-    match: Annotated[
-        MatchOption | None,
-        typer.Option("--match", help="How its stars are found.", show_default="position, if it has such columns"),
-    ] = None,
+    match: MatchedByOption = None,
     radius: Annotated[float, typer.Option("--radius", help="Exposures within this are of one star, arcsec.")] = 3.0,
-    columns: ColumnOptions,
+    columns: PlaceColumns,
+    velocity_column: ColumnOption = None,
+    error_column: ColumnOption = None,
     least_stars: Annotated[int, typer.Option("--least-stars", min=3, help="Fewest stars of a zero point.")] = 5,
     floor: Annotated[float, typer.Option("--floor", help="What velocities scatter besides their errors, km/s.")] = 1.0,
     figure: Annotated[
@@ -67,8 +52,8 @@ def zeropoints(
     from twinlines.pipeline.binaries.zeropoints.references import ReferenceColumns
     from twinlines.pipeline.binaries.zeropoints.units import ZeroPointConfig, ZeroPointError
 
-    names = {name.removesuffix("_column"): value for name, value in vars(columns).items()}
-    if reference is None and (match is not None or any(names.values())):
+    names = columns.asked(velocity=velocity_column, error=error_column)
+    if reference is None and (match is not None or names):
         raise ZeroPointError("--match and names of columns say how a reference table is read; give --reference, too")
     if figure is not None:  # not after all is computed
         from twinlines.pipeline.figures.canvas import check

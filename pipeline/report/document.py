@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 from jinja2 import Environment, StrictUndefined
 
-from twinlines.pipeline.binaries.fits.store import KEY_COLUMNS, FitsError
-from twinlines.pipeline.binaries.sources.binary import Binary, SurveyBinaries, spectra_of
+from twinlines.pipeline.binaries.fits.store import FitsError
+from twinlines.pipeline.binaries.sources.binary import Binary, SurveyBinaries
 from twinlines.pipeline.binaries.sources.survey import StaleWarning
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.progress import Progress, silent
@@ -26,7 +26,9 @@ from twinlines.pipeline.report.starpage import StarPage, page
 from twinlines.pipeline.report.stars import Listed, listed
 from twinlines.pipeline.report.trust import trust
 from twinlines.pipeline.storage import atomic
+from twinlines.pipeline.survey.exposures import exposures_of
 from twinlines.pipeline.survey.folder import Survey
+from twinlines.pipeline.survey.releases import KEY_COLUMNS
 
 MOST_BYTES = 20_000_000
 """Size of a report at most: pages that would make it larger are left out, the least likely stars first."""
@@ -173,7 +175,8 @@ def _pages(
     for start in range(0, wanted, _TOGETHER):
         several = [found.exposures(place) for place in range(start, min(start + _TOGETHER, wanted))]
         names = [*KEY_COLUMNS, "release"]
-        spectra = spectra_of(survey, xr.concat([each[names] for each in several], "exposure"))
+        rows = xr.concat([each[names] for each in several], "exposure")
+        spectra = exposures_of(survey, rows, FitsError, verify=False)
         ends = np.cumsum([each.sizes["exposure"] for each in several])
         for place, (exposures, end) in enumerate(zip(several, ends.tolist(), strict=True), start):
             mine = spectra.isel(exposure=slice(end - exposures.sizes["exposure"], end))

@@ -18,6 +18,7 @@ from twinlines.pipeline.binaries.schema import FITS, SOURCES
 from twinlines.pipeline.binaries.sources.survey import open_sources, scale_of
 from twinlines.pipeline.binaries.zeropoints.calibrated import zero_points_of
 from twinlines.pipeline.binaries.zeropoints.pairs import on_one_scale
+from twinlines.pipeline.lookup import NOWHERE, places_of
 from twinlines.pipeline.schema import JOINT
 
 NAMES = (
@@ -156,14 +157,12 @@ def _there(survey: Path) -> tuple[xr.Dataset | None, xr.Dataset | None]:
 
 def _matched(table: xr.Dataset, obsid: NDArray[np.int64]) -> xr.Dataset:
     """Rows of a table of stars for some obsids; missing values where it has none."""
-    have = table["obsid"].values
-    order = np.argsort(have, kind="stable")
-    place = np.searchsorted(have[order], obsid).clip(0, max(len(have) - 1, 0))
-    there = have[order][place] == obsid if len(have) else np.zeros(len(obsid), bool)
+    place = places_of(obsid, table["obsid"].values)
+    there = place != NOWHERE
     names = [name for name in (*NAMES, "ra", "dec") if name in table and name in SOURCES.variables]
     columns = {}
     for name in names:
         values = SOURCES.variables[name].empty((len(obsid),))
-        values[there] = table[name].values[order[place[there]]]
+        values[there] = table[name].values[place[there]]
         columns[name] = ("source", values)
     return xr.Dataset(columns)

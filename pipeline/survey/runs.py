@@ -1,7 +1,6 @@
 """A survey's runs: the recipe of one, and its folder with results, markers and failures.
 
-A run stands in ``runs/<config key>`` of the survey, the hash of its recipe, and has its tasks' results beside the
-markers, each in one file, ``results/<task key>.zarr.zip``. Knows no wavelength.
+A run stands in ``runs/<config key>`` of the survey, the hash of its recipe. Knows no wavelength.
 """
 
 from __future__ import annotations
@@ -14,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
-from twinlines.pipeline.jobs.markers import Markers, fingerprint_of
+from twinlines.pipeline.jobs.results import Results
 from twinlines.pipeline.schema import RESULTS
-from twinlines.pipeline.storage import atomic, stores
 
 CONFIG_KEY_DIGITS = 16
 """Hexadecimal digits of a recipe's key."""
@@ -73,17 +70,15 @@ def task_key(
     return digest.hexdigest()
 
 
-class SurveyRun(Markers):
+class SurveyRun(Results):
     """The folder of a survey's run: results, markers and failures of one recipe's tasks."""
+
+    schema = RESULTS
 
     @property
     def config_key(self) -> str:
         """Key of the recipe."""
         return self.folder.name
-
-    def result_path(self, key: str) -> Path:
-        """File of a task's result."""
-        return self.folder / "results" / f"{key}.zarr.zip"
 
     def begin(self, recipe: Recipe, shard_rows: int, start_number: int, **about: Any) -> None:
         """Make the folder, or take it up again; see :meth:`.Markers.start`.
@@ -92,7 +87,6 @@ class SurveyRun(Markers):
         """
         self.start(
             {"config_key": self.config_key, **recipe.content},
-            ("results",),
             weights=str(recipe.weights),
             shard_rows=shard_rows,
             start_number=start_number,
@@ -103,23 +97,3 @@ class SurveyRun(Markers):
     def start_number(self) -> int:
         """Which of the survey's starts of runs was this one's last; 0 if that is not known."""
         return int(self.description().get("start_number", 0))
-
-    def is_done(self, key: str, *, verify: bool = False) -> bool:
-        """Whether a task has a marker and its result; see :meth:`.Markers.finished`."""
-        return self.finished(key, [self.result_path(key)], verify=verify)
-
-    def record(self, key: str, result: xr.Dataset, **about: Any) -> dict[str, Any]:
-        """Write a task's result, then its marker; returns the marker's content.
-
-        Parameters
-        ----------
-        key
-            Key of the task.
-        result
-            Rows of :data:`twinlines.pipeline.schema.RESULTS`.
-        about
-            What else the marker should say, as JSON.
-        """
-        data = stores.pack(RESULTS, result)
-        atomic.write_bytes(self.result_path(key), data)
-        return self.mark(key, result.sizes[RESULTS.row], fingerprint_of(data), **about)

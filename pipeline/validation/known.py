@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.binaries.grouping import NO_STAR, group
 from twinlines.pipeline.catalog import catalog as catalogs
-from twinlines.pipeline.catalog.usertable import UserTable, read_table
 from twinlines.pipeline.schema import HEADS
+from twinlines.pipeline.usertables.columns import Columns
+from twinlines.pipeline.usertables.files import read_table
 from twinlines.pipeline.validation.intervals import CONFIDENCE, ExactRate, clustered_rate
 from twinlines.pipeline.validation.observed import ValidationError
 
@@ -118,17 +119,18 @@ def known(
     ValidationError
         If the table cannot be used, or none of its exposures is in the catalog.
     """
-    table = _Truth(Path(truth), read_table(Path(truth), "known exposures", ValidationError), {})
-    if not len(table.table):
+    content = read_table(Path(truth), "known exposures", ValidationError)
+    table = Columns(str(truth), content, {}, ValidationError)
+    if not len(content):
         table.refuse("it has no row", "list at least one exposure")
     table.require("obsid")
-    doubled = table.flags(two)
-    labels = [table.texts(name) for name in by]
+    doubled = _flags(table, two)
+    labels = [_labels(table, name) for name in by]
     catalog = catalogs.open(survey)
-    row, entry = table.match(catalog["obsid"].values, catalog["lmjm"].values)
+    row, entry = _match(table, catalog["obsid"].values, catalog["lmjm"].values)
     if not len(row):
         table.refuse(
-            f"none of its {len(table.table)} exposures is in the catalog {catalog.attrs['name']}",
+            f"none of its {len(content)} exposures is in the catalog {catalog.attrs['name']}",
             "give exposures of this survey, by obsid and lmjm",
         )
     verdicts, star = _verdicts(catalog.isel(exposure=row))
@@ -158,7 +160,7 @@ def known(
                 called={verdict: rate(verdicts[verdict]) for verdict in VERDICTS},
             )
         )
-    return KnownReport(str(catalog.attrs["name"]), tuple(by), two, confidence, tuple(groups), tuple(table.notes))
+    return KnownReport(str(catalog.attrs["name"]), tuple(by), two, confidence, tuple(groups), table.notes)
 
 
 def _verdicts(rows: xr.Dataset) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.int64]]:
@@ -173,54 +175,52 @@ def _verdicts(rows: xr.Dataset) -> tuple[dict[str, NDArray[np.bool_]], NDArray[n
     return verdicts, np.where(star == NO_STAR, -2 - obsid, star)
 
 
-class _Truth(UserTable):
-    """A table of exposures whose truth is known."""
+def _column(table: Columns, name: str) -> Any:
+    """Values of a column that the user has named."""
+    if name not in table.names:
+        table.refuse(f"it has no column {name!r}", table.have)
+    values = table.values(name)
+    if values.ndim != 1:
+        table.refuse(f"{name!r} has several values in a row", "name a column of one")
+    return values
 
-    refused = ValidationError
 
-    def column(self, name: str) -> Any:
-        """A column that the user has named."""
-        if name not in self.table.colnames:
-            self.refuse(f"it has no column {name!r}", f"it has {', '.join(self.table.colnames)}")
-        if self.table[name].ndim != 1:
-            self.refuse(f"{name!r} has several values in a row", "name a column of one")
-        return self.table[name]
+def _flags(table: Columns, name: str) -> NDArray[np.bool_]:
+    """Whether each row's value is something: not empty, masked, 0, false or no."""
+    values = _column(table, name)
+    if values.dtype.kind in "iufb":
+        return np.asarray(np.nan_to_num(np.ma.filled(values.astype(np.float64), 0.0), nan=0.0) != 0.0)
+    return np.array([text.lower() not in ("", "0", "false", "no") for text in table.texts(name)])
 
-    def flags(self, name: str) -> NDArray[np.bool_]:
-        """Whether each row's value is something: not empty, masked, 0, false or no."""
-        column = self.column(name)
-        if column.dtype.kind in "iufb":
-            numbers = np.ma.filled(np.ma.asarray(column).astype(np.float64), 0.0)
-            return np.asarray(np.nan_to_num(numbers, nan=0.0) != 0.0)
-        return np.array([text.lower() not in ("", "0", "false", "no", "nan", "none") for text in self.texts(name)])
 
-    def texts(self, name: str) -> NDArray[np.str_]:
-        """Each row's value as text; numbers as short as they are written."""
-        column = self.column(name)
-        if column.dtype.kind == "f":
-            numbers = np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan)
-            return np.array([f"{number:g}" for number in numbers.tolist()])
-        return np.array([str(text).strip() for text in np.ma.filled(np.ma.asarray(column).astype(np.str_), "")])
+def _labels(table: Columns, name: str) -> NDArray[np.str_]:
+    """Each row's value as text; numbers as short as they are written."""
+    values = _column(table, name)
+    if values.dtype.kind == "f":
+        return np.array([f"{number:g}" for number in np.ma.filled(values.astype(np.float64), np.nan).tolist()])
+    return table.texts(name)
 
-    def match(self, obsid: NDArray[Any], lmjm: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of the catalog that are in the table, and which of its rows each of them is."""
-        mine = self.integers(self.names["obsid"])
-        minute = self.integers("lmjm") if "lmjm" in self.table.colnames else None
-        wanted = list(zip(mine.tolist(), minute.tolist(), strict=True)) if minute is not None else mine.tolist()
-        place: dict[Any, int] = {}
-        for at, key in enumerate(wanted):
-            if key in place:
-                self._refuse_twice(key, place[key], at)
-            place[key] = at
-        rows = np.flatnonzero(np.isin(obsid, mine))
-        keys = zip(obsid[rows].tolist(), lmjm[rows].tolist(), strict=True) if minute is not None else obsid[rows]
-        pairs = [(row, place[key]) for row, key in zip(rows.tolist(), keys, strict=True) if key in place]
-        both = np.array(pairs, np.int64).reshape(-1, 2)
-        return both[:, 0], both[:, 1]
 
-    def _refuse_twice(self, key: Any, first: int, again: int) -> NoReturn:
-        said = f"obsid {key[0]}, lmjm {key[1]}" if isinstance(key, tuple) else f"obsid {key}"
-        cure = "keep one row of each exposure"
-        if not isinstance(key, tuple):
-            cure += ", or give a column lmjm, which tells exposures of one obsid apart"
-        self.refuse(f"{said} stands in rows {first} and {again}", cure)
+def _match(table: Columns, obsid: NDArray[Any], lmjm: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the catalog that are in the table, and which of its rows each of them is."""
+    mine = table.integers(table.take("obsid"))
+    minute = table.integers("lmjm") if "lmjm" in table.names else None
+    wanted = list(zip(mine.tolist(), minute.tolist(), strict=True)) if minute is not None else mine.tolist()
+    place: dict[Any, int] = {}
+    for at, key in enumerate(wanted):
+        if key in place:
+            _refuse_twice(table, key, place[key], at)
+        place[key] = at
+    rows = np.flatnonzero(np.isin(obsid, mine))
+    keys = zip(obsid[rows].tolist(), lmjm[rows].tolist(), strict=True) if minute is not None else obsid[rows]
+    pairs = [(row, place[key]) for row, key in zip(rows.tolist(), keys, strict=True) if key in place]
+    both = np.array(pairs, np.int64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def _refuse_twice(table: Columns, key: Any, first: int, again: int) -> NoReturn:
+    said = f"obsid {key[0]}, lmjm {key[1]}" if isinstance(key, tuple) else f"obsid {key}"
+    cure = "keep one row of each exposure"
+    if not isinstance(key, tuple):
+        cure += ", or give a column lmjm, which tells exposures of one obsid apart"
+    table.refuse(f"{said} stands in rows {first} and {again}", cure)

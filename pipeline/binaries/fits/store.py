@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,14 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.binaries.schema import FITS, NO_SECOND_STAR, FitQuality
-from twinlines.pipeline.jobs.markers import Markers, now
+from twinlines.pipeline.jobs.markers import now
+from twinlines.pipeline.jobs.results import Results
+from twinlines.pipeline.lookup import NOWHERE, places_of
 from twinlines.pipeline.schema import Schema
 from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.survey.exposures import KEY, keys_of, keys_of_rows
 from twinlines.pipeline.survey.folder import Survey
-
-KEY = np.dtype([("obsid", "<i8"), ("lmjm", "<i4"), ("content_hash", "<u8")])
-"""What says which exposure a row is, and whether it is the same as another."""
-
-KEY_COLUMNS = ("obsid", "lmjm", "content_hash")
-"""Names of the columns of :data:`KEY`."""
+from twinlines.pipeline.survey.releases import KEY_COLUMNS
 
 STEM = "fits"
 """Kind of the stores that hold all fits."""
@@ -44,38 +42,22 @@ class FitsError(RuntimeError):
     """Exposures cannot be fitted as asked, or there are no fits."""
 
 
-def keys_of(columns: Any) -> NDArray[np.void]:
-    """Keys of rows, of :data:`KEY`, by their columns."""
-    keys = np.empty(len(columns["obsid"]), KEY)
-    for name in KEY_COLUMNS:
-        keys[name] = columns[name]
-    return keys
-
-
-class FitRun(Markers):
+class FitRun(Results):
     """The folder of a survey's fits of one key."""
 
-    def result_path(self, key: str) -> Path:
-        """File of a task's fits."""
-        return self.folder / "results" / f"{key}.zarr.zip"
+    schema = FITS
 
     @property
     def whole(self) -> Path | None:
         """The newest store of all fits; None if there is none."""
         return numbered.newest(self.folder, STEM)
 
-    def results(self) -> Iterator[Path]:
-        """Files of the tasks that are done, by name; one that is damaged is not done."""
-        for marker in sorted((self.folder / "done").glob("[!.]*.json")):
-            if self.finished(marker.stem, [self.result_path(marker.stem)], verify=True):
-                yield self.result_path(marker.stem)
-
     def kept(self) -> Kept:
         """All rows that are fitted, each once: those of the tasks' files, and what the last store has besides.
 
         So that a file that is lost costs no row that was published once.
         """
-        parts = list(self.results())
+        parts = list(self.recorded())
         if (whole := self.whole) is not None and not stores.damaged(whole):
             parts.append(whole)
         keys = [keys_of(stores.read_columns(path, KEY_COLUMNS)) for path in parts]
@@ -91,7 +73,7 @@ class Kept:
     parts: tuple[Path, ...]
     """Where they are."""
     keys: NDArray[np.void]
-    """Their keys, of :data:`KEY`."""
+    """Their keys, of :data:`.survey.exposures.KEY`."""
     place: NDArray[np.int64]
     """Where each stands among the rows of all parts, one after the other."""
 
@@ -225,18 +207,14 @@ def join(rows: xr.Dataset, fits: xr.Dataset) -> xr.Dataset:
         ``rows``, in their order, with the variables of :data:`.schema.FITS` that they lack. Missing (NaN;
         ``fit_quality`` has ``NO_SPECTRUM``) where an exposure was not fitted, or has been changed since.
     """
-    have = keys_of({name: fits[name].values for name in KEY_COLUMNS})
-    want = keys_of({name: rows[name].values for name in KEY_COLUMNS})
-    order = np.argsort(have)
-    place = np.searchsorted(have[order], want).clip(0, max(len(have) - 1, 0))
-    there = have[order][place] == want if len(have) else np.zeros(len(want), bool)
-    source = order[place] if len(have) else place
+    place = places_of(keys_of_rows(rows), keys_of_rows(fits))
+    there = place != NOWHERE
     joined = {}
     for name, variable in FITS.variables.items():
         if name in rows.variables:
             continue
-        values = variable.empty((len(want),))
-        values[there] = fits[name].values[source[there]]
+        values = variable.empty((len(place),))
+        values[there] = fits[name].values[place[there]]
         if name == "fit_quality":
             values[~there] = FitQuality.NO_SPECTRUM
         joined[name] = (rows["obsid"].dims, values, {"units": variable.units, "long_name": variable.long_name})

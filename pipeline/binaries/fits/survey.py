@@ -22,29 +22,24 @@ from twinlines.cluster.workers import keeping, kept_object
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.binaries.fits.store import (
-    KEY_COLUMNS,
     STEM,
     FitRun,
     FitsError,
     decides,
     join,
-    keys_of,
     load_fits,
     publish,
     run_of,
     shows_two,
 )
 from twinlines.pipeline.binaries.grouping import NO_STAR, group
-from twinlines.pipeline.binaries.schema import FITS
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.catalog.rules import Rule
 from twinlines.pipeline.jobs import engine, locks, sizing
 from twinlines.pipeline.jobs.engine import Failure
-from twinlines.pipeline.jobs.markers import fingerprint_of
 from twinlines.pipeline.progress import Progress, silent
-from twinlines.pipeline.schema import EXPOSURES, JOINT
-from twinlines.pipeline.storage import atomic, stores
-from twinlines.pipeline.survey import integrity
+from twinlines.pipeline.schema import JOINT
+from twinlines.pipeline.survey.exposures import keys_of, keys_of_rows, read_rows
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.releases import Release
 
@@ -164,12 +159,12 @@ def fit(
     started = time.monotonic()
     place = Survey.at(survey)
     rows = _asked(catalogs.open(place.path, release=release), obsids, everything, least_probability, whole_stars)
-    wanted = keys_of({name: rows[name].values for name in KEY_COLUMNS})
+    wanted = keys_of_rows(rows)
     content = decides()
     run = run_of(place, content)
     with locks.lock(place.path, "twinlines binaries fit", LOCK):
         numbered.sweep(run.folder, STEM)  # what a full disk left must not keep it full
-        run.start(content, ("results",))
+        run.start(content)
         new = np.isin(wanted, run.kept().keys, invert=True)
         tasks = list(_tasks(place, run, wanted[new], rows["release"].values[new]))
         sizing.require(client, place.path, sizing.of_run(int(new.sum()), 0, TASK_ROWS), ignore=ignore_plan)
@@ -291,12 +286,5 @@ def fit_rows(task: RowsTask, release: Release, folder: str, keeper: str) -> dict
     """Fit the rows of a task on a worker, write them and their marker; returns the marker."""
     started = time.monotonic()
     run, fitter = FitRun(Path(folder)), kept_object(keeper)
-    for shard in np.unique(task.rows // EXPOSURES.shard_rows).tolist():
-        first = shard * EXPOSURES.shard_rows
-        integrity.check_rows(release.store, first, min(first + EXPOSURES.shard_rows, release.rows))
-    with stores.open_store(release.store, EXPOSURES, look=False) as dataset:
-        fitted = fitter(dataset.isel(exposure=task.rows).load())
-    data = stores.pack(FITS, fitted)
-    atomic.write_bytes(run.result_path(task.key), data)
-    seconds = round(time.monotonic() - started, 3)
-    return run.mark(task.key, len(task.rows), fingerprint_of(data), **task.about, seconds=seconds)
+    fitted = fitter(read_rows(release, task.rows))
+    return run.record(task.key, fitted, **task.about, seconds=round(time.monotonic() - started, 3))

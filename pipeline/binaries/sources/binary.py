@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from twinlines.models.threads import one_thread
 from twinlines.pipeline.binaries.components.epochs import Epochs
-from twinlines.pipeline.binaries.fits.store import KEY_COLUMNS, FitsError, join, keys_of, load_fits
+from twinlines.pipeline.binaries.fits.store import FitsError, join, load_fits
 from twinlines.pipeline.binaries.grouping import RADIUS, group
 from twinlines.pipeline.binaries.orbits.prior import Ephemeris
 from twinlines.pipeline.binaries.orbits.solution import Fitting, fit_orbit
@@ -27,8 +27,7 @@ from twinlines.pipeline.binaries.zeropoints.pairs import comparable, on_one_scal
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.catalog.questions import CatalogError
 from twinlines.pipeline.schema import CATALOG, EXPOSURES, METADATA, SchemaError
-from twinlines.pipeline.storage import stores
-from twinlines.pipeline.survey.folder import Survey
+from twinlines.pipeline.survey.exposures import exposures_of
 
 _AROUND = 60.0  # arcsec; exposures farther from an obsid's position are of no chain that is looked for
 
@@ -330,7 +329,7 @@ def _binary(
     exposures = rows.isel(exposure=np.sort(found.members[0]))
     exposures = comparable(exposures, np.zeros(exposures.sizes["exposure"], np.int64))
     if survey is not None:
-        spectra = spectra_of(survey, exposures)
+        spectra = exposures_of(survey, exposures, FitsError, verify=False)
     epochs = found.epochs[0]
     if orbits.sizes["solution"] and np.isfinite(float(orbits["period"][0])):
         epochs = _as_orbit_has_it(epochs, found.exchange[0], _elements(orbits.isel(solution=[0])))
@@ -351,29 +350,3 @@ def _as_orbit_has_it(epochs: Epochs, exchange: NDArray[np.float64], orbit: Eleme
 
 def _elements(rows: xr.Dataset) -> Elements:
     return Elements(*(rows[item.name].values.astype(np.float64) for item in fields(Elements)))
-
-
-def spectra_of(survey: Path, exposures: xr.Dataset) -> xr.Dataset:
-    """The spectra of a catalog's rows, from the releases they are of, in their order.
-
-    Raises
-    ------
-    FitsError
-        If a release is gone, or has not the rows any more.
-    """
-    wanted = keys_of({name: exposures[name].values for name in KEY_COLUMNS})
-    of_release = exposures["release"].values.astype(str)
-    parts, places = [], []
-    for release in Survey.at(survey).releases:
-        mine = np.flatnonzero(of_release == release.name)
-        if not len(mine):
-            continue
-        there = keys_of(release.key_columns())
-        rows = np.flatnonzero(np.isin(there, wanted[mine]))
-        order = mine[np.argsort(wanted[mine])]
-        with stores.open_store(release.store, EXPOSURES, look=False) as dataset:
-            parts.append(dataset.isel(exposure=rows).load())
-        places.append(order[np.argsort(np.argsort(there[rows]))] if len(rows) == len(mine) else order[:0])
-    if sum(map(len, places)) < exposures.sizes["exposure"]:
-        raise FitsError(f"exposures that were asked for are in a release that {survey} has no more; restore it")
-    return xr.concat(parts, "exposure", data_vars="all").isel(exposure=np.argsort(np.concatenate(places)))

@@ -26,8 +26,7 @@ from twinlines.pipeline.binaries.orbits.prior import Ephemeris
 from twinlines.pipeline.binaries.orbits.solution import Fitting, fit_orbit
 from twinlines.pipeline.binaries.orbits.summary import OrbitStatus
 from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
-from twinlines.pipeline.binaries.sources import solutions
-from twinlines.pipeline.binaries.sources.ephemerides import Ephemerides
+from twinlines.pipeline.binaries.sources import priors, solutions
 from twinlines.pipeline.binaries.sources.source import Sources, sources
 from twinlines.pipeline.binaries.sources.survey import (
     NUMERICS,
@@ -43,6 +42,7 @@ from twinlines.pipeline.jobs.markers import Markers, now
 from twinlines.pipeline.jobs.questions import Questions
 from twinlines.pipeline.progress import Progress, silent
 from twinlines.pipeline.storage import stores
+from twinlines.pipeline.usertables.ephemerides import Ephemerides
 
 SAMPLED = 10_000
 """Stars whose posterior samples are kept; 20 kB each."""
@@ -116,8 +116,7 @@ def sample_orbits(
     survey
         Folder of the survey; :func:`.survey.make_sources` has made its table of stars.
     ephemerides
-        Known ones, from :func:`twinlines.pipeline.binaries.sources.ephemerides.read_ephemerides`; they count for this
-        call.
+        Known ones, from :func:`twinlines.pipeline.binaries.sources.priors.read_priors`; they count for this call.
     fitting
         How orbits are fitted.
     sampled
@@ -147,7 +146,7 @@ def sample_orbits(
         table, about = _table(folder, place)
         double = {name: values[table["epochs_double"] > 0] for name, values in table.items()}
         stars, obsids = _stars(place, double, about)
-        known = {} if ephemerides is None else _match(ephemerides, double, obsids)
+        known = {} if ephemerides is None else priors.match(ephemerides, double["ra"], double["dec"], obsids)
         every = [
             Star(epochs, exchange, known.get(number))
             for number, (epochs, exchange) in enumerate(zip(stars.epochs, stars.exchange, strict=True))
@@ -205,12 +204,6 @@ def _stars(
         )
     obsid = rows["obsid"].values
     return stars, {int(obsid[row]): star for star, mine in enumerate(stars.members) for row in mine}
-
-
-def _match(
-    ephemerides: Ephemerides, table: Mapping[str, NDArray[Any]], obsids: Mapping[int, int]
-) -> dict[int, Ephemeris]:
-    return ephemerides.match(table["ra"], table["dec"], obsids)
 
 
 @dataclass

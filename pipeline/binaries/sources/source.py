@@ -23,10 +23,11 @@ from twinlines.pipeline.binaries.components.epochs import together as epochs_tog
 from twinlines.pipeline.binaries.components.pairs import Pairs, pairs
 from twinlines.pipeline.binaries.evidence.exposures import LEAST_ERROR, ZERO_POINT
 from twinlines.pipeline.binaries.fits.store import shows_two
-from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group, unit_vectors
+from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group
 from twinlines.pipeline.binaries.orbits.ways import nights_of
 from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
 from twinlines.pipeline.binaries.zeropoints.pairs import GUESS, comparable
+from twinlines.pipeline.sky import unit_vectors
 
 _LEAST_ERROR = 0.3  # km/s; a velocity of one exposure is no better, whatever the photons say
 _NIGHT = 0.5  # days; exposures that follow each other sooner share their zero point

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries.evidence.evidence import Evidence
-from twinlines.pipeline.binaries.grouping import unit_vectors
 from twinlines.pipeline.binaries.schema import SOURCES, FitQuality
+from twinlines.pipeline.sky import unit_vectors
 
 Columns = dict[str, NDArray[Any]]
 

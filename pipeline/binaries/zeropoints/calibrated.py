@@ -22,14 +22,7 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries.grouping import group
-from twinlines.pipeline.binaries.zeropoints.references import (
-    By,
-    ReferenceColumns,
-    References,
-    digest_of,
-    is_usual,
-    read,
-)
+from twinlines.pipeline.binaries.zeropoints.references import ReferenceColumns, References, digest_of, read
 from twinlines.pipeline.binaries.zeropoints.units import (
     Velocities,
     ZeroPointConfig,
@@ -44,6 +37,8 @@ from twinlines.pipeline.storage import stores
 from twinlines.pipeline.storage.inventory import ATTRIBUTE
 from twinlines.pipeline.survey.folder import SUFFIX, Survey
 from twinlines.pipeline.survey.publication import put, sweep, write_index
+from twinlines.pipeline.usertables.matching import By
+from twinlines.pipeline.usertables.quantities import is_usual
 
 NUMERICS = 1
 """Raised with every change by which zero points of equal data differ."""

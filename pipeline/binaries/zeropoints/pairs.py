@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries.schema import ON_SCALE, FitQuality
 from twinlines.pipeline.binaries.zeropoints.consistency import NO_GROUP
+from twinlines.pipeline.lookup import NOWHERE, places_of
 
 Array = NDArray[np.float64]
 
@@ -179,12 +180,11 @@ def _of_rows(rows: xr.Dataset, zero_points: xr.Dataset) -> tuple[Array, Array, N
         return np.asarray(of["lmjm"].values.astype(np.int64) * 1000 + of["spid"].values, np.int64)
 
     have, want = key(zero_points), key(rows)
-    order = np.argsort(have, kind="stable")
-    place = np.searchsorted(have[order], want).clip(0, max(len(have) - 1, 0))
-    there = have[order][place] == want if len(have) else np.zeros(len(want), bool)
+    place = places_of(want, have)
+    there = place != NOWHERE
     zero, error = (np.full((len(want), len(ARM_NAMES)), np.nan) for _ in range(2))
     group = np.full((len(want), len(ARM_NAMES)), NO_GROUP, np.int32)
-    unit = order[place[there]] if len(have) else place[there]
+    unit = place[there]
     zero[there], error[there] = zero_points["zero_point"].values[unit], zero_points["error"].values[unit]
     own = str(zero_points.attrs["results"]["scale"]) == _OWN
     group[there] = zero_points["group"].values[unit] if own else 0  # references are one scale

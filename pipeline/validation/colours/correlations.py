@@ -16,9 +16,9 @@ from twinlines.pipeline.schema import JOINT
 from twinlines.pipeline.spectra.inference import ArmSpectra
 from twinlines.pipeline.spectra.templates import Templates
 from twinlines.pipeline.spectra.velocity import correlate
-from twinlines.pipeline.survey.folder import Survey
+from twinlines.pipeline.survey.exposures import exposures_of
 from twinlines.pipeline.validation.colours.diagram import Diagram
-from twinlines.pipeline.validation.exposures import exposures_of
+from twinlines.pipeline.validation.observed import ValidationError
 
 Array = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def correlations(
         mine = np.flatnonzero((result.observed.star == star) & result.observed.candidate)
         rows.append(int(mine[np.argmax(np.nan_to_num(median[mine], nan=-1.0))]))
     some = catalog.isel(exposure=rows).load()
-    block = exposures_of(Survey.at(Path(survey)), some)
+    block = exposures_of(survey, some, ValidationError)
     templates = Templates.default()
     functions: dict[ArmName, tuple[Array, Array]] = {}
     for name in ARM_NAMES:

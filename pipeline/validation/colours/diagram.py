@@ -21,11 +21,13 @@ from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS
 from twinlines.pipeline.catalog.questions import MAXIMUM_COLOUR
 from twinlines.pipeline.schema import JOINT
+from twinlines.pipeline.usertables.files import UserTableError
+from twinlines.pipeline.usertables.matching import By
+from twinlines.pipeline.usertables.stars import StarTable, read_stars
 from twinlines.pipeline.validation.colours import extinction
 from twinlines.pipeline.validation.colours.extinction import Extinction, Source
 from twinlines.pipeline.validation.colours.sequence import EQUAL, is_dwarf, main_sequence
-from twinlines.pipeline.validation.foreign.match import By, match
-from twinlines.pipeline.validation.foreign.table import ForeignTable, ForeignTableError, read
+from twinlines.pipeline.validation.foreign.match import match
 from twinlines.pipeline.validation.observed import Asked, Observed, ValidationError, observe, probabilities
 
 Array = NDArray[np.float64]
@@ -63,7 +65,7 @@ class NearbyConfig:
 class Diagram:
     """Stars with photometry; arrays of shape (star,), over the catalog's stars, NaN where something is not known."""
 
-    table: ForeignTable
+    table: StarTable
     """The photometry."""
     notes: tuple[str, ...]
     """What a user should know."""
@@ -198,17 +200,17 @@ def _median(values: Array) -> float:
     return float(np.median(values)) if len(values) else float("nan")
 
 
-def read_photometry(path: Any, asked: Mapping[str, str] | None = None) -> ForeignTable:
+def read_photometry(path: Any, asked: Mapping[str, str] | None = None) -> StarTable:
     """Read Gaia's photometry of stars: positions or obsids, colours, and what else there is.
 
     Raises
     ------
-    ForeignTableError
+    UserTableError
         If the table cannot be used, or has no colour.
     """
-    table = read(path, wanted=_WANTED, asked=asked)
+    table, _ = read_stars(path, wanted=_WANTED, asked=asked)
     if "bp_rp" not in table.values and not {"bp", "rp"} <= set(table.values):
-        raise ForeignTableError(
+        raise UserTableError(
             f"{table.path}: it has no colour (bp_rp, or phot_bp_mean_mag and phot_rp_mean_mag); the diagram and bprp0 "
             "need BP - RP; name the columns"
         )
@@ -217,7 +219,7 @@ def read_photometry(path: Any, asked: Mapping[str, str] | None = None) -> Foreig
 
 def diagram(
     catalog: xr.Dataset,
-    table: ForeignTable,
+    table: StarTable,
     asked: Asked | None = None,
     config: NearbyConfig | None = None,
     *,
@@ -249,7 +251,7 @@ def diagram(
 
     Raises
     ------
-    ForeignTableError
+    UserTableError
         If no star of the catalog is in the table.
     ValidationError
         If the catalog has no verdict, or there is no such extinction.
@@ -329,7 +331,7 @@ def diagram(
 
 def _extinction(
     source: Source,
-    table: ForeignTable,
+    table: StarTable,
     row_of: NDArray[np.int64],
     observed: Observed,
     distance: Array,

@@ -18,7 +18,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
-from twinlines.pipeline.validation.foreign.table import ForeignTable
+from twinlines.pipeline.usertables.stars import StarTable
 from twinlines.pipeline.validation.observed import ValidationError
 
 Array = NDArray[np.float64]
@@ -65,12 +65,12 @@ class Extinction:
     """Reddening of BP - RP, mag."""
 
 
-def has_columns(table: ForeignTable) -> bool:
+def has_columns(table: StarTable) -> bool:
     """Whether a table has columns of extinction."""
     return "ebv" in table.values or {"a_g", "e_bp_rp"} <= set(table.values)
 
 
-def from_columns(table: ForeignTable, rows: NDArray[np.int64]) -> Extinction:
+def from_columns(table: StarTable, rows: NDArray[np.int64]) -> Extinction:
     """Extinction by a table's columns, of some of its rows: A_G and E(BP - RP) if it has both, else E(B - V).
 
     Raises

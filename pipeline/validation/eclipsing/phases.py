@@ -22,8 +22,8 @@ from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS
 from twinlines.pipeline.binaries.sources.source import is_resolved
 from twinlines.pipeline.catalog.questions import Rule
 from twinlines.pipeline.schema import HEADS, JOINT
+from twinlines.pipeline.usertables.ephemerides import Ephemerides
 from twinlines.pipeline.validation.eclipsing.circle import Circle, fit_circle
-from twinlines.pipeline.validation.eclipsing.ephemerides import Ephemerides
 from twinlines.pipeline.validation.foreign.match import match
 from twinlines.pipeline.validation.observed import Asked, ValidationError, observe, probabilities
 
@@ -169,7 +169,7 @@ def eclipsing(
     ------
     ValidationError
         If the catalog has no verdict, or no exposure of these stars with a time.
-    ForeignTableError
+    UserTableError
         If no star of the table is in the catalog.
     """
     config = config or EclipsingConfig()

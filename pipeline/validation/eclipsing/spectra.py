@@ -16,10 +16,9 @@ from twinlines.pipeline.arms import ArmName
 from twinlines.pipeline.schema import JOINT
 from twinlines.pipeline.spectra.inference import ArmSpectra
 from twinlines.pipeline.spectra.lines import TITLES, WAVELENGTHS
-from twinlines.pipeline.survey.folder import Survey
+from twinlines.pipeline.survey.exposures import exposures_of
 from twinlines.pipeline.validation.eclipsing.circle import Circle
 from twinlines.pipeline.validation.eclipsing.phases import Eclipsing
-from twinlines.pipeline.validation.exposures import exposures_of
 from twinlines.pipeline.validation.observed import ValidationError
 
 Array = NDArray[np.float64]
@@ -119,7 +118,7 @@ def phased_spectra(survey: str | Path, result: Eclipsing, star: str | None = Non
     name = str(result.ephemerides.name[row])
     if not len(mine):
         raise ValidationError(f"no exposure of the star {name} has S/N above 5; name another")
-    block = exposures_of(Survey.at(Path(survey)), result.rows.isel(exposure=mine))
+    block = exposures_of(survey, result.rows.isel(exposure=mine), ValidationError)
     head = JOINT if JOINT in result.probability else next(iter(result.probability))
     wavelengths, fluxes = [], []
     for window in WINDOWS:

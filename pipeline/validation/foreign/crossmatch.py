@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from twinlines.models.evaluation import Rate, rate
 from twinlines.pipeline.binaries.grouping import NO_STAR, RADIUS, group, in_order
-from twinlines.pipeline.catalog.usertable import read_table
-from twinlines.pipeline.validation.foreign.match import By, Match, match
+from twinlines.pipeline.sky import LARGEST_RADIUS, is_radius
+from twinlines.pipeline.usertables.files import UserTableError, read_table
+from twinlines.pipeline.usertables.matching import By
+from twinlines.pipeline.usertables.stars import StarTable, read_stars
+from twinlines.pipeline.validation.foreign.match import Match, match
 from twinlines.pipeline.validation.foreign.recovery import EPOCHS, PERIODS, SNRS, Fate, Group, groups_of, of_heads
-from twinlines.pipeline.validation.foreign.table import ForeignTable, ForeignTableError, read
 from twinlines.pipeline.validation.observed import Asked, Observed, observe, probabilities
 
 OURS = "Twinlines"
@@ -36,7 +38,7 @@ _SAME_PERIOD = 0.01  # relative: rows of one star whose periods differ by more c
 class ListResult:
     """One list against the catalog; arrays of shape (row,), the list's own rows in their order."""
 
-    table: ForeignTable
+    table: StarTable
     """The list."""
     match: Match
     """Its stars in the catalog."""
@@ -132,35 +134,34 @@ def read_lists(
     *,
     needed: tuple[str, ...] = (),
     wanted: tuple[str, ...] = ("period",),
-) -> list[ForeignTable]:
+) -> list[StarTable]:
     """Read lists; names of columns count for those of them that have such columns.
 
     Raises
     ------
-    ForeignTableError
+    UserTableError
         If a list cannot be used, two files have one name, or no list has a column that was asked for.
     """
     every = [Path(path) for path in paths]
-    have = [set(read_table(path, "stars", ForeignTableError).colnames) for path in every]
+    contents = [read_table(path, "stars") for path in every]
+    have = [set(content.colnames) for content in contents]
     for name in (asked or {}).values():
         if not any(name in columns for columns in have):
-            raise ForeignTableError(
-                f"no list has a column {name!r}, as was asked for; {every[0]} has {sorted(have[0])}"
-            )
+            raise UserTableError(f"no list has a column {name!r}, as was asked for; {every[0]} has {sorted(have[0])}")
     tables = []
-    for path, columns in zip(every, have, strict=True):
+    for path, content, columns in zip(every, contents, have, strict=True):
         mine = {what: name for what, name in (asked or {}).items() if name in columns}
-        tables.append(read(path, needed=needed, wanted=wanted, asked=mine))
+        tables.append(read_stars(path, needed=needed, wanted=("name", *wanted), asked=mine, table=content)[0])
     labels = [table.label for table in tables]
     for label in labels:
         if labels.count(label) > 1 or label == OURS:
-            raise ForeignTableError(f"two lists are called {label!r}; give each once, and rename one of the files")
+            raise UserTableError(f"two lists are called {label!r}; give each once, and rename one of the files")
     return tables
 
 
 def crossmatch(
     catalog: xr.Dataset,
-    tables: Sequence[ForeignTable],
+    tables: Sequence[StarTable],
     asked: Asked | None = None,
     *,
     radius: float = RADIUS,
@@ -186,16 +187,16 @@ def crossmatch(
 
     Raises
     ------
-    ForeignTableError
+    UserTableError
         If a list has no star of the catalog, or not what it is to be matched by.
     ValidationError
         If the catalog has no verdict.
     """
     asked = asked or Asked()
-    if not 0.0 < radius < 3600.0:
-        raise ForeignTableError(f"the radius of a match is {radius} arcsec; give one above 0 and below 3600")
+    if not is_radius(radius):
+        raise UserTableError(f"the radius of a match is {radius} arcsec; give one above 0, at most {LARGEST_RADIUS:g}")
     if list(periods) != sorted(set(periods)) or not all(0.0 < end < np.inf for end in periods):
-        raise ForeignTableError(f"ends of the period's bins are {list(periods)}; give days above 0, rising")
+        raise UserTableError(f"ends of the period's bins are {list(periods)}; give days above 0, rising")
     observed = observe(catalog, asked, radius)
     matches = [match(table, observed, radius, by) for table in tables]
     objects = _objects(tables, matches, observed.stars, radius)
@@ -220,7 +221,7 @@ def crossmatch(
 
 
 def _objects(
-    tables: Sequence[ForeignTable], matches: Sequence[Match], stars: int, radius: float
+    tables: Sequence[StarTable], matches: Sequence[Match], stars: int, radius: float
 ) -> list[NDArray[np.int64]]:
     """Numbers of stars over all lists: the catalog's where it has them, others by position or obsid after those."""
     sizes = np.cumsum([0, *(table.rows for table in tables)])
@@ -247,7 +248,7 @@ def _objects(
 
 
 def _against(
-    table: ForeignTable,
+    table: StarTable,
     mine: Match,
     object_: NDArray[np.int64],
     observed: Observed,

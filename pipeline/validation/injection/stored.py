@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
 from twinlines.pipeline.binaries import numbered
 from twinlines.pipeline.binaries.sources.survey import open_sources
 from twinlines.pipeline.catalog import catalog as catalogs
+from twinlines.pipeline.lookup import NOWHERE, places_of
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.validation.schema import COMPLETENESS
 from twinlines.pipeline.validation.trust.classes import TrustError
@@ -76,15 +76,12 @@ def with_completeness(table: xr.Dataset, own: xr.Dataset) -> xr.Dataset:
     own
         Rows of :data:`twinlines.pipeline.validation.schema.COMPLETENESS`.
     """
-    have, want = own["obsid"].values, table["obsid"].values
-    order = np.argsort(have)
-    place = np.searchsorted(have[order], want).clip(0, max(len(have) - 1, 0))
-    there = have[order][place] == want if len(have) else np.zeros(len(want), bool)
+    place = places_of(table["obsid"].values, own["obsid"].values)
+    there = place != NOWHERE
     joined = {}
     for name in ("completeness", "completeness_low", "completeness_high", "injections"):
         variable = COMPLETENESS.variables[name]
-        values = variable.empty((len(want),))
-        if len(have):
-            values[there] = own[name].values[order][place[there]]
+        values = variable.empty((len(place),))
+        values[there] = own[name].values[place[there]]
         joined[name] = (("source",), values, {"units": variable.units, "long_name": variable.long_name})
     return table.assign(joined)

@@ -23,6 +23,7 @@ from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.catalog.questions import BOUNDED_FALSE, EXPECTED_FALSE
 from twinlines.pipeline.jobs import locks
 from twinlines.pipeline.jobs.markers import now
+from twinlines.pipeline.lookup import NOWHERE, places_of
 from twinlines.pipeline.schema import Quality
 from twinlines.pipeline.storage import atomic
 from twinlines.pipeline.survey.folder import SUFFIX, Survey
@@ -263,8 +264,8 @@ def _columns(stars: CatalogStars, result: Calibration) -> dict[str, NDArray[Any]
     column["star"] = np.where(placed, smallest[np.maximum(stars.star, 0)] if len(smallest) else _NO_NAME, _NO_NAME)
     column["presumed_single"] = np.isin(stars.star, stars.nulls) & placed
     column["p_value"][result.exposures.row] = result.exposure_p
-    at = np.minimum(np.searchsorted(numbers, stars.star), len(numbers) - 1)
-    known = placed & (numbers[at] == stars.star)
+    at = places_of(stars.star, numbers)
+    known = placed & (at != NOWHERE)
     of_star: dict[str, tuple[NDArray[Any], float]] = {
         "trust_class": (result.group, NO_CLASS),
         "star_visits": (result.visits, 0),

@@ -13,7 +13,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Column, MaskedColumn, Table
 
 from twinlines.pipeline.catalog import catalog, crossmatch, matches
-from twinlines.pipeline.catalog.foreign import PositionsError, positions
+from twinlines.pipeline.catalog.crossmatch import PositionsError, positions
 from twinlines.pipeline.catalog.questions import CatalogError
 from twinlines.pipeline.survey.folder import Survey
 
@@ -110,26 +110,26 @@ def test_what_is_missing_is_counted() -> None:
     ra = MaskedColumn([*RA, 7.0], mask=[False, True, False, False, False], unit="deg")
     found = positions(Table({"ra": ra, "dec": Column([*DEC, np.nan], unit="deg")}))
     assert found.placed.tolist() == [True, False, True, True, False]
-    assert found.notes == ("2 of its 5 rows have no position: left out",)
+    assert found.notes == ("2 of its 5 rows have no position",)
 
 
 LISTS: dict[str, tuple[Any, str]] = {
     "no positions": (
         {"name": ["a"], "period": [3.0]},
-        r"no column of right ascension by any of the names ra, .*period",
+        r"no column of ra, by any of the names ra, .*period",
     ),
     "no declination": (
         {"ra": RA, "period": RA},
-        r"no column of declination by any of the names dec, .*say which of ra",
+        r"it has no column of dec, by any of the names dec, .*; it has ra, period; name its columns",
     ),
-    "nothing": ({}, r"no column of right ascension .*say which of none"),
-    "text": ({"ra": ["19 28 13.9", "x"], "dec": DEC[:2]}, r"'ra' holds text, such as '19 28 13.9', where it is taken"),
+    "nothing": ({}, r"no column of ra, .*; it has none"),
+    "text": ({"ra": ["19 28 13.9", "x"], "dec": DEC[:2]}, r"row 1 has 'x' in 'ra'; it is taken for ra, in hours"),
     "truth": ({"ra": DEC > 0, "dec": DEC}, r"'ra' holds bool, and no numbers"),
     "vectors": ({"ra": np.ones((4, 2)), "dec": DEC}, r"'ra' has 1 dimensions besides its rows"),
     "lengths": ({"ra": RA, "dec": DEC[:3]}, r"4 right ascensions go with 3 declinations"),
     "another unit": (
         Table({"ra": Column(RA, unit="km"), "dec": DEC}),
-        r"'ra' is in 'km', which is no unit of an angle",
+        r"'ra' is in 'km', which is no unit of ra; give it in deg",
     ),
     "hours of declination": (
         Table({"ra": Column(RA, unit="deg"), "dec": Column(DEC, unit="h")}),
@@ -154,7 +154,7 @@ def test_lists_without_positions_are_refused(what: str, sky: xr.Dataset) -> None
 
 def test_small_lists_that_could_be_anything_are_taken_with_a_note() -> None:
     found = positions({"ra": RA[:2] / 15.0, "dec": DEC[:2]})
-    assert found.notes[0] == "'ra' has no unit: taken for degrees"
+    assert found.notes[0] == "columns without a unit are taken as they usually are: 'ra', 'dec' in deg"
     field = positions({"ra": [19.1, 19.3, 19.5], "dec": [40.0, 41.0, 42.0]})
     assert any("if these are hours, say so (--unit hour)" in note for note in field.notes)
 
@@ -165,7 +165,7 @@ def test_files_and_columns_that_are_not_there(sky: xr.Dataset, tmp_path: Path) -
     (tmp_path / "x.fits").write_text("no table")
     with pytest.raises(CatalogError, match=r"x\.fits cannot be read as a table"):
         sky.sb2.crossmatch(tmp_path / "x.fits")
-    with pytest.raises(CatalogError, match=r"it has no column 'RA'; it has ra, dec"):
+    with pytest.raises(CatalogError, match=r"it has no column of ra: 'RA', as was asked for; it has ra, dec"):
         sky.sb2.crossmatch({"ra": RA, "dec": DEC}, ra="RA")
     for radius, message in ((0.0, "between 0 and 3600"), (4000.0, "asked: 4000"), (3.0 * u.s, "no angle")):
         with pytest.raises(CatalogError, match=message):

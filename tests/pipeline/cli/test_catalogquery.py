@@ -69,7 +69,7 @@ def test_a_crossmatch_says_how_the_table_was_read_and_writes_pairs(tmp_path: Pat
 def test_a_list_without_positions_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
     table.write_text("name,period,alfa,delto\na,3.0,205.0,43.0\n")
-    with pytest.raises(CatalogError, match=r"list\.csv: it has no column of right ascension .*--ra-column"):
+    with pytest.raises(CatalogError, match=r"list\.csv: it has no column of ra, .*--ra-column"):
         asked("crossmatch", str(table))
     named = ("--ra-column", "alfa", "--dec-column", "delto", "--unit", "deg")
     assert "1 of 1 rows are within 3 arcsec" in asked("crossmatch", str(table), *named)

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from twinlines.pipeline.binaries.fits.store import join, load_fits, shows_two
 from twinlines.pipeline.binaries.sources import survey as sources
-from twinlines.pipeline.binaries.sources.binary import spectra_of
 from twinlines.pipeline.binaries.twostar.explained import explained
 from twinlines.pipeline.catalog import catalog as catalogs
 from twinlines.pipeline.catalog.catalog import CatalogError
@@ -19,6 +18,7 @@ from twinlines.pipeline.cli import main as cli
 from twinlines.pipeline.report import document
 from twinlines.pipeline.report.document import ReportError, write_report
 from twinlines.pipeline.report.stars import listed
+from twinlines.pipeline.survey.exposures import exposures_of
 
 pytestmark = pytest.mark.filterwarnings(  # untrained networks are not those that evidence was calibrated with
     "ignore:the catalog is of the weights:twinlines.pipeline.binaries.sources.survey.CalibrationWarning"
@@ -43,7 +43,7 @@ def test_the_fit_is_drawn_as_it_was_made(survey: Path) -> None:
     catalog = catalogs.open(survey)
     rows = join(catalog.load(), load_fits(survey))
     rows = rows.isel(exposure=np.flatnonzero(shows_two(rows))[:4])
-    told = explained(spectra_of(survey, rows), rows)
+    told = explained(exposures_of(survey, rows), rows)
     for row in range(rows.sizes["exposure"]):
         arms = [told[name][row] for name in ("B", "R")]
         chi2 = sum(float(np.nansum(fit.residual**2)) for fit in arms if fit is not None)

@@ -14,7 +14,7 @@ from twinlines.pipeline.binaries.fits.store import FitsError
 from twinlines.pipeline.binaries.orbits.summary import OrbitStatus
 from twinlines.pipeline.binaries.schema import ORBITS, SOURCES
 from twinlines.pipeline.binaries.sources.binary import solve_binary
-from twinlines.pipeline.binaries.sources.ephemerides import read_ephemerides
+from twinlines.pipeline.binaries.sources.priors import match, read_priors
 from twinlines.pipeline.binaries.twostar.fit import fit_pair
 from twinlines.pipeline.cli import console
 from twinlines.pipeline.figures.binary import binary as draw
@@ -38,7 +38,7 @@ def nights() -> tuple[xr.Dataset, xr.Dataset]:
 def test_the_nights_of_kic_8098300_with_kepler_s_period(nights: tuple[xr.Dataset, xr.Dataset], tmp_path: Path) -> None:
     spectra, fits = nights
     position = spectra["ra"].values[:1], spectra["dec"].values[:1]
-    known = read_ephemerides(SHARED / "catalogs" / "kebc.csv").match(*position, {})[0]
+    known = match(read_priors(SHARED / "catalogs" / "kebc.csv"), *position, {})[0]
     source = solve_binary(spectra, fits, ephemeris=known)
     SOURCES.validate(source.table)
     ORBITS.validate(source.solutions)

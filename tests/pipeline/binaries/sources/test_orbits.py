@@ -20,12 +20,13 @@ from twinlines.pipeline.binaries.orbits.solution import Fitting
 from twinlines.pipeline.binaries.orbits.summary import ELEMENTS, OrbitStatus
 from twinlines.pipeline.binaries.schema import ORBIT_SAMPLES, ORBITS, SOURCES
 from twinlines.pipeline.binaries.sources.binary import open_binary
-from twinlines.pipeline.binaries.sources.ephemerides import EphemerisError, read_ephemerides
 from twinlines.pipeline.binaries.sources.orbits import sample_orbits
+from twinlines.pipeline.binaries.sources.priors import read_priors
 from twinlines.pipeline.binaries.sources.solutions import open_orbits, open_samples
 from twinlines.pipeline.binaries.sources.survey import make_sources, open_sources
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.cli import main as cli
+from twinlines.pipeline.usertables.ephemerides import EphemerisError
 
 QUICK = Fitting(sampling=Sampling(prior_samples=4096, more_prior_samples=16384, peaks=48, draws=1024, kept=128))
 PREFIX = 2_458_000.0
@@ -124,7 +125,7 @@ def test_a_known_period_gives_an_orbit_where_epochs_are_few(client: Client, thre
     make_sources(three)
     # v1 is largest a quarter of a turn after the epoch of the phases, and the stars pass each other at its begin.
     path = ephemerides(tmp_path, [(100.0, 0.0, 2.5, 55000.0), (11.0, 40.0, PERIOD, PREFIX - 2_400_000.0)])
-    known = read_ephemerides(path)
+    known = read_priors(path)
     assert any("'bjd0' is taken for BJD - 2400000" in note for note in known.notes)
     free = sample_orbits(client, three, fitting=QUICK)
     report = sample_orbits(client, three, ephemerides=known, fitting=QUICK)
@@ -142,11 +143,11 @@ def test_a_known_period_gives_an_orbit_where_epochs_are_few(client: Client, thre
     # What is known counts for the call that is told of it.
     assert sample_orbits(client, three, fitting=QUICK).sampled == 0
     assert np.isnan(open_binary(three, 2001, spectra=False).solutions["ephemeris_period"][0])
-    twice = read_ephemerides(ephemerides(tmp_path, [(11.0, 40.0, 3.0, 55000.0), (11.0, 40.0, PERIOD, 55000.0)]))
+    twice = read_priors(ephemerides(tmp_path, [(11.0, 40.0, 3.0, 55000.0), (11.0, 40.0, PERIOD, 55000.0)]))
     with pytest.raises(EphemerisError, match=r"rows 0 and 1 \(periods 3 and 4\.3059 d\) are both of the star at ra 1"):
         sample_orbits(client, three, ephemerides=twice, fitting=QUICK)
-    far = read_ephemerides(ephemerides(tmp_path, [(100.0, 0.0, 3.0, 55000.0)]))
-    with pytest.raises(EphemerisError, match=r"none of its 1 stars lies within 3 arcsec of one of the survey's 3; the"):
+    far = read_priors(ephemerides(tmp_path, [(100.0, 0.0, 3.0, 55000.0)]))
+    with pytest.raises(EphemerisError, match=r"none of its 1 rows lies within 3 arcsec of one of the survey's 3 st"):
         sample_orbits(client, three, ephemerides=far, fitting=QUICK)
 
 
@@ -176,7 +177,7 @@ def test_commands_list_and_show_stars(client: Client, three: Path, tmp_path: Pat
         *("binaries", "orbits", "--survey", three, "--ephemerides", path, "--workers", "1"),
         *("--column", "eclipse=when"),
     )
-    assert "period from 'Per', ra from 'RAJ2000', dec from 'DEJ2000', eclipse from 'when'" in shown
+    assert "ra from 'RAJ2000', dec from 'DEJ2000', period from 'Per', eclipse from 'when'" in shown
     assert "1 of the survey's 3 stars have one, by position" in shown
     assert "stars: 3, 1 sampled now, 2 before" in shown
     listed = json.loads(asked("catalog", "sources", "--survey", three, "--sort", "obsid", "--json"))

@@ -22,11 +22,11 @@ from twinlines.pipeline.schema import CATALOG
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.testing.velocities import write_catalog
 from twinlines.pipeline.testing.verdicts import MadeVerdicts, make_verdicts
+from twinlines.pipeline.usertables.files import UserTableError
 from twinlines.pipeline.validation.colours.diagram import Diagram, diagram, read_photometry
 from twinlines.pipeline.validation.colours.extinction import A_G, E_BP_RP, from_map
 from twinlines.pipeline.validation.colours.publish import publish
 from twinlines.pipeline.validation.colours.sequence import EQUAL
-from twinlines.pipeline.validation.foreign.table import ForeignTableError
 from twinlines.pipeline.validation.observed import ValidationError
 
 EBV = 0.1
@@ -136,7 +136,7 @@ def test_photometry_that_cannot_be_used(made: MadeVerdicts, tmp_path: Path) -> N
     colourless = table.copy()
     colourless.remove_column("bp_rp")
     colourless.write(tmp_path / "colourless.fits")
-    with pytest.raises(ForeignTableError, match="it has no colour"):
+    with pytest.raises(UserTableError, match="it has no colour"):
         read_photometry(tmp_path / "colourless.fits")
     undusted = table.copy()
     undusted.remove_column("ebv")

@@ -21,11 +21,11 @@ from twinlines.pipeline.ingest.ingestion import ingest
 from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
 from twinlines.pipeline.survey import compute
 from twinlines.pipeline.testing.verdicts import MadeVerdicts, make_verdicts
+from twinlines.pipeline.usertables.ephemerides import read_ephemerides
+from twinlines.pipeline.usertables.files import UserTableError
 from twinlines.pipeline.validation.eclipsing.circle import fit_circle
-from twinlines.pipeline.validation.eclipsing.ephemerides import read_ephemerides
 from twinlines.pipeline.validation.eclipsing.phases import EclipsingConfig, eclipsing
 from twinlines.pipeline.validation.eclipsing.spectra import star_row
-from twinlines.pipeline.validation.foreign.table import ForeignTableError
 from twinlines.pipeline.validation.observed import ValidationError
 
 
@@ -49,7 +49,7 @@ def kebc(made: MadeVerdicts, path: Path, offset: float = -2_400_000.0) -> Path:
 
 
 def test_the_w_of_binaries_that_are_double_away_from_eclipses(made: MadeVerdicts, tmp_path: Path) -> None:
-    stars = read_ephemerides(kebc(made, tmp_path / "kebc.csv"))
+    stars = read_ephemerides(kebc(made, tmp_path / "kebc.csv"), timed=True)
     assert "'bjd0' is taken for BJD - 2400000" in stars.notes
     config = EclipsingConfig(periods=(1.0, 100.0))
     result = eclipsing(tmp_path, made.catalog, stars, config)
@@ -78,33 +78,34 @@ def test_the_w_of_binaries_that_are_double_away_from_eclipses(made: MadeVerdicts
 
 
 def test_epochs_in_other_forms(made: MadeVerdicts, tmp_path: Path) -> None:
-    usual = read_ephemerides(kebc(made, tmp_path / "kebc.csv"))
-    whole = read_ephemerides(kebc(made, tmp_path / "bjd.csv", 0.0))
-    tess = read_ephemerides(kebc(made, tmp_path / "tess.csv", -2_457_000.0), offset=2_457_000.0)
+    usual = read_ephemerides(kebc(made, tmp_path / "kebc.csv"), timed=True)
+    whole = read_ephemerides(kebc(made, tmp_path / "bjd.csv", 0.0), timed=True)
+    tess = read_ephemerides(kebc(made, tmp_path / "tess.csv", -2_457_000.0), offset=2_457_000.0, timed=True)
     for other in (whole, tess):
-        np.testing.assert_allclose(other.epoch, usual.epoch, atol=1e-6)
-    with pytest.raises(ForeignTableError, match=r"row 0 has the epoch 1000\.\d+ in 'bjd0', .* give --epoch-offset"):
-        read_ephemerides(tmp_path / "tess.csv")
+        np.testing.assert_allclose(other.eclipse, usual.eclipse, atol=1e-6)
+    with pytest.raises(UserTableError, match=r"row 0 has bjd0 = 1000\.\d+, .* give --epoch-offset"):
+        read_ephemerides(tmp_path / "tess.csv", timed=True)
     text = (tmp_path / "kebc.csv").read_text().splitlines()
     cells = text[4].split(",")
     text[3] = text[3].replace(text[3].split(",")[1], "-1", 1)
     text[4] = ",".join([*cells[:2], "5487.3", *cells[3:]])
     (tmp_path / "odd.csv").write_text("\n".join(text))
-    odd = read_ephemerides(tmp_path / "odd.csv")
+    odd = read_ephemerides(tmp_path / "odd.csv", timed=True)
     assert np.isnan(odd.period[:2]).all()
     assert np.isfinite(odd.period[2:]).all()
-    assert any("1 of its 20 rows have no period" in note for note in odd.notes)
-    assert any("first row 1 (5487.3)" in note for note in odd.notes)
+    assert any("1 periods are not above 0, the first in row 0 (period = -1 d)" in note for note in odd.notes)
+    assert any("2 of its 20 rows have no period or no time of an eclipse" in note for note in odd.notes)
+    assert any("the first in row 1 (bjd0 = 5487.3): left out" in note for note in odd.notes)
     (tmp_path / "none.csv").write_text("ra,dec,period\n1,2,3\n")
-    with pytest.raises(ForeignTableError, match="no column of epoch, by any of the names bjd0"):
-        read_ephemerides(tmp_path / "none.csv")
+    with pytest.raises(UserTableError, match="no column of eclipse, by any of the names bjd0"):
+        read_ephemerides(tmp_path / "none.csv", timed=True)
 
 
 def test_a_star_with_two_ephemerides_has_no_phase(made: MadeVerdicts, tmp_path: Path) -> None:
     path = kebc(made, tmp_path / "kebc.csv")
     line = path.read_text().splitlines()[4]
     path.write_text(f"{path.read_text()}{line.replace(line.split(',')[1], '17.0', 1)}\n")
-    before, after = (len(eclipsing(tmp_path, made.catalog, read_ephemerides(each)).phase) for each in (
+    before, after = (len(eclipsing(tmp_path, made.catalog, read_ephemerides(each, timed=True)).phase) for each in (
         kebc(made, tmp_path / "one.csv"), path
     ))  # fmt: skip
     assert after == before - 12
@@ -115,7 +116,7 @@ def test_an_unsure_phase_does_not_count(made: MadeVerdicts, tmp_path: Path) -> N
     table = Table({name: mine[name] for name in ("ra", "dec", "period")})
     table["bjd0"], table["period_err"] = mine["epoch"], 0.0002 * mine["period"]
     table.write(tmp_path / "rough.fits")
-    result = eclipsing(tmp_path, made.catalog, read_ephemerides(tmp_path / "rough.fits"), EclipsingConfig())
+    result = eclipsing(tmp_path, made.catalog, read_ephemerides(tmp_path / "rough.fits", timed=True), EclipsingConfig())
     unsure = result.phase_error > 0.05
     assert 0 < unsure.sum() < len(unsure)
     np.testing.assert_allclose(
@@ -161,7 +162,7 @@ def test_a_real_eclipsing_binary(client: Client, tmp_path: Path) -> None:
     survey, out = tmp_path / "survey", tmp_path / "out"
     ingest(client, SHARED / "lamost", survey, "dr7")
     compute.run(client, survey, weights=SHIPPED_WEIGHTS, parameters=InferenceParameters(n_draws=2))
-    stars = read_ephemerides(SHARED / "catalogs" / "kebc.csv")
+    stars = read_ephemerides(SHARED / "catalogs" / "kebc.csv", timed=True)
     assert any("2 rows have an epoch that is no such date" in note for note in stars.notes)
     of_star = eclipsing(survey, catalog.open(survey), stars).rows["obsid"].values
     assert fit(client, survey, obsids=np.unique(of_star).tolist()).complete

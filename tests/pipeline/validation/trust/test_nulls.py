@@ -84,7 +84,7 @@ def test_a_list_is_found_by_obsid_or_position(tmp_path: Path) -> None:
         ({"obsid": [1.5]}, "row 0 has obsid = 1.5"),
         ({"ra": [10.0], "dec": [100.0]}, "row 0 is at ra 10, dec 100"),
         ({"obsid": ["x"]}, "identifiers are whole numbers"),
-        ({"obsid": [123]}, "none of its 1 obsids is among the catalog's stars"),
+        ({"obsid": [123]}, r"none of its 1 obsids \(123 to 123\) is that of an exposure of the catalog \(5 to 5\)"),
         ({"obsid": np.zeros(0, np.int64)}, "has no row"),
     ],
 )
