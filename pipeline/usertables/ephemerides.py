@@ -129,7 +129,7 @@ def read_ephemerides(
         path, what="ephemerides", needed=needed, wanted=wanted, asked=asked, refused=EphemerisError
     )
     notes = list(table.notes)
-    period = _periods(table, notes)
+    period = _periods(table, columns, notes)
     eclipse = table.get("eclipse")
     if "eclipse" in table.columns:
         eclipse = _dates(table, np.where(np.isfinite(period), eclipse, np.nan), offset, columns, notes)
@@ -154,14 +154,19 @@ def read_ephemerides(
     )
 
 
-def _periods(table: StarTable, notes: list[str]) -> Array:
-    """Periods; what is not above 0, as the -1 of some catalogs, is none, and so NaN."""
-    period = table.values["period"]
+def _periods(table: StarTable, columns: Columns, notes: list[str]) -> Array:
+    """Periods; 0, and whole numbers below as the -1 of some catalogs, stand for none; other negative ones are wrong."""
+    period, name = table.values["period"], table.columns["period"]
     odd = np.flatnonzero(period <= 0.0)  # NaN compares false
+    wrong = odd[period[odd] != np.floor(period[odd])]
+    if len(wrong):
+        columns.refuse(
+            f"row {wrong[0]} has {name} = {period[wrong[0]]:g} d", "periods are above 0; 0 or -1 stands for none"
+        )
     if len(odd):
         notes.append(
-            f"{len(odd)} periods are not above 0, the first in row {odd[0]} ({table.columns['period']} = "
-            f"{period[odd[0]]:g} d): taken as unknown"
+            f"{len(odd)} periods are not above 0, the first in row {odd[0]} ({name} = {period[odd[0]]:g} d): taken as "
+            "unknown"
         )
     return np.where(np.isfinite(period) & (period > 0.0), period, np.nan)
 

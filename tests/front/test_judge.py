@@ -161,7 +161,7 @@ def test_other_things_that_compute_leave_the_threads_alone(client: Client, tmp_p
     sizes = {"filters": (4,), "kernels": (16,), "strides": (16,), "features": 8, "head": (4,), "joint": (4,)}
     (config,) = Training(members=1, epochs=1, sizes=sizes).configs()
     Markers(tmp_path / "W" / MARKERS).open()
-    train_one(Task.of(config, "digest", None), str(tmp_path / "pairs.zarr"), str(tmp_path / "W"))
+    train_one(Task.of(config, "digest", None), (str(tmp_path / "pairs.zarr"),), str(tmp_path / "W"))
     assert (tmp_path / "W" / "member_1.safetensors").exists()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from twinlines.pipeline.usertables.ephemerides import OFFSET, julian_dates, read_ephemerides
+from twinlines.pipeline.usertables.ephemerides import OFFSET, EphemerisError, julian_dates, read_ephemerides
 
 
 def test_times_are_julian_dates_or_nothing() -> None:
@@ -41,3 +42,10 @@ def test_a_period_that_is_none_is_unknown_and_said_with_its_row(tmp_path: Path) 
     assert timed.usable.tolist() == [True, False, False, False, False]
     phase, error = timed.phase(np.array([0, 0]), np.array([2_455_000.5, 2_455_002.25]))
     assert (phase.tolist(), error.tolist()) == ([0.0, 0.5], [0.0, 0.0])
+
+
+def test_a_negative_period_that_stands_for_nothing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "eb.csv"
+    path.write_text("ra,dec,P\n1,2,3.5\n3,4,-4.3059\n")
+    with pytest.raises(EphemerisError, match=r"eb\.csv: row 1 has P = -4\.3059 d; periods are above 0"):
+        read_ephemerides(path)
