@@ -25,6 +25,7 @@ _MOST_EXTENSIONS = 500
 _MOST_COLUMNS = 50
 _PRIMARY = ("SIMPLE", "BITPIX", "NAXIS", "EXTEND")
 _TABLE = ("XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "TFIELDS")
+_MANDATORY = {*_PRIMARY, *_TABLE}
 _COMMENTS = {b"", b"COMMENT", b"HISTORY"}
 _COMMENT = ("", "")
 _KEYWORD = re.compile(rb"[A-Z][A-Z0-9_-]*")
@@ -130,8 +131,17 @@ def _card(card: bytes) -> tuple[str, HeaderValue] | None:
         return _COMMENT
     if card[8:10] != b"= " or not _KEYWORD.fullmatch(key) or _UNUSUAL.match(key):
         return None
-    value = ordinary_value(card)
-    return None if value is None else (key.decode("ascii"), value)
+    name, value = key.decode("ascii"), ordinary_value(card)
+    if value is None or (name in _MANDATORY and card[10:30] != _fixed(value)):
+        return None
+    return name, value
+
+
+def _fixed(value: HeaderValue) -> bytes:
+    """How a value looks in the fixed format, which is due to mandatory keywords: cfitsio reads some others, not all."""
+    if isinstance(value, str):
+        return f"'{value:8}'".ljust(20).encode("ascii")
+    return ("FT"[value] if isinstance(value, bool) else f"{value}").rjust(20).encode("ascii")
 
 
 def _is_primary(values: Mapping[str, HeaderValue]) -> bool:

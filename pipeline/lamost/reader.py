@@ -269,7 +269,7 @@ def _pixels(columns: Mapping[str, NDArray[Any]], key: str) -> NDArray[Any]:
     """Return one column's pixels: of as many rows as pixels, or of one row of vectors."""
     if key not in columns:
         raise _ArmError(Reason.WRONG_FORMAT, f"no column {key} among {sorted(columns)}")
-    values = columns[key].ravel()
+    values = columns[key].reshape(-1)
     if values.dtype.kind not in "iufb":
         raise _ArmError(Reason.WRONG_FORMAT, f"column {key} holds {values.dtype}, not numbers")
     if values.size != NATIVE_PIXELS:
@@ -304,5 +304,8 @@ def _ends(letter: ArmName) -> NDArray[np.float64]:
 
 def fold_mask(mask: NDArray[Any]) -> NDArray[np.uint8]:
     """Return bit masks of any width in eight bits: bits 0 to 6 as they are, bit 7 for it and all higher ones."""
-    bits = mask.astype(np.int64)
-    return ((bits & 0xFF) | np.where(bits & ~0xFF, MASK_HIGHER_BITS, 0)).astype(np.uint8)
+    bits = mask if mask.dtype.kind in "iu" else mask.astype(np.int64)
+    folded = bits.astype(np.uint8)
+    if bits.dtype.itemsize > 1:
+        np.bitwise_or(folded, MASK_HIGHER_BITS, out=folded, where=bits >> 8 != 0)
+    return folded
