@@ -16,6 +16,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,11 @@ import psutil
 
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
+from twinlines.pipeline.ingest import rows
 from twinlines.pipeline.ingest.ingestion import ingest
-from twinlines.pipeline.lamost import reader
+from twinlines.pipeline.ingest.reader import Reading
+from twinlines.pipeline.lamost import content_hash, ordinary, reader, unpacking
+from twinlines.pipeline.lamost.extensions import KEYWORDS
 from twinlines.pipeline.testing.exposures import random_file
 
 DISTINCT = 100
@@ -62,10 +66,38 @@ def few(paths: list[str], folder: Path) -> Path:
     return folder
 
 
-def processor() -> float:
-    """Processor's time of this process and of all that it has started, s."""
+def processor(*, readers: bool = False) -> float:
+    """Processor's time of this process and of all that it has started, s; or of those that read files alone."""
     this = psutil.Process()
-    return sum(sum(process.cpu_times()[:4]) for process in (this, *this.children(recursive=True)))
+    started = this.children(recursive=True)
+    if readers:
+        return sum(sum(each.cpu_times()[:2]) for each in started if Reading().module in each.cmdline())
+    return sum(sum(process.cpu_times()[:4]) for process in (this, *started))
+
+
+def pieces(paths: list[str], scratch: Path) -> dict[str, float]:
+    """Processor's time of what is done with a file before its rows are written to the store, ms a file."""
+    contents = [unpacking.content_of(Path(path)) for path in paths]
+    files = [reader.read(Path(path)) for path in paths]
+    exposures = [rows.records(file) for file in files]
+    work: dict[str, Callable[[], object]] = {
+        "inflate": lambda: [unpacking.content_of(Path(path)) for path in paths],
+        "find": lambda: [ordinary.extensions(content, KEYWORDS) for content in contents],
+        "read": lambda: [reader.read(Path(path)) for path in paths],
+        "hash": lambda: [list(content_hash.contents(file)) for file in files],
+        "records": lambda: [rows.records(file) for file in files],
+        "pack": lambda: [rows.append(str(scratch / "rows"), some) for some in exposures],
+    }
+    took = {name: min(timed(function) for _ in range(3)) / len(paths) for name, function in work.items()}
+    took["read"] -= took["inflate"] + took["find"]
+    took["records"] -= took["hash"]
+    return {name: 1e3 * seconds for name, seconds in took.items()}
+
+
+def timed(function: Callable[[], object]) -> float:
+    began = time.process_time()
+    function()
+    return time.process_time() - began
 
 
 def main() -> None:
@@ -92,13 +124,14 @@ def main() -> None:
             # What a worker does once is no part of it: it reads the tables of the Earth's orientation, say.
             some = few(paths[: 4 * options.workers], Path(scratch) / "few")
             ingest(client, some, Path(scratch) / "first", "r", files_per_task=1)
-            before, began = processor(), time.perf_counter()
+            readers, before, began = processor(readers=True), processor(), time.perf_counter()
 
             def tell(stage: str, done: int, total: int) -> None:
                 stages[stage] = time.perf_counter() - began
 
             report = ingest(client, folder, survey, "r", progress=tell, files_per_task=min(256, step))
             seconds, seconds_processor = time.perf_counter() - began, processor() - before
+            readers = processor(readers=True) - readers
             before, began = processor(), time.perf_counter()
             time.sleep(REST)
             idle = (processor() - before) / (time.perf_counter() - began)
@@ -107,6 +140,7 @@ def main() -> None:
             began = time.perf_counter()
             again = ingest(client, folder, survey, "again", files_per_task=min(256, step))
             unchanged = time.perf_counter() - began
+        of_pieces = pieces(paths[:DISTINCT], Path(scratch))
         assert (report.files_seen, again.unchanged, again.rows) == (options.files, report.rows, 0)
         stored = sum(path.stat().st_size for path in (survey / "releases" / "r").rglob("*") if path.is_file())
     print(f"bare read {bare:.1f} s, ingestion {seconds:.1f} s (scan {stages['scan']:.1f} s), again {unchanged:.1f} s")
@@ -121,6 +155,8 @@ def main() -> None:
         "bare_processor_ms": 1e3 * bare_processor / options.files,
         "processor_overhead": seconds_processor / bare_processor,
         "idle_processor_share": idle,
+        "readers_processor_ms": 1e3 * readers / options.files,
+        "pieces_ms": {name: round(took, 3) for name, took in of_pieces.items()},
         "scan_ms": 1e3 * stages["scan"] / options.files,
         "unchanged_ms": 1e3 * unchanged / options.files,
         "rows_per_second": report.rows / seconds,
