@@ -93,15 +93,14 @@ def replaced(content: bytes, at: int, card: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
-def test_real_files_are_ordinary(path: Path) -> None:
-    try:
-        content = unpacking.content_of(path)
-        expected = as_cfitsio_has_it(content)
-    except reader.LamostError:
-        pytest.skip("the file is damaged")
+def test_real_files_are_ordinary_unless_they_are_damaged(path: Path) -> None:
+    content = unpacking.content_of(path)
     found = ordinary.extensions(content, KEYWORDS)
+    if "59151" in path.name:
+        assert found is None
+        return
     assert found is not None
-    assert described(found) == expected
+    assert described(found) == as_cfitsio_has_it(content)
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
