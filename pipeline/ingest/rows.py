@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from twinlines.pipeline.schema import EXPOSURES
 
 _ABSENT = {"bjdmid", "source_file"}  # computed and known where the shard is written
 _OWN = [("planid", "S96"), ("mid_utc", "<f8")]
+_NO_ARM = {name: EXPOSURES.variables[name].missing for name in ("snr", "exptime", "flux", "ivar", "loglam", "mask")}
 _CODEC = Blosc("lz4", clevel=3, shuffle=Blosc.SHUFFLE, typesize=4)
 _HEAD = struct.Struct("<2I")  # bytes of a packed record, and their checksum
 
@@ -44,13 +45,12 @@ def records(file: MrsFile) -> NDArray[np.void]:
     for name in ("obsid", "lmjd", "spid", "fiberid", "ra", "dec"):
         rows[name] = getattr(file, name)
     rows["planid"] = file.planid.encode()
-    for name in ("snr", "exptime", "flux", "ivar", "loglam"):
-        rows[name] = np.nan
-    for row, (exposure, content, middle) in zip(rows, contents(file), strict=True):
-        row["lmjm"], row["content_hash"], row["mid_utc"] = exposure.lmjm, content, middle
-        for name, arm in exposure.arms.items():
-            for variable in ("snr", "exptime", "flux", "ivar", "loglam", "mask"):
-                row[variable][ARM_NAMES.index(name)] = getattr(arm, variable)
+    for number, (exposure, content, middle) in enumerate(contents(file)):
+        rows["lmjm"][number], rows["content_hash"][number], rows["mid_utc"][number] = exposure.lmjm, content, middle
+        arms = exposure.arms
+        for place, letter in enumerate(ARM_NAMES):
+            for name, missing in _NO_ARM.items():
+                rows[name][number, place] = getattr(arms[letter], name) if letter in arms else missing
     return rows
 
 
@@ -61,8 +61,8 @@ def append(path: str, rows: NDArray[np.void]) -> list[int]:
         return nowhere  # it may have been cut
     content = rows.view(np.uint8).reshape(len(rows), ROW.itemsize)
     packed = [_CODEC.encode(np.ascontiguousarray(row)) for row in content]
-    pieces = [_HEAD.pack(len(piece), isal_zlib.crc32(piece)) + piece for piece in packed]
-    data = b"".join(pieces)
+    heads = [_HEAD.pack(len(piece), isal_zlib.crc32(piece)) for piece in packed]
+    data = b"".join(chain.from_iterable(zip(heads, packed, strict=True)))
     try:
         # In one piece at the end, wherever that is by then: also if a task that was given up for dead writes still.
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -73,7 +73,7 @@ def append(path: str, rows: NDArray[np.void]) -> list[int]:
             os.close(handle)
     except OSError:
         return nowhere
-    return list(accumulate(map(len, pieces[:-1]), initial=begin)) if whole else nowhere
+    return list(accumulate((_HEAD.size + len(piece) for piece in packed[:-1]), initial=begin)) if whole else nowhere
 
 
 def read_back(path: Path, offsets: tuple[int, ...], expected: tuple[tuple[int, int], ...]) -> NDArray[np.void] | None:

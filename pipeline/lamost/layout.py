@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 HeaderValue = str | int | float | bool
 
-_BLOCK = 2880
-_CARD = 80
+BLOCK = 2880
+"""Bytes; headers and data are padded to whole multiples."""
+
+CARD = 80
+"""Bytes of one line of a header."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ class Card:
             If key and value leave no room for each other in 80 characters.
         """
         head = f"{self.key:<8}= {self._field(self.value if value is None else value)} /"
-        if len(head) - 2 > _CARD:
+        if len(head) - 2 > CARD:
             raise ValueError(f"header keyword {self.key}: the value {value!r} is too long for a card; shorten it")
-        return f"{head}{'' if self.tight else ' '}{self.comment}".rstrip()[:_CARD].ljust(_CARD)
+        return f"{head}{'' if self.tight else ' '}{self.comment}".rstrip()[:CARD].ljust(CARD)
 
     def _field(self, value: HeaderValue) -> str:
         if isinstance(value, bool | np.bool_):
@@ -59,11 +62,11 @@ class Card:
 
 
 def _plain(text: str) -> str:
-    return text.ljust(_CARD)
+    return text.ljust(CARD)
 
 
 def _pad(data: bytes, fill: bytes) -> bytes:
-    return data + fill * (-len(data) % _BLOCK)
+    return data + fill * (-len(data) % BLOCK)
 
 
 def header(images: Iterable[str]) -> bytes:

@@ -7,22 +7,20 @@ or workers; whatever is wrong with a file leaves this module as a :class:`Lamost
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
 from twinlines.pipeline.arms import ARM_NAMES, NATIVE_PIXELS, ArmName, arm
-from twinlines.pipeline.lamost import frame, times
+from twinlines.pipeline.lamost import frame, ordinary, times
 from twinlines.pipeline.lamost.exposures import (
     ArmExposure,
     Exposure,
@@ -35,6 +33,7 @@ from twinlines.pipeline.lamost.exposures import (
     mid_exposure_utc,
     starts_at,
 )
+from twinlines.pipeline.lamost.extensions import KEYWORDS, Extension, by_cfitsio
 from twinlines.pipeline.lamost.unpacking import content_of, scratch_copy
 from twinlines.pipeline.lamost.writer import write
 
@@ -53,15 +52,6 @@ __all__ = [
     "write",
 ]
 
-_CARD = 80  # bytes of one line of a header
-
-_KEYWORDS = {
-    *(b"OBSID", b"LMJD", b"PLANID", b"SPID", b"FIBERID", b"RA", b"DEC"),
-    *(b"NEXP_B", b"NEXP_R", b"LMJM", b"SNR", b"EXPTIME", b"DATE-BEG", b"DATE-END", b"ZTABLE"),
-    *(key.encode() for key in frame.KEYWORDS),
-}
-"""What is read of headers."""
-
 MASK_HIGHER_BITS = 0x80
 """Bit of the stored 8-bit mask that stands for every bit of PIXMASK above the seventh."""
 
@@ -71,10 +61,6 @@ MAXIMUM_EXPTIME = 86_400.0
 HEADER_SNR_RATIO = 0.95
 """Header S/N over median(flux sqrt(ivar)), measured on DR7 files: 0.92 to 0.97. Used where a header has no S/N."""
 
-# A text without quotes in it, a number without an exponent, or a logical; then nothing, or a comment.
-_ORDINARY = re.compile(
-    rb" *(?:'([ -&(-~]*?) *'|([+-]?(?:\d{1,15}|\d{1,15}\.\d{0,15}))(?=[ /]|$)|([TF])(?=[ /]|$)) *(?:/[ -~]*)?$"
-)
 _EXPOSURE_HDU = re.compile(r"([BR])-(\d{8})")
 _FILE_NAME = re.compile(
     r"med-(?P<LMJD>\d{5})-(?P<PLANID>.+)_sp(?P<SPID>\d{2})-(?P<FIBERID>\d{3})\.(fits?|fts)(\.\w+)?",
@@ -102,30 +88,28 @@ def read(path: Path) -> MrsFile:
     """
     path = Path(path)
     content = content_of(path)
-    with scratch_copy(content) as scratch:
-        _forget_errors()
-        try:
-            with fitsio.FITS(scratch) as hdus:
-                return _Reader(path, hdus, content).read()
-        except LamostError:
-            raise
-        except (OSError, ValueError, TypeError, KeyError, IndexError, SystemError, RuntimeError) as error:
-            detail = " ".join(str(error).replace(scratch, path.name).split()) or type(error).__name__
-            if any(words in detail for words in _OF_THE_SYSTEM):
-                raise OSError(errno.ENOMEM, f"cfitsio cannot open its copy ({detail})", scratch) from error
-            raise LamostError(
-                Reason.UNREADABLE, f"{path}: not readable as FITS ({detail}); fetch the file again"
-            ) from error
+    extensions = ordinary.extensions(content, KEYWORDS)
+    if extensions is not None:
+        with _blaming(path):
+            return _Reader(path, extensions).read()
+    with scratch_copy(content) as scratch, _blaming(path, scratch), by_cfitsio(path, content, scratch) as others:
+        return _Reader(path, others).read()
 
 
-def _forget_errors() -> None:
-    """Empty cfitsio's stack of messages, which outlives the file that they are of.
-
-    Each error that fitsio raises takes the whole stack for its text, and fails in another way if that is no UTF-8: a
-    file with a damaged header would spoil the next one.
-    """
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        fitsio.FITS(os.devnull)
+@contextmanager
+def _blaming(path: Path, scratch: str | None = None) -> Iterator[None]:
+    """Make whatever is raised within a refusal of the file; ``scratch`` is the copy that is read instead of it."""
+    try:
+        yield
+    except LamostError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, IndexError, SystemError, RuntimeError) as error:
+        detail = " ".join(str(error).replace(scratch or path.name, path.name).split()) or type(error).__name__
+        if any(words in detail for words in _OF_THE_SYSTEM):
+            raise OSError(errno.ENOMEM, f"cfitsio cannot open its copy ({detail})", scratch) from error
+        raise LamostError(
+            Reason.UNREADABLE, f"{path}: not readable as FITS ({detail}); fetch the file again"
+        ) from error
 
 
 class _ArmError(Exception):
@@ -139,21 +123,19 @@ class _ArmError(Exception):
 class _Reader:
     """Reads one open file and collects what is wrong with it."""
 
-    def __init__(self, path: Path, hdus: fitsio.FITS, content: bytes) -> None:
+    def __init__(self, path: Path, extensions: Sequence[Extension]) -> None:
         self.path = path
-        self.hdus = hdus
-        self.content = content
+        self.extensions = extensions
         self.problems: list[str] = []
         self.reasons: list[Reason] = []
         self.frames: dict[tuple[str, int], frame.Frame] = {}
 
     def read(self) -> MrsFile:
-        self._check_whole()
-        header = _header(self.hdus[0], self.content)
+        header = self.extensions[0].header
         self.problems += [*frame.require_survey(self.path, header), *frame.unstated(header)]
         arms: dict[tuple[str, int], ArmExposure] = {}
-        names = [str(hdu.get_extname()).strip().upper() for hdu in self.hdus]
-        for hdu, name in zip(self.hdus, names, strict=True):
+        names = [extension.name.strip().upper() for extension in self.extensions]
+        for extension, name in zip(self.extensions, names, strict=True):
             match = _EXPOSURE_HDU.fullmatch(name)
             if match is None:
                 continue
@@ -161,10 +143,10 @@ class _Reader:
             if key in arms:
                 self.problems.append(f"{name}: a second extension of this name; the first is used")
                 continue
-            own = _header(hdu, self.content)
+            own = extension.header
             self.frames[key] = frame.frame_of(self.path, {**header, **own})
             try:
-                arms[key] = self._arm(hdu, own, name, arm(match[1]).name)
+                arms[key] = self._arm(extension, own, name, arm(match[1]).name)
             except _ArmError as error:
                 self.reasons.append(error.reason)
                 self.problems.append(f"{name}: {error}; the arm counts as absent")
@@ -177,18 +159,6 @@ class _Reader:
         date = _text(header, "DATE-BEG")
         file = MrsFile(**fields, exposures=exposures, date_beg=date, problems=tuple(self.problems))
         return frame.standardise(self.path, file, self.frames, header)
-
-    def _check_whole(self) -> None:
-        """Refuse a file that ends inside an extension, or whose extensions cannot all be found."""
-        offsets = self.hdus[-1].get_offsets()
-        size, end = len(self.content), offsets["data_end"]
-        # A file cut inside a header, or with a damaged one, looks as if it ended before that header.
-        if end > size or b"XTENSION" in self.content[end:]:
-            raise LamostError(
-                Reason.TRUNCATED,
-                f"{self.path}: ends or breaks off in extension {len(self.hdus)} (whole up to byte {min(end, size)}, "
-                f"{size} bytes in all); fetch it again",
-            )
 
     def _nothing_usable(self, names: list[str]) -> LamostError:
         if self.reasons:
@@ -232,10 +202,10 @@ class _Reader:
             if math.isfinite(said) and said != present:
                 self.problems.append(f"the header says NEXP_{letter} = {said:.0f}, the file has {present}")
 
-    def _arm(self, hdu: Any, header: Mapping[str, Any], name: str, letter: ArmName) -> ArmExposure:
+    def _arm(self, extension: Extension, header: Mapping[str, Any], name: str, letter: ArmName) -> ArmExposure:
         if header.get("ZTABLE"):
             raise _ArmError(Reason.WRONG_FORMAT, "the table is packed by fpack; unpack the file with funpack")
-        columns = self._columns(hdu)
+        columns = _columns(extension)
         flux, ivar = (_pixels(columns, key).astype(np.float32) for key in ("FLUX", "IVAR"))
         loglam = _loglam(columns, letter)
         finite = np.isfinite(flux)
@@ -265,50 +235,17 @@ class _Reader:
         mask = fold_mask(_pixels(columns, "PIXMASK")) if "PIXMASK" in columns else np.zeros(NATIVE_PIXELS, np.uint8)
         return ArmExposure(flux, ivar, loglam, mask, snr, exptime, *dates)
 
-    def _columns(self, hdu: Any) -> dict[str, NDArray[Any]]:
-        """Return the columns that we know, by upper-case name."""
-        if hdu.get_exttype() != "BINARY_TBL":
-            raise _ArmError(Reason.WRONG_FORMAT, f"the extension is a {hdu.get_exttype()}, not a binary table")
-        wanted = {"FLUX", "IVAR", "LOGLAM", "WAVELENGTH", "PIXMASK"}
-        names = hdu.get_colnames()
-        present = [name for name in names if name.upper() in wanted]
-        if not present:
-            raise _ArmError(Reason.WRONG_FORMAT, f"the table's columns are {names}")
-        # A whole table is read in one piece, and seven times faster than columns that are named, which go row by row.
-        rows = hdu.read() if present == names else hdu.read(columns=present)
-        return {name.upper(): rows[name] for name in present}
 
-
-def _header(hdu: Any, content: bytes) -> Mapping[str, Any]:
-    """Return the keywords that we know; of one that comes twice, the last counts.
-
-    Cards are found in the bytes of the file, and only those that we know are parsed: for cfitsio to parse them all took
-    a quarter of the time that reading a file takes.
-    """
-    offsets = hdu.get_offsets()
-    values: dict[str, Any] = {}
-    for start in range(offsets["header_start"], offsets["data_start"], _CARD):
-        name = content[start : start + 8].rstrip().upper()
-        if name == b"END":
-            break
-        if name in _KEYWORDS and content[start + 8 : start + 10] == b"= ":
-            values[name.decode()] = _value(content[start : start + _CARD])
-    return values
-
-
-def _value(card: bytes) -> Any:
-    """Return a card's value: ordinary ones by a pattern, all others as cfitsio has it, which takes ten times longer."""
-    ordinary = _ORDINARY.match(card, 10)
-    if ordinary is not None:
-        text, number, logical = ordinary.groups()
-        if text is not None:
-            return text.decode("ascii")
-        if number is not None:
-            return float(number) if b"." in number else int(number)
-        return logical == b"T"
-    # What is not ASCII is no FITS, and no reason to leave out the file.
-    value = fitsio.FITSCard(card.decode("ascii", "replace").replace("\ufffd", "?"))["value"]
-    return value.replace("''", "'") if isinstance(value, str) else value
+def _columns(extension: Extension) -> dict[str, NDArray[Any]]:
+    """Return the columns that we know, by upper-case name."""
+    if extension.kind != "BINARY_TBL":
+        raise _ArmError(Reason.WRONG_FORMAT, f"the extension is a {extension.kind}, not a binary table")
+    wanted = {"FLUX", "IVAR", "LOGLAM", "WAVELENGTH", "PIXMASK"}
+    names = list(extension.columns)
+    present = [name for name in names if name.upper() in wanted]
+    if not present:
+        raise _ArmError(Reason.WRONG_FORMAT, f"the table's columns are {names}")
+    return {name.upper(): values for name, values in extension.read(present).items()}
 
 
 def _text(header: Mapping[str, Any], key: str) -> str | None:
@@ -332,7 +269,7 @@ def _pixels(columns: Mapping[str, NDArray[Any]], key: str) -> NDArray[Any]:
     """Return one column's pixels: of as many rows as pixels, or of one row of vectors."""
     if key not in columns:
         raise _ArmError(Reason.WRONG_FORMAT, f"no column {key} among {sorted(columns)}")
-    values = columns[key].ravel()
+    values = columns[key].reshape(-1)
     if values.dtype.kind not in "iufb":
         raise _ArmError(Reason.WRONG_FORMAT, f"column {key} holds {values.dtype}, not numbers")
     if values.size != NATIVE_PIXELS:
@@ -367,5 +304,8 @@ def _ends(letter: ArmName) -> NDArray[np.float64]:
 
 def fold_mask(mask: NDArray[Any]) -> NDArray[np.uint8]:
     """Return bit masks of any width in eight bits: bits 0 to 6 as they are, bit 7 for it and all higher ones."""
-    bits = mask.astype(np.int64)
-    return ((bits & 0xFF) | np.where(bits & ~0xFF, MASK_HIGHER_BITS, 0)).astype(np.uint8)
+    bits = mask if mask.dtype.kind in "iu" else mask.astype(np.int64)
+    folded = bits.astype(np.uint8)
+    if bits.dtype.itemsize > 1:
+        np.bitwise_or(folded, MASK_HIGHER_BITS, out=folded, where=bits >> 8 != 0)
+    return folded

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fitsio
 import numpy as np
 import pytest
 
@@ -72,7 +73,7 @@ def test_the_survey_s_own_correction_is_ours() -> None:
     path = next(path for path in REAL if "58408" in path.name)
     file = reader.read(path)
     assert file.problems == ()
-    header = reader.fitsio.read_header(str(path), 0)
+    header = fitsio.read_header(str(path), 0)
     moment = np.array([times.mjd_of_date(header["DATE-OBS"])])
     (velocity,) = times.heliocentric_correction(moment, header["SPRA"], header["SPDEC"])
     assert velocity == pytest.approx(-header["HELIO_RV"], abs=0.02)

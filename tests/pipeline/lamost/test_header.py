@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from twinlines.pipeline.lamost import reader
+from twinlines.pipeline.lamost.extensions import KEYWORDS, OfCfitsio
 from twinlines.pipeline.testing.exposures import random_file
 
 
@@ -43,13 +44,13 @@ def test_the_cards_we_look_at_say_what_cfitsio_reads(card: bytes, tmp_path: Path
     (tmp_path / "x.fits").write_bytes(content)
     with fitsio.FITS(str(tmp_path / "x.fits")) as hdus:
         for hdu in hdus:
-            found = reader._header(hdu, content)
+            found = OfCfitsio(hdu, content).header
             all_of_it = {str(record["name"]).upper(): record["value"] for record in hdu.read_header_list()}
-            for key in reader._KEYWORDS:
-                ours, theirs = (reader._number(header.get(key.decode())) for header in (found, all_of_it))
+            for key in KEYWORDS:
+                ours, theirs = (reader._number(header.get(key)) for header in (found, all_of_it))
                 np.testing.assert_equal(ours, theirs)
                 if np.isnan(ours):
-                    assert reader._text(found, key.decode()) == reader._text(all_of_it, key.decode())
+                    assert reader._text(found, key) == reader._text(all_of_it, key)
 
 
 def test_a_card_that_is_no_ascii_costs_its_value_and_not_the_file(tmp_path: Path) -> None:

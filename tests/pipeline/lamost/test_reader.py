@@ -329,6 +329,16 @@ def test_no_bit_of_the_mask_is_lost(values: list[int]) -> None:
     assert np.array_equal(folded & 0x7F, mask & 0x7F)
 
 
+@pytest.mark.parametrize("kind", ["?", "i1", "u1", ">i2", ">u2", "<i4", ">u4", ">i8", ">f4"])
+def test_masks_of_any_width_fold_alike(kind: str) -> None:
+    values = [0, 1, 5, 127, 128, 255, 256, 257, 32767, 2**31 - 1, -1, -128, -256, -32768]
+    mask = np.array(values).astype(kind)
+    if kind == ">f4":
+        mask[9] = 2.0**30
+    bits = mask.astype(np.int64)
+    assert reader.fold_mask(mask).tolist() == [(b & 0xFF) | (0x80 if b & ~0xFF else 0) for b in bits.tolist()]
+
+
 def test_mask_bits_above_255_survive(tmp_path: Path) -> None:
     path = tmp_path / "x.fits"
     reader.write(path, random_file(0, 1))

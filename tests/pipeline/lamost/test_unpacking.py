@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinlines.pipeline.lamost import reader, unpacking
+from twinlines.pipeline.lamost import ordinary, reader, unpacking
 from twinlines.pipeline.lamost.reader import LamostError, OutOfReachError, Reason
 from twinlines.pipeline.testing.exposures import random_file
 
@@ -77,6 +77,7 @@ def test_a_link_that_leads_nowhere_is(tmp_path: Path) -> None:
 
 def test_a_full_memory_disk_gives_way_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = packed(tmp_path / "x.fits")
+    monkeypatch.setattr(ordinary, "extensions", lambda *_: None)  # those of an ordinary file need no copy
     real = unpacking.tempfile.NamedTemporaryFile
 
     def scarce(**where: str) -> object:
