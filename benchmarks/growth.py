@@ -1,19 +1,18 @@
-"""What grows with a survey: memory of client and scheduler, files, and what publishing and its index cost, up to DR12 and on.
+"""What grows with a survey: memory of client and scheduler, files, and what publishing costs; up to ten times DR12.
 
 For each of some sizes, a survey without spectra is made through the real ingestion and the real run, on a real cluster:
 only what workers do with spectra is made up (``made/survey.py``), so that a shard takes 0.1 s instead of half a minute.
 Each step runs in a process of its own, whose peak of memory (VmHWM) is the step's:
 
 * ``ingest``: a folder into an empty survey. ``again``: the same folder once more, where every row is known.
-* ``plan``: which shards are to be computed, none of which is. ``replan``: with the second release, all of them done, each
-  result compared with its marker's hash. ``run``: all of a run. ``idle``: a run with nothing to do.
+* ``plan``: which shards are to be computed, none of which is. ``replan``: with the second release, all of them done,
+  each result compared with its marker's hash. ``run``: all of a run. ``idle``: a run with nothing to do.
 * ``publish``: merging the results, checksums, the index. ``index``: the index alone. ``open``: the catalog.
-* ``stars``: exposures grouped into stars, and the table of these.
 
 Bytes a row are the growth of a peak from the smallest size to the largest. A run's core-hours are those that
-``projection.py`` measures (``--core-hours``, for 5.9 million exposures; the default was measured in mixed precision), and
-a release's pixels those that ``jobs/sizing.py`` states. The table's figures for more rows than the largest size are
-extrapolated, in straight lines.
+``projection.py`` measures (``--core-hours``, for 5.9 million exposures; the default was measured in mixed precision),
+and a release's bytes those that ``jobs/sizing.py`` states. The table's figures for more rows than the largest size
+are extrapolated, in straight lines.
 
     python benchmarks/growth.py [--rows 100000 500000 2000000 6000000] [--core-hours 9.2] [--folder DIR]
 

@@ -57,7 +57,7 @@ def scan(
     index = Index.of(list(zip(*(columns[name].tolist() for name in names), strict=True)), (), ())
     data = index.to_bytes()
     atomic.write_bytes(index_path(markers, batch), data)
-    markers.mark(batch.key, len(index), fingerprint_of(data), **batch.about)
+    markers.mark(batch.key, len(index), fingerprint_of(data), out_of_reach=0, **batch.about)
     return len(files)
 
 

@@ -30,9 +30,10 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from twinlines.pipeline.ingest.filewalk import Batch, FileList, PassedOver, walk
-from twinlines.pipeline.ingest.index import KNOWN_COLUMNS, Index, Known, Stranger, fibre_name, resolve, strangers
+from twinlines.pipeline.ingest.index import Index, fibre_name
 from twinlines.pipeline.ingest.reader import Reading
 from twinlines.pipeline.ingest.report import Conflict, FileWarning, IngestReport, Quarantined
+from twinlines.pipeline.ingest.settling import KNOWN_COLUMNS, Stranger, settle
 from twinlines.pipeline.ingest.tasks import (
     INDEX,
     ROWS,
@@ -40,8 +41,10 @@ from twinlines.pipeline.ingest.tasks import (
     IngestError,
     Shard,
     index_path,
+    read_index,
     rows_path,
     scan,
+    scanned,
     write_rows,
 )
 from twinlines.pipeline.jobs import engine, sizing
@@ -63,8 +66,11 @@ KEPT_SHARE = 0.25
 release; where the space is needed for the release, what was kept goes, and files are read again."""
 
 
-SCAN_VERSION = 3
+SCAN_VERSION = 4
 """Raised when a scan notes something else of the same file: what an ingestion of before has scanned is scanned anew."""
+
+KNOWN_ROWS = 16 * EXPOSURES.shard_rows
+"""Rows of earlier releases whose keys are in memory at a time."""
 
 ROUNDS = 2
 """How often batches are scanned of which the system does not let us read all files: again when all others are."""
@@ -178,25 +184,27 @@ class _Job:
 
     def run(self, files: FileList) -> IngestReport:
         index = self._scan(files)
-        known = Known.of(release.key_columns(names=KNOWN_COLUMNS) for release in self.earlier)
-        index = index.without([self._quarantined(index, files, each) for each in strangers(index, known)])
-        chosen, duplicates, conflicts = resolve(index)
-        new, changed = known.compare(index.obsid[chosen], index.lmjm[chosen], index.content_hash[chosen])
+        known = (piece for release in self.earlier for piece in release.key_pieces(KNOWN_ROWS, KNOWN_COLUMNS))
+        settled = settle(index, known)
+        index = index.with_quarantined(self._quarantined(index, files, each) for each in settled.strangers)
+        new, changed = int(np.sum(settled.new)), int(np.sum(settled.changed))
+        used = np.unique(index.file[settled.kept])
+        unused = np.setdiff1d(index.file[~(settled.kept | settled.strange)], used)
         report = IngestReport(
             release=self.making.name,
             follows=self.earlier[-1].name if self.earlier else None,
             folder=str(self.folder),
             files_seen=len(files),
-            files_used=len(np.unique(index.file[chosen])),
-            unused=tuple(files.path(n) for n in np.setdiff1d(index.file, index.file[chosen]).tolist()),
-            rows=int(np.sum(new | changed)),
-            new=int(np.sum(new)),
-            changed=int(np.sum(changed)),
-            unchanged=int(np.sum(~new & ~changed)),
-            duplicates=duplicates,
+            files_used=len(used),
+            unused=tuple(files.path(n) for n in unused.tolist()),
+            rows=new + changed,
+            new=new,
+            changed=changed,
+            unchanged=int(np.sum(settled.kept)) - new - changed,
+            duplicates=settled.duplicates,
             conflicts=tuple(
                 Conflict(int(index.obsid[a]), int(index.lmjm[a]), files.path(index.file[a]), files.path(index.file[b]))
-                for a, b in conflicts.tolist()
+                for a, b in settled.conflicts.tolist()
             ),
             quarantined=tuple(Quarantined(files.path(n), reason, message) for n, reason, message in index.quarantined),
             warnings=tuple(FileWarning(files.path(n), message) for n, message in index.warnings),
@@ -205,7 +213,7 @@ class _Job:
             passed_over=tuple(self.passed_over.examples),
         )
         path = self.making.work / REPORT
-        if not len(chosen) or (index.out_of_reach and not self.without_unreadable):
+        if not len(used) or (index.out_of_reach and not self.without_unreadable):
             atomic.write_json(path, report.to_json())
         if index.out_of_reach and not self.without_unreadable:
             first = next(each for each in report.quarantined if each.reason == Reason.OUT_OF_REACH)
@@ -214,11 +222,12 @@ class _Job:
                 f"of theirs; the first: {first.message}; {path} names all. Mend the cause and give the same command "
                 "again: what is read is kept. Or, with --without-unreadable, make the release without them"
             )
-        if not len(chosen):
+        if not len(used):
             raise IngestError(
                 f"none of the {len(files)} files in {self.folder} has a usable exposure; {path} says why of each"
             )
-        stored = chosen[new | changed]
+        stored = np.flatnonzero(settled.new | settled.changed)
+        del settled, used, unused
         shards = self._write(index, stored, files)
         self._publish(report, _content_digest(index, stored), shards)
         return report
@@ -240,17 +249,18 @@ class _Job:
         """Scan what is not scanned, and return the index of all files."""
         markers = self.making.scanned
         markers.open((INDEX, ROWS))
-        indexes = {batch: _stored_index(markers, batch) for batch in files.batches}
+        noted = {batch: scanned(markers, batch) for batch in files.batches}
         for _ in range(ROUNDS):
             # Those whose files were not all read, for the system did not let us, are scanned again.
-            missing = [batch for batch, index in indexes.items() if index is None or index.out_of_reach]
+            missing = [batch for batch, note in noted.items() if not note or note["out_of_reach"]]
             self._scan_batches(missing, files)
-            indexes |= {batch: _stored_index(markers, batch) for batch in missing}
-        damaged = [batch for batch, index in indexes.items() if index is None]
+            noted |= {batch: scanned(markers, batch) for batch in missing}
+        damaged = [batch for batch, note in noted.items() if not note]
         if damaged:
             path = index_path(markers, damaged[0])
             raise IngestError(f"{path}: what was scanned cannot be read back; see to its disk, and ingest again")
-        return Index.concatenate([(batch.first, index) for batch, index in indexes.items() if index is not None])
+        rows = sum(int(note["rows"]) for note in noted.values())
+        return Index.concatenate(((batch.first, read_index(markers, batch)) for batch in files.batches), rows)
 
     def _scan_batches(self, missing: list[Batch], files: FileList) -> None:
         markers = self.making.scanned
@@ -361,17 +371,6 @@ class _Job:
                 f"ingesting {self.folder}: {first.piece}: {first.error}{more}; the traceback is in {first.file}. Mend "
                 "the cause and ingest again: what is done stays done"
             )
-
-
-def _stored_index(markers: Markers, batch: Batch) -> Index | None:
-    """What was scanned of a batch; None if that is not there, or damaged."""
-    path = index_path(markers, batch)
-    if not markers.finished(batch.key, [path]):
-        return None
-    try:
-        return Index.from_bytes(path.read_bytes())
-    except ValueError:
-        return None
 
 
 def _content_digest(index: Index, rows: NDArray[np.int64], files: FileList | None = None, salt: str = "") -> str:

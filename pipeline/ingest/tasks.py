@@ -79,8 +79,32 @@ def scan(
     index = Index.of(rows, tuple(quarantined), tuple(warnings))
     data = index.to_bytes()
     atomic.write_bytes(index_path(markers, batch), data)
-    markers.mark(batch.key, len(index), fingerprint_of(data), **batch.about)
+    markers.mark(batch.key, len(index), fingerprint_of(data), out_of_reach=index.out_of_reach, **batch.about)
     return len(files)
+
+
+def scanned(markers: Markers, batch: Batch) -> dict[str, Any]:
+    """The marker of a batch whose index is what was written; empty if there is none.
+
+    It has the batch's ``rows``, and ``out_of_reach``, its files that the system did not let us read.
+    """
+    whole = markers.finished(batch.key, [index_path(markers, batch)], verify=True)
+    return markers.marker(batch.key) if whole else {}
+
+
+def read_index(markers: Markers, batch: Batch) -> Index:
+    """The index of a batch that is scanned.
+
+    Raises
+    ------
+    IngestError
+        If it cannot be read back.
+    """
+    path = index_path(markers, batch)
+    try:
+        return Index.from_bytes(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise IngestError(f"{path}: what was scanned cannot be read back ({error}); ingest again") from error
 
 
 @dataclass(frozen=True)
