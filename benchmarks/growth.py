@@ -38,17 +38,14 @@ from unittest import mock
 from distributed import Client
 from made import survey as made
 from made.rows import VISITS
-from survey import peak, scheduler
 
 from twinlines.cluster.launch import launch
-from twinlines.cluster.profiles import Address
-from twinlines.models import checkpoint
+from twinlines.cluster.profiles import Address, Local
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.ingest import ingestion
 from twinlines.pipeline.ingest.report import IngestReport
 from twinlines.pipeline.jobs.sizing import STORED_BYTES
 from twinlines.pipeline.schema import CATALOG, EXPOSURES
-from twinlines.pipeline.spectra.inference import NUMERICS, SHIPPED_WEIGHTS, InferenceParameters
 from twinlines.pipeline.survey import compute, plan, publication
 from twinlines.pipeline.survey.compute import RunReport
 from twinlines.pipeline.survey.folder import Survey
@@ -56,6 +53,7 @@ from twinlines.pipeline.survey.plan import Plan
 from twinlines.pipeline.survey.runs import Recipe
 
 SIZES = (100_000, 500_000, 2_000_000, 6_000_000)
+RECIPE = "recipe.json"
 CORE_HOURS = 9.2  # of DR8, in mixed precision
 DR8 = 5_900_000
 RELEASES = {"DR8": DR8, "DR12": 15_000_000, "ten times DR12": 150_000_000}
@@ -67,10 +65,43 @@ MIB = 2.0**20
 Measured = dict[str, float]
 
 
-def recipe() -> Recipe:
-    """The recipe of the runs here: all of it is real, as the client hashes it."""
-    parameters = InferenceParameters().to_json()
-    return Recipe(SHIPPED_WEIGHTS, checkpoint.digest(SHIPPED_WEIGHTS), parameters, NUMERICS)
+def write_recipe(folder: Path) -> None:
+    """Write down the recipe of the runs here: all of it is real. Steps that a user's need no torch for do without."""
+    from twinlines.models import checkpoint
+    from twinlines.pipeline.spectra.inference import NUMERICS, SHIPPED_WEIGHTS, InferenceParameters
+
+    digest = checkpoint.digest(SHIPPED_WEIGHTS)
+    about = [str(SHIPPED_WEIGHTS), digest, InferenceParameters().to_json(), NUMERICS]
+    (folder / RECIPE).write_text(json.dumps(about))
+
+
+def recipe(survey: Path) -> Recipe:
+    weights, digest, parameters, numerics = json.loads((survey.parent / RECIPE).read_text())
+    return Recipe(Path(weights), digest, parameters, numerics)
+
+
+def peak(process: int | str = "self") -> float:
+    """Largest memory that a process ever had, MiB."""
+    said = Path(f"/proc/{process}/status").read_text()
+    return int(said.split("VmHWM:")[1].split()[0]) / 1024.0
+
+
+@contextmanager
+def scheduler(workers: int) -> Iterator[tuple[str, int]]:
+    """Start a scheduler and its workers in a process of their own; yields address and process."""
+    command = [sys.executable, __file__, "--serve", str(workers)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            yield child.stdout.readline().strip(), child.pid
+        finally:
+            child.communicate("")
+
+
+def serve(workers: int) -> None:
+    with launch(Local(n_workers=workers)) as client:
+        print(client.cluster.scheduler_address, flush=True)
+        sys.stdin.read()
 
 
 @contextmanager
@@ -97,6 +128,8 @@ def ingest(client: Client, survey: Path, rows: int, name: str) -> IngestReport:
 
 
 def run(client: Client, survey: Path, rows: int, release: str) -> RunReport:
+    from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS, InferenceParameters
+
     with without_spectra(rows):
         parameters = InferenceParameters()
         return compute.run(
@@ -135,7 +168,7 @@ def step_idle(survey: Path, rows: int, client: Client) -> Measured:
 
 
 def planned(survey: Path, release: str, *, verify: bool) -> Plan:
-    place, how = Survey.at(survey), recipe()
+    place, how = Survey.at(survey), recipe(survey)
     of_recipe = place.run(how.key)
     of_recipe.begin(how, EXPOSURES.shard_rows, place.next_start_number)
     return plan.make(place, of_recipe, release=release, verify=verify)
@@ -158,7 +191,7 @@ def step_publish(survey: Path, _rows: int) -> Measured:
     shutil.rmtree(place.catalogs_folder)
     todo = planned(survey, "dr8", verify=False)
     began, of_a_core = time.perf_counter(), time.process_time()
-    publication.publish(place, todo, recipe())
+    publication.publish(place, todo, recipe(survey))
     return {"publish_s": time.perf_counter() - began, "publish_core_s": time.process_time() - of_a_core}
 
 
@@ -177,7 +210,7 @@ def step_open(survey: Path, rows: int) -> Measured:
 
 WITH_CLUSTER = {"ingest": step_ingest, "run": step_run, "idle": step_idle, "again": step_again}
 ALONE = {"plan": step_plan, "publish": step_publish, "index": step_index, "open": step_open, "replan": step_replan}
-ORDER = ("ingest", "plan", "run", "idle", "publish", "index", "open", "again", "replan")
+ORDER = ("ingest", "plan", "run", "publish", "index", "open", "idle", "again", "replan")
 
 
 def measure(step: str, survey: Path, rows: int, address: str) -> Measured:
@@ -204,7 +237,7 @@ def files_of(survey: Path) -> dict[str, Measured]:
     """Files and bytes of a survey's parts, by what they are."""
     place = Survey.at(survey)
     assert place.current is not None
-    one = place.run(recipe().key).folder
+    one = place.run(recipe(survey).key).folder
     return {
         "release": stored(survey / "releases" / "dr8"),
         "results": stored(one / "results"),
@@ -218,6 +251,8 @@ def of_size(folder: Path, rows: int) -> dict[str, Any]:
     """Make a survey of so many rows, and measure each step; removes it."""
     survey = folder / f"survey-{rows}"
     survey.mkdir()
+    if not (folder / RECIPE).exists():
+        write_recipe(folder)
     measured: dict[str, Any] = {"rows": rows}
     try:
         with scheduler(2) as (address, process):
@@ -297,8 +332,12 @@ def main() -> None:
     parser.add_argument("--core-hours", type=float, default=CORE_HOURS, help="of a run of 5.9 million exposures")
     parser.add_argument("--folder", type=Path, help="where to work; by default the system's temporary folder")
     parser.add_argument("--step", choices=ORDER, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--address", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.serve:
+        serve(options.serve)
+        return
     if options.step:
         print(json.dumps(measure(options.step, options.folder, options.rows[0], options.address)))
         return

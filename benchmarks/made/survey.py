@@ -15,10 +15,10 @@ import xarray as xr
 import zarr
 from made.rows import FIBRES, SPECTROGRAPHS, VISITS, keys_of, packed_result
 
-from twinlines.pipeline.ingest.filewalk import Batch, FoundFile
+from twinlines.pipeline.ingest.filewalk import Batch, FoundFile, ListFile
 from twinlines.pipeline.ingest.index import Index, fibre_number
 from twinlines.pipeline.ingest.reader import Reading
-from twinlines.pipeline.ingest.tasks import FileRows, Shard, index_path
+from twinlines.pipeline.ingest.tasks import Shard, index_path, read_parts
 from twinlines.pipeline.jobs.markers import Markers, fingerprint, fingerprint_of
 from twinlines.pipeline.schema import Schema
 from twinlines.pipeline.storage import atomic, stores
@@ -45,26 +45,33 @@ def walker(rows: int) -> Callable[..., Iterator[FoundFile]]:
 
 
 def scan(
-    batch: Batch, _folder: Path, files: tuple[str, ...], markers: Markers, _reading: Reading, _keep: bool = False
+    batch: Batch, _folder: Path, listed: ListFile, markers: Markers, _reading: Reading, _keep: bool = False
 ) -> int:
     """Write the index that a scan of these files would write, and its marker."""
+    if listed.paths(batch)[0] != path_of(batch.first):
+        raise ValueError(f"{batch} has other files than were made")
     keys = keys_of(np.arange(batch.first * VISITS, (batch.first + batch.count) * VISITS))
-    columns: dict[str, Any] = {name: keys[name] for name in ("obsid", "lmjm", "content_hash", "ra", "dec")}
-    columns["fibre"] = fibre_number(keys["spid"], keys["fiberid"])
-    columns["file"] = np.repeat(np.arange(batch.count), VISITS)
-    columns["kept"] = np.full(batch.count * VISITS, -1)
-    names = ("file", "obsid", "lmjm", "content_hash", "fibre", "ra", "dec", "kept")
-    index = Index.of(list(zip(*(columns[name].tolist() for name in names), strict=True)), (), ())
+    index = Index(
+        file=np.repeat(np.arange(batch.count, dtype=np.int32), VISITS),
+        obsid=keys["obsid"],
+        lmjm=keys["lmjm"].astype(np.int32),
+        content_hash=keys["content_hash"],
+        fibre=fibre_number(keys["spid"], keys["fiberid"]),
+        ra=keys["ra"].astype(np.float32),
+        dec=keys["dec"].astype(np.float32),
+        kept=np.full(batch.count * VISITS, -1),
+        quarantined=(),
+        warnings=(),
+    )
     data = index.to_bytes()
     atomic.write_bytes(index_path(markers, batch), data)
     markers.mark(batch.key, len(index), fingerprint_of(data), out_of_reach=0, **batch.about)
-    return len(files)
+    return batch.count
 
 
-def write_rows(
-    shard: Shard, _folder: Path, store: Path, schema: Schema, parts: tuple[FileRows, ...], markers: Markers
-) -> int:
+def write_rows(shard: Shard, _folder: Path, store: Path, schema: Schema, markers: Markers) -> int:
     """Write the columns of a shard that have no pixels, and its marker; of a release of all rows of its folder."""
+    parts = list(read_parts(markers, shard))
     if parts[0].path != path_of(shard.start // VISITS):
         raise ValueError(f"{shard} begins with {parts[0].path}, so that the release has not all rows of its folder")
     columns = keys_of(np.arange(shard.start, shard.start + shard.rows))

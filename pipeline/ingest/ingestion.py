@@ -21,7 +21,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +35,17 @@ from twinlines.pipeline.ingest.report import Conflict, FileWarning, IngestReport
 from twinlines.pipeline.ingest.settling import KNOWN_COLUMNS, Stranger, settle
 from twinlines.pipeline.ingest.tasks import (
     INDEX,
+    PARTS,
     ROWS,
-    FileRows,
     IngestError,
     Shard,
     index_path,
+    parts_path,
     read_index,
     rows_path,
     scan,
     scanned,
+    write_parts,
     write_rows,
 )
 from twinlines.pipeline.jobs import engine, sizing
@@ -271,7 +272,7 @@ class _Job:
 
         def tasks() -> Iterator[tuple[Any, ...]]:
             for batch in missing:
-                yield batch, self.folder, files.paths(batch), markers, self.reading, used < room
+                yield batch, self.folder, files.file, markers, self.reading, used < room
 
         def finished(batch: Batch, count: int) -> None:
             nonlocal used, done
@@ -285,7 +286,7 @@ class _Job:
     def _write(self, index: Index, stored: NDArray[np.int64], files: FileList) -> list[dict[str, Any]]:
         """Write the shards that are not written; returns all shards' checksums."""
         store, markers = self._store(len(stored)), self.making.written
-        markers.open()
+        markers.open((PARTS,))
         salt = f"{self.folder} {len(stored)}"
         shards: dict[Shard, NDArray[np.int64]] = {}
         for start in range(0, len(stored), self.schema.shard_rows):
@@ -305,17 +306,18 @@ class _Job:
         done = len(stored) - still
         self.progress("write", done, len(stored))
 
-        def finished(_shard: Shard, rows: int) -> None:
+        def tasks() -> Iterator[tuple[Any, ...]]:
+            for shard in missing:
+                write_parts(markers, shard, index, shards[shard], files, self.making.scanned)
+                yield shard, self.folder, store, self.schema, markers
+
+        def finished(shard: Shard, rows: int) -> None:
             nonlocal done
+            parts_path(markers, shard).unlink(missing_ok=True)
             done += rows
             self.progress("write", done, len(stored))
 
-        scanned = self.making.scanned
-        tasks = (
-            (shard, self.folder, store, self.schema, tuple(_parts(index, shards[shard], files, scanned)), markers)
-            for shard in missing
-        )
-        self._compute(markers, write_rows, tasks, finished)
+        self._compute(markers, write_rows, tasks(), finished)
         return [{name: markers.marker(shard.key)[name] for name in ("size", "sha256")} for shard in shards]
 
     def _store(self, rows: int) -> Path:
@@ -381,18 +383,3 @@ def _content_digest(index: Index, rows: NDArray[np.int64], files: FileList | Non
     if files is not None:
         digest.update(json.dumps([files.path(n) for n in index.file[rows].tolist()]).encode())
     return digest.hexdigest()
-
-
-def _parts(index: Index, rows: NDArray[np.int64], files: FileList, scanned: Markers) -> Iterator[FileRows]:
-    """Group a shard's rows by file."""
-    numbers = index.file[rows]
-    cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
-    for low, high in pairwise(cuts):
-        some, number = rows[low:high], int(numbers[low])
-        yield FileRows(
-            files.path(number),
-            tuple(index.lmjm[some].tolist()),
-            tuple(index.content_hash[some].tolist()),
-            rows_path(scanned, files.batch(number)),
-            tuple(index.kept[some].tolist()),
-        )
