@@ -1,29 +1,104 @@
-"""What workers do for a survey of any size, without its spectra: stands in for reading files and for judging them.
+"""A survey of any size without its spectra: what workers would write, made at once or by tasks that stand in for them.
 
-Everything that the client does is real, and so are the tasks that it hands out, their markers and the files that it
-reads back. Of a release, only columns without pixels are written. Functions here go to the workers by name.
+With stand-ins, everything that the client does is real, and so are the tasks that it hands out, their markers and the
+files that it reads back; they go to the workers by name. Of a release, only columns without pixels are written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import xarray as xr
 import zarr
-from made.rows import FIBRES, SPECTROGRAPHS, VISITS, keys_of, packed_result
+from made.rows import FIBRES, SPECTROGRAPHS, VISITS, keys_of, packed_result, packed_shard
 
+from twinlines.pipeline.ingest import ingestion
 from twinlines.pipeline.ingest.filewalk import Batch, FoundFile, ListFile
 from twinlines.pipeline.ingest.index import Index, fibre_number
 from twinlines.pipeline.ingest.reader import Reading
+from twinlines.pipeline.ingest.settling import KNOWN_COLUMNS
 from twinlines.pipeline.ingest.tasks import Shard, index_path, read_parts
-from twinlines.pipeline.jobs.markers import Markers, fingerprint, fingerprint_of
-from twinlines.pipeline.schema import Schema
+from twinlines.pipeline.jobs.markers import Markers, fingerprint, fingerprint_of, now
+from twinlines.pipeline.schema import EXPOSURES, Schema
 from twinlines.pipeline.storage import atomic, stores
+from twinlines.pipeline.survey import compute, integrity
 from twinlines.pipeline.survey.plan import ShardTask
-from twinlines.pipeline.survey.runs import SurveyRun, task_key
+from twinlines.pipeline.survey.releases import KEY_COLUMNS, STORE, write_about
+from twinlines.pipeline.survey.runs import Recipe, SurveyRun, task_key
+
+
+RECIPE = "recipe.json"
+
+
+def write_recipe(folder: Path) -> None:
+    """Write down the recipe of the runs here: all of it is real. Steps that a user's need no torch for do without."""
+    from twinlines.models import checkpoint
+    from twinlines.pipeline.spectra.inference import NUMERICS, SHIPPED_WEIGHTS, InferenceParameters
+
+    digest = checkpoint.digest(SHIPPED_WEIGHTS)
+    about = [str(SHIPPED_WEIGHTS), digest, InferenceParameters().to_json(), NUMERICS]
+    (folder / RECIPE).write_text(json.dumps(about))
+
+
+def recipe(survey: Path) -> Recipe:
+    weights, digest, parameters, numerics = json.loads((survey.parent / RECIPE).read_text())
+    return Recipe(Path(weights), digest, parameters, numerics)
+
+
+def make_release(survey: Path, name: str, rows: int) -> None:
+    """Write the columns of a release by which rows are known, as an ingestion leaves them."""
+    folder = survey / "releases" / name
+    folder.mkdir(parents=True)
+    stores.create(folder / STORE, EXPOSURES, rows)
+    starts = range(0, rows, EXPOSURES.shard_rows)
+    for shard, start in enumerate(starts):
+        number = np.arange(start, min(start + EXPOSURES.shard_rows, rows))
+        for column, values in keys_of(number, KNOWN_COLUMNS).items():
+            path = folder / STORE / column / "c" / str(shard)
+            path.parent.mkdir(exist_ok=True)
+            kind = EXPOSURES.variables[column].dtype
+            path.write_bytes(packed_shard(values, kind, EXPOSURES.chunk_rows, EXPOSURES.shard_rows))
+    shards = [fingerprint(stores.shard_files(folder / STORE, EXPOSURES, start)) for start in starts]
+    about = {"name": name, "number": 1, "created": now(), "rows": rows, "quarantined": 0}
+    write_about(folder, {**about, "checksums": integrity.seal(folder, EXPOSURES.shard_rows, shards)})
+
+
+def make_results(run: SurveyRun, tasks: Iterable[ShardTask]) -> None:
+    """Write the results of a run's tasks, and their markers, of a release of all rows from the first on."""
+    for task in tasks:
+        data = packed_result(task.start, task.stop)
+        run.result_path(task.key).write_bytes(data)
+        marker = {"rows": task.rows, **fingerprint_of(data), **_about(task), "twinlines": "made", "finished": now()}
+        run.marker_path(task.key).write_text(json.dumps(marker, indent=2))
+
+
+def indexes(rows: int, files: int = 256) -> Iterator[tuple[int, Index]]:
+    """What scans note of a folder of so many rows, batch by batch, each with the number of its first file."""
+    for first in range(0, rows // VISITS, files):
+        yield first, index_of(first, min(files, rows // VISITS - first))
+
+
+def index_of(first: int, files: int) -> Index:
+    """What a scan notes of some files of :data:`made.rows.VISITS` exposures each."""
+    keys = keys_of(np.arange(first * VISITS, (first + files) * VISITS), KNOWN_COLUMNS)
+    return Index(
+        file=np.repeat(np.arange(files, dtype=np.int32), VISITS),
+        obsid=keys["obsid"],
+        lmjm=keys["lmjm"].astype(np.int32),
+        content_hash=keys["content_hash"],
+        fibre=fibre_number(keys["spid"], keys["fiberid"]),
+        ra=keys["ra"].astype(np.float32),
+        dec=keys["dec"].astype(np.float32),
+        kept=np.full(files * VISITS, -1),
+        quarantined=(),
+        warnings=(),
+    )
 
 
 def path_of(file: int) -> str:
@@ -50,19 +125,7 @@ def scan(
     """Write the index that a scan of these files would write, and its marker."""
     if listed.paths(batch)[0] != path_of(batch.first):
         raise ValueError(f"{batch} has other files than were made")
-    keys = keys_of(np.arange(batch.first * VISITS, (batch.first + batch.count) * VISITS))
-    index = Index(
-        file=np.repeat(np.arange(batch.count, dtype=np.int32), VISITS),
-        obsid=keys["obsid"],
-        lmjm=keys["lmjm"].astype(np.int32),
-        content_hash=keys["content_hash"],
-        fibre=fibre_number(keys["spid"], keys["fiberid"]),
-        ra=keys["ra"].astype(np.float32),
-        dec=keys["dec"].astype(np.float32),
-        kept=np.full(batch.count * VISITS, -1),
-        quarantined=(),
-        warnings=(),
-    )
+    index = index_of(batch.first, batch.count)
     data = index.to_bytes()
     atomic.write_bytes(index_path(markers, batch), data)
     markers.mark(batch.key, len(index), fingerprint_of(data), out_of_reach=0, **batch.about)
@@ -96,10 +159,28 @@ def _nothing(block: xr.Dataset) -> xr.Dataset:
 
 def compute_shard(task: ShardTask, _store: str, folder: str, _keeper: str) -> dict[str, Any]:
     """Write a result of a shard, and its marker; of a release of all rows from the first on."""
-    run, keys = SurveyRun(Path(folder)), keys_of(np.arange(task.start, task.stop))
+    run, keys = SurveyRun(Path(folder)), keys_of(np.arange(task.start, task.stop), KEY_COLUMNS)
     if task_key(run.config_key, keys["obsid"], keys["lmjm"], keys["content_hash"]) != task.key:
         raise ValueError(f"{task} has other rows than were made")
     data = packed_result(task.start, task.stop)
     atomic.write_bytes(run.result_path(task.key), data)
-    about = {"release": task.release, "start": task.start, "stop": task.stop, "seconds": 1.234, "worker": "made"}
-    return run.mark(task.key, task.rows, fingerprint_of(data), **about)
+    return run.mark(task.key, task.rows, fingerprint_of(data), **_about(task))
+
+
+def _about(task: ShardTask) -> dict[str, Any]:
+    return {**task.about, "seconds": 31.234, "worker": "tcp://127.0.0.1:40000"}
+
+
+@contextmanager
+def without_spectra(rows: int) -> Iterator[None]:
+    """Let tasks make up what they would read and compute; the client's own work stays as it is."""
+    with ExitStack() as stack:
+        stand_ins = (
+            (ingestion, "walk", walker(rows)),
+            (ingestion, "scan", scan),
+            (ingestion, "write_rows", write_rows),
+            (compute, "compute_shard", compute_shard),
+        )
+        for module, name, stand_in in stand_ins:
+            stack.enter_context(mock.patch.object(module, name, stand_in))
+        yield
