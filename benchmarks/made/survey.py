@@ -32,7 +32,6 @@ from twinlines.pipeline.survey.plan import ShardTask
 from twinlines.pipeline.survey.releases import KEY_COLUMNS, STORE, write_about
 from twinlines.pipeline.survey.runs import Recipe, SurveyRun, task_key
 
-
 RECIPE = "recipe.json"
 
 
