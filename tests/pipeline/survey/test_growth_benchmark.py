@@ -22,11 +22,19 @@ LARGEST = 10_000
 """Bytes of a task's arguments that are few: of the tasks here, each reads or writes a thousand rows of 340 files."""
 
 
+def _path_begins(folder: str, *, stops: bool = False) -> None:
+    """Let the modules beside the scripts be found, or not any more."""
+    if stops:
+        sys.path.remove(folder)
+    else:
+        sys.path.insert(0, folder)
+
+
 @pytest.fixture
 def growth(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The script as a module, its steps in this process and on the suite's workers."""
     monkeypatch.syspath_prepend(FOLDER)
-    client.run(sys.path.insert, 0, FOLDER)
+    client.run(_path_begins, FOLDER)
     module = importlib.import_module("growth")
 
     def here(step: str, survey: Path, rows: int, address: str = "") -> Any:
@@ -35,7 +43,7 @@ def growth(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(module, "in_a_process", here)
     monkeypatch.setattr(module, "scheduler", lambda _workers: nullcontext((client.scheduler.address, "self")))
     yield module
-    client.run(sys.path.remove, FOLDER)
+    client.run(_path_begins, FOLDER, stops=True)
 
 
 @pytest.fixture
