@@ -140,7 +140,7 @@ class Index:
                 break
             for name in _COLUMNS:
                 getattr(whole, name)[row:stop] = getattr(part, name) + (first if name == "file" else 0)
-            quarantined += [(number + first, *rest) for number, *rest in part.quarantined]  # type: ignore[arg-type]
+            quarantined += [(number + first, reason, message) for number, reason, message in part.quarantined]
             warnings += [(number + first, message) for number, message in part.warnings]
             row = stop
         else:
