@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -26,20 +25,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from made.rows import TASK_ROWS, packed_result
 
-from twinlines.pipeline.arms import ARM_NAMES
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.jobs.markers import fingerprint_of
-from twinlines.pipeline.schema import CATALOG_PENALTIES, HEADS, RESULTS
 from twinlines.pipeline.storage import stores
 from twinlines.pipeline.survey.folder import Survey
 from twinlines.pipeline.survey.plan import Plan, ShardTask
@@ -47,94 +42,23 @@ from twinlines.pipeline.survey.publication import publish, write_index
 from twinlines.pipeline.survey.releases import Release
 from twinlines.pipeline.survey.runs import Recipe
 
-TASK_ROWS = 4096
-VISITS = 3  # exposures of a file, as in the survey's plates
-STARS = 700_000
-POOL = 16  # tasks of which verdicts are made up
 QUESTIONS = 200
 RUN_CORE_HOURS = 10.0  # of a run of DR8
 CORES = 16  # that do it: publication's seconds of one core are held against the run's
 RULE_COLUMNS = ("pb_pct_J_16", "npixbad_B", "npixbad_R", "bprp0", "quality_B", "quality_R")
 
 
-def keys_of(start: int, stop: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-    """Which exposures a task has: stars all over the survey's sky, in the order of observation."""
-    number = np.arange(start, stop)
-    file = number // VISITS
-    star = file * 7919 % STARS  # several files of a star
-    return {
-        "obsid": 100_000_000 + file,
-        "lmjm": 83_000_000 + (number % VISITS) * 25 + file // 250 * 60,
-        "bjdmid": 2_457_000.5 + number / 3000.0,
-        "lmjd": 57_000 + number // 9000,
-        "planid": np.array([f"HD{plan:06d}N{plan % 90:02d}V01" for plan in (file // 3000).tolist()], object),
-        "spid": 1 + file // 250 % 16,
-        "fiberid": 1 + file % 250,
-        "ra": (star * 137.50776405 + rng.normal(0.0, 2e-5, stop - start)) % 360.0,
-        "dec": np.degrees(np.arcsin((star * 0.6180339887) % 1.0 * 1.04 - 0.17)) + rng.normal(0.0, 2e-5, stop - start),
-        "content_hash": rng.integers(0, 1 << 64, stop - start, np.uint64),
-    }
-
-
-def verdicts_of(rows: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-    """What a task says of its exposures; one in thirty is a binary."""
-    columns: dict[str, NDArray[Any]] = {"bprp0": np.full(rows, np.nan)}
-    binary = rng.random(rows) < 1.0 / 30.0
-    for head in HEADS:
-        for penalty in CATALOG_PENALTIES:
-            level = np.where(binary, 0.9, 0.04)[:, np.newaxis] * rng.uniform(0.7, 1.0, (rows, 1))
-            columns[f"pb_pct_{head}_{penalty}"] = np.sort(level * rng.uniform(0.6, 1.0, (rows, 5)), axis=1)
-    for arm in ARM_NAMES:
-        columns |= {
-            f"snr_{arm}": rng.gamma(2.0, 20.0, rows),
-            f"rv_obs_{arm}": rng.normal(0.0, 40.0, rows),
-            f"rv_obs_err_{arm}": rng.gamma(2.0, 0.5, rows),
-            f"rv_teff_{arm}": 250.0 * rng.integers(15, 40, rows),
-            f"ccfmax_{arm}": rng.uniform(0.3, 1.0, rows),
-            f"specflag_{arm}": np.ones(rows, bool),
-            f"npixbad_{arm}": rng.poisson(12.0, rows),
-            f"noise_{arm}": rng.normal(0.9, 0.1, rows),
-            f"misfit_{arm}": rng.gamma(2.0, 0.2, rows),
-            f"quality_{arm}": np.where(rng.random(rows) < 0.02, 256, 0) + np.where(rng.random(rows) < 0.05, 128, 0),
-        }
-    return columns
-
-
-def entries_of(packed: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
 def make_run(survey: Survey, rows: int, recipe: Recipe) -> Plan:
-    """A run of one release whose tasks are all done.
-
-    Verdicts repeat after some tasks, packed as they are; only keys and positions are packed anew.
-    """
+    """A run of one release whose tasks are all done."""
     run = survey.run(recipe.key)
     run.begin(recipe, TASK_ROWS, 1)
-    rng, tasks = np.random.default_rng(1), []
-    names = list(keys_of(0, 1, rng))
-    keys = replace(RESULTS, variables={name: RESULTS.variables[name] for name in names}, coords={}, since={})
-    pool = [
-        entries_of(stores.pack(RESULTS, RESULTS.dataset(verdicts_of(TASK_ROWS, rng), TASK_ROWS)))
-        for _ in range(min(POOL, rows // TASK_ROWS))
-    ]
+    tasks = []
     for start in range(0, rows, TASK_ROWS):
         stop = min(start + TASK_ROWS, rows)
         tasks.append(ShardTask("dr8", start, stop, hashlib.sha256(f"{start}".encode()).hexdigest()))
         if run.is_done(tasks[-1].key):
             continue
-        own = keys_of(start, stop, rng)
-        if stop - start < TASK_ROWS:
-            packed = stores.pack(RESULTS, RESULTS.dataset(own | verdicts_of(stop - start, rng), stop - start))
-        else:
-            entries = entries_of(stores.pack(keys, keys.dataset(own, TASK_ROWS)))
-            entries = pool[len(tasks) % len(pool)] | {name: data for name, data in entries.items() if "/" in name}
-            buffer = io.BytesIO()
-            with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-                for name in sorted(entries):
-                    archive.writestr(zipfile.ZipInfo(name), entries[name])
-            packed = buffer.getvalue()
+        packed = packed_result(start, stop)
         run.result_path(tasks[-1].key).write_bytes(packed)
         marker = {"rows": stop - start, **fingerprint_of(packed), "twinlines": "made"}
         run.marker_path(tasks[-1].key).write_text(json.dumps(marker))

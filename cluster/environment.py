@@ -1,4 +1,4 @@
-"""The environment variables of every worker, whichever way it is started."""
+"""The environment variables of every worker, whichever way it is started, and dask's configuration of all clusters."""
 
 from __future__ import annotations
 
@@ -33,3 +33,7 @@ WORKER_ENVIRONMENT = {
 
 NANNY_CONFIG = {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT, **NO_PROFILE}
 """The same as dask's configuration, for workers that a nanny of this configuration starts."""
+
+FEW_MESSAGES = {"distributed.admin.low-level-log-length": 100}
+"""Dask keeps the last thousand messages to each worker, for its developers, and with them what tasks were handed: on a
+large cluster, all that a job ever handed out."""

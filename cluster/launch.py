@@ -19,7 +19,7 @@ from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 
 from twinlines.cluster import cuda, security, slurm, ssh
-from twinlines.cluster.environment import NANNY_CONFIG, WORKER_ENVIRONMENT
+from twinlines.cluster.environment import FEW_MESSAGES, NANNY_CONFIG, WORKER_ENVIRONMENT
 from twinlines.cluster.errors import LaunchError, ProfileError
 from twinlines.cluster.inventory import Probe, admitting, check_devices
 from twinlines.cluster.profiles import Address, Cuda, Existing, Local, Profile, Remote, SchedulerFile, Slurm, Ssh, cores
@@ -59,7 +59,8 @@ def launch(profile: Profile, *, insecure: bool = False, probe: Probe | None = No
     ProfileError
         If the profile lacks something, or its values do not fit together.
     """
-    with dask.config.set(profile.dask), _started(profile, insecure) as client, _warnings_of(profile, client):
+    config = {**FEW_MESSAGES, **profile.dask}
+    with dask.config.set(config), _started(profile, insecure) as client, _warnings_of(profile, client):
         if isinstance(profile, Local):  # this Python on this machine: nothing can differ
             yield client
             return

@@ -43,11 +43,46 @@ class Batch:
         return f"files {self.first} to {self.first + self.count} of the list"
 
 
+@dataclass(frozen=True)
+class ListFile:
+    """Where a list is: what tasks are told of it, so that no paths travel with them.
+
+    A scheduler keeps the last thousand messages to each worker, and with them what tasks were handed.
+    """
+
+    path: Path
+    """The file: a line for each FITS file."""
+    salt: str
+    """What the batches' keys hash besides its lines."""
+
+    def paths(self, batch: Batch) -> tuple[str, ...]:
+        """Read the paths of a batch's files, relative to the folder.
+
+        Raises
+        ------
+        ValueError
+            If the file has other lines than the batch was made of.
+        """
+        with self.path.open("rb") as file:
+            file.seek(batch.offset)
+            lines = list(islice(file, batch.count))
+        if _key(self.salt, lines) != batch.key:
+            raise ValueError(f"{self.path} has other files than it had for {batch}: ingest again, and once at a time")
+        return tuple(json.loads(line)[0] for line in lines)
+
+
+def _key(salt: str, lines: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(salt.encode(errors="surrogateescape"), digest_size=16)
+    for line in lines:
+        digest.update(line)
+    return digest.hexdigest()
+
+
 class FileList:
     """The files that were found, on disk, in batches; numbered from 0 in the order of paths."""
 
-    def __init__(self, file: Path, batches: tuple[Batch, ...], batch_files: int) -> None:
-        self._file = file
+    def __init__(self, file: ListFile, batches: tuple[Batch, ...], batch_files: int) -> None:
+        self.file = file
         self.batches = batches
         self._batch_files = batch_files
         # Rows come in the order of files: two batches' paths at hand serve a look at each row in turn.
@@ -63,14 +98,12 @@ class FileList:
         source, first = iter(listed), 0
         with file.open("wb") as out:
             while some := list(islice(source, batch_files)):
-                offset, digest = out.tell(), hashlib.blake2b(salt.encode(errors="surrogateescape"), digest_size=16)
-                for file_found in some:
-                    line = json.dumps([file_found.path, file_found.size, file_found.changed]).encode() + b"\n"
-                    digest.update(line)
-                    out.write(line)
-                batches.append(Batch(len(batches), first, len(some), offset, digest.hexdigest()))
+                offset = out.tell()
+                lines = [json.dumps([each.path, each.size, each.changed]).encode() + b"\n" for each in some]
+                out.writelines(lines)
+                batches.append(Batch(len(batches), first, len(some), offset, _key(salt, lines)))
                 first += len(some)
-        return cls(file, tuple(batches), batch_files)
+        return cls(ListFile(file, salt), tuple(batches), batch_files)
 
     def paths(self, batch: Batch) -> tuple[str, ...]:
         """Paths of a batch's files, relative to the folder."""
@@ -85,7 +118,4 @@ class FileList:
         return self._cached(number // self._batch_files)[number % self._batch_files]
 
     def _read(self, number: int) -> tuple[str, ...]:
-        batch = self.batches[number]
-        with self._file.open("rb") as lines:
-            lines.seek(batch.offset)
-            return tuple(json.loads(line)[0] for line in islice(lines, batch.count))
+        return self.file.paths(self.batches[number])

@@ -21,7 +21,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +29,23 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from twinlines.pipeline.ingest.filewalk import Batch, FileList, PassedOver, walk
-from twinlines.pipeline.ingest.index import KNOWN_COLUMNS, Index, Known, Stranger, fibre_name, resolve, strangers
+from twinlines.pipeline.ingest.index import Index, fibre_name
 from twinlines.pipeline.ingest.reader import Reading
 from twinlines.pipeline.ingest.report import Conflict, FileWarning, IngestReport, Quarantined
+from twinlines.pipeline.ingest.settling import KNOWN_COLUMNS, Stranger, settle
 from twinlines.pipeline.ingest.tasks import (
     INDEX,
+    PARTS,
     ROWS,
-    FileRows,
     IngestError,
     Shard,
     index_path,
+    parts_path,
+    read_index,
     rows_path,
     scan,
+    scanned,
+    write_parts,
     write_rows,
 )
 from twinlines.pipeline.jobs import engine, sizing
@@ -63,8 +67,11 @@ KEPT_SHARE = 0.25
 release; where the space is needed for the release, what was kept goes, and files are read again."""
 
 
-SCAN_VERSION = 3
+SCAN_VERSION = 4
 """Raised when a scan notes something else of the same file: what an ingestion of before has scanned is scanned anew."""
+
+KNOWN_ROWS = 16 * EXPOSURES.shard_rows
+"""Rows of earlier releases whose keys are in memory at a time."""
 
 ROUNDS = 2
 """How often batches are scanned of which the system does not let us read all files: again when all others are."""
@@ -178,25 +185,27 @@ class _Job:
 
     def run(self, files: FileList) -> IngestReport:
         index = self._scan(files)
-        known = Known.of(release.key_columns(names=KNOWN_COLUMNS) for release in self.earlier)
-        index = index.without([self._quarantined(index, files, each) for each in strangers(index, known)])
-        chosen, duplicates, conflicts = resolve(index)
-        new, changed = known.compare(index.obsid[chosen], index.lmjm[chosen], index.content_hash[chosen])
+        known = (piece for release in self.earlier for piece in release.key_pieces(KNOWN_ROWS, KNOWN_COLUMNS))
+        settled = settle(index, known)
+        index = index.with_quarantined(self._quarantined(index, files, each) for each in settled.strangers)
+        new, changed = int(np.sum(settled.new)), int(np.sum(settled.changed))
+        used = np.unique(index.file[settled.kept])
+        unused = np.setdiff1d(index.file[~(settled.kept | settled.strange)], used)
         report = IngestReport(
             release=self.making.name,
             follows=self.earlier[-1].name if self.earlier else None,
             folder=str(self.folder),
             files_seen=len(files),
-            files_used=len(np.unique(index.file[chosen])),
-            unused=tuple(files.path(n) for n in np.setdiff1d(index.file, index.file[chosen]).tolist()),
-            rows=int(np.sum(new | changed)),
-            new=int(np.sum(new)),
-            changed=int(np.sum(changed)),
-            unchanged=int(np.sum(~new & ~changed)),
-            duplicates=duplicates,
+            files_used=len(used),
+            unused=tuple(files.path(n) for n in unused.tolist()),
+            rows=new + changed,
+            new=new,
+            changed=changed,
+            unchanged=int(np.sum(settled.kept)) - new - changed,
+            duplicates=settled.duplicates,
             conflicts=tuple(
                 Conflict(int(index.obsid[a]), int(index.lmjm[a]), files.path(index.file[a]), files.path(index.file[b]))
-                for a, b in conflicts.tolist()
+                for a, b in settled.conflicts.tolist()
             ),
             quarantined=tuple(Quarantined(files.path(n), reason, message) for n, reason, message in index.quarantined),
             warnings=tuple(FileWarning(files.path(n), message) for n, message in index.warnings),
@@ -205,7 +214,7 @@ class _Job:
             passed_over=tuple(self.passed_over.examples),
         )
         path = self.making.work / REPORT
-        if not len(chosen) or (index.out_of_reach and not self.without_unreadable):
+        if not len(used) or (index.out_of_reach and not self.without_unreadable):
             atomic.write_json(path, report.to_json())
         if index.out_of_reach and not self.without_unreadable:
             first = next(each for each in report.quarantined if each.reason == Reason.OUT_OF_REACH)
@@ -214,11 +223,12 @@ class _Job:
                 f"of theirs; the first: {first.message}; {path} names all. Mend the cause and give the same command "
                 "again: what is read is kept. Or, with --without-unreadable, make the release without them"
             )
-        if not len(chosen):
+        if not len(used):
             raise IngestError(
                 f"none of the {len(files)} files in {self.folder} has a usable exposure; {path} says why of each"
             )
-        stored = chosen[new | changed]
+        stored = np.flatnonzero(settled.new | settled.changed)
+        del settled, used, unused
         shards = self._write(index, stored, files)
         self._publish(report, _content_digest(index, stored), shards)
         return report
@@ -240,17 +250,18 @@ class _Job:
         """Scan what is not scanned, and return the index of all files."""
         markers = self.making.scanned
         markers.open((INDEX, ROWS))
-        indexes = {batch: _stored_index(markers, batch) for batch in files.batches}
+        noted = {batch: scanned(markers, batch) for batch in files.batches}
         for _ in range(ROUNDS):
             # Those whose files were not all read, for the system did not let us, are scanned again.
-            missing = [batch for batch, index in indexes.items() if index is None or index.out_of_reach]
+            missing = [batch for batch, note in noted.items() if not note or note["out_of_reach"]]
             self._scan_batches(missing, files)
-            indexes |= {batch: _stored_index(markers, batch) for batch in missing}
-        damaged = [batch for batch, index in indexes.items() if index is None]
+            noted |= {batch: scanned(markers, batch) for batch in missing}
+        damaged = [batch for batch, note in noted.items() if not note]
         if damaged:
             path = index_path(markers, damaged[0])
             raise IngestError(f"{path}: what was scanned cannot be read back; see to its disk, and ingest again")
-        return Index.concatenate([(batch.first, index) for batch, index in indexes.items() if index is not None])
+        rows = sum(int(note["rows"]) for note in noted.values())
+        return Index.concatenate(((batch.first, read_index(markers, batch)) for batch in files.batches), rows)
 
     def _scan_batches(self, missing: list[Batch], files: FileList) -> None:
         markers = self.making.scanned
@@ -261,7 +272,7 @@ class _Job:
 
         def tasks() -> Iterator[tuple[Any, ...]]:
             for batch in missing:
-                yield batch, self.folder, files.paths(batch), markers, self.reading, used < room
+                yield batch, self.folder, files.file, markers, self.reading, used < room
 
         def finished(batch: Batch, count: int) -> None:
             nonlocal used, done
@@ -275,7 +286,7 @@ class _Job:
     def _write(self, index: Index, stored: NDArray[np.int64], files: FileList) -> list[dict[str, Any]]:
         """Write the shards that are not written; returns all shards' checksums."""
         store, markers = self._store(len(stored)), self.making.written
-        markers.open()
+        markers.open((PARTS,))
         salt = f"{self.folder} {len(stored)}"
         shards: dict[Shard, NDArray[np.int64]] = {}
         for start in range(0, len(stored), self.schema.shard_rows):
@@ -295,17 +306,18 @@ class _Job:
         done = len(stored) - still
         self.progress("write", done, len(stored))
 
-        def finished(_shard: Shard, rows: int) -> None:
+        def tasks() -> Iterator[tuple[Any, ...]]:
+            for shard in missing:
+                write_parts(markers, shard, index, shards[shard], files, self.making.scanned)
+                yield shard, self.folder, store, self.schema, markers
+
+        def finished(shard: Shard, rows: int) -> None:
             nonlocal done
+            parts_path(markers, shard).unlink(missing_ok=True)
             done += rows
             self.progress("write", done, len(stored))
 
-        scanned = self.making.scanned
-        tasks = (
-            (shard, self.folder, store, self.schema, tuple(_parts(index, shards[shard], files, scanned)), markers)
-            for shard in missing
-        )
-        self._compute(markers, write_rows, tasks, finished)
+        self._compute(markers, write_rows, tasks(), finished)
         return [{name: markers.marker(shard.key)[name] for name in ("size", "sha256")} for shard in shards]
 
     def _store(self, rows: int) -> Path:
@@ -363,17 +375,6 @@ class _Job:
             )
 
 
-def _stored_index(markers: Markers, batch: Batch) -> Index | None:
-    """What was scanned of a batch; None if that is not there, or damaged."""
-    path = index_path(markers, batch)
-    if not markers.finished(batch.key, [path]):
-        return None
-    try:
-        return Index.from_bytes(path.read_bytes())
-    except ValueError:
-        return None
-
-
 def _content_digest(index: Index, rows: NDArray[np.int64], files: FileList | None = None, salt: str = "") -> str:
     """Digest of rows by key and content, in their order; with ``files``, also of the files they are from."""
     digest = hashlib.blake2b(salt.encode(errors="surrogateescape"), digest_size=16)
@@ -382,18 +383,3 @@ def _content_digest(index: Index, rows: NDArray[np.int64], files: FileList | Non
     if files is not None:
         digest.update(json.dumps([files.path(n) for n in index.file[rows].tolist()]).encode())
     return digest.hexdigest()
-
-
-def _parts(index: Index, rows: NDArray[np.int64], files: FileList, scanned: Markers) -> Iterator[FileRows]:
-    """Group a shard's rows by file."""
-    numbers = index.file[rows]
-    cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
-    for low, high in pairwise(cuts):
-        some, number = rows[low:high], int(numbers[low])
-        yield FileRows(
-            files.path(number),
-            tuple(index.lmjm[some].tolist()),
-            tuple(index.content_hash[some].tolist()),
-            rows_path(scanned, files.batch(number)),
-            tuple(index.kept[some].tolist()),
-        )

@@ -6,15 +6,18 @@ only markers and indexes come out. Knows files and stores, no Dask.
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlines.pipeline.ingest.filewalk import Batch
+from twinlines.pipeline.ingest.filewalk import Batch, FileList, ListFile
 from twinlines.pipeline.ingest.index import Index
 from twinlines.pipeline.ingest.reader import PAUSES, Reading, read_all
 from twinlines.pipeline.ingest.rows import ROW, read_back, records
@@ -32,6 +35,9 @@ class IngestError(RuntimeError):
 INDEX, ROWS = "index", "rows"
 """Folders of what a scan writes: the batches' indexes, and the rows that they keep."""
 
+PARTS = "parts"
+"""Folder of what the client writes for the tasks that write shards: what each shard holds."""
+
 
 def index_path(markers: Markers, batch: Batch) -> Path:
     """File of a batch's index."""
@@ -44,7 +50,7 @@ def rows_path(markers: Markers, batch: Batch) -> Path:
 
 
 def scan(
-    batch: Batch, folder: Path, files: tuple[str, ...], markers: Markers, reading: Reading, keep_rows: bool = False
+    batch: Batch, folder: Path, listed: ListFile, markers: Markers, reading: Reading, keep_rows: bool = False
 ) -> int:
     """Read every file of a batch wholly, write its index, then its marker, and return the number of files.
 
@@ -54,8 +60,8 @@ def scan(
         The batch.
     folder
         Folder that is ingested.
-    files
-        Paths of the batch's files, relative to it.
+    listed
+        The list of which the batch is a part; its paths are relative to the folder.
     markers
         Folder of the scan: its markers, indexes and kept rows.
     reading
@@ -69,7 +75,9 @@ def scan(
     warnings: list[tuple[int, str]] = []
     if keep is not None:
         keep.unlink(missing_ok=True)  # of a scan that was broken off
-    answers = read_all((str(folder / name) for name in files), reading, None if keep is None else str(keep))
+    answers = read_all(
+        (str(folder / name) for name in listed.paths(batch)), reading, None if keep is None else str(keep)
+    )
     for number, answer in enumerate(answers):
         if answer.reason:
             quarantined.append((number, answer.reason, answer.message))
@@ -79,8 +87,32 @@ def scan(
     index = Index.of(rows, tuple(quarantined), tuple(warnings))
     data = index.to_bytes()
     atomic.write_bytes(index_path(markers, batch), data)
-    markers.mark(batch.key, len(index), fingerprint_of(data), **batch.about)
-    return len(files)
+    markers.mark(batch.key, len(index), fingerprint_of(data), out_of_reach=index.out_of_reach, **batch.about)
+    return batch.count
+
+
+def scanned(markers: Markers, batch: Batch) -> dict[str, Any]:
+    """The marker of a batch whose index is what was written; empty if there is none.
+
+    It has the batch's ``rows``, and ``out_of_reach``, its files that the system did not let us read.
+    """
+    whole = markers.finished(batch.key, [index_path(markers, batch)], verify=True)
+    return markers.marker(batch.key) if whole else {}
+
+
+def read_index(markers: Markers, batch: Batch) -> Index:
+    """The index of a batch that is scanned.
+
+    Raises
+    ------
+    IngestError
+        If it cannot be read back.
+    """
+    path = index_path(markers, batch)
+    try:
+        return Index.from_bytes(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise IngestError(f"{path}: what was scanned cannot be read back ({error}); ingest again") from error
 
 
 @dataclass(frozen=True)
@@ -119,9 +151,58 @@ class Shard:
         return f"rows {self.start} to {self.start + self.rows}"
 
 
-def write_rows(
-    shard: Shard, folder: Path, store: Path, schema: Schema, parts: tuple[FileRows, ...], markers: Markers
-) -> int:
+def parts_path(markers: Markers, shard: Shard) -> Path:
+    """File that says what a shard holds."""
+    return markers.folder / PARTS / f"{shard.key}.json"
+
+
+def write_parts(
+    markers: Markers, shard: Shard, index: Index, rows: NDArray[np.int64], files: FileList, scanned: Markers
+) -> None:
+    """Write down what a shard holds, for the task that writes it: a task's arguments must be few, :class:`ListFile`.
+
+    Parameters
+    ----------
+    markers
+        Folder of the writing.
+    shard
+        The shard.
+    index
+        Rows of the folder that is ingested.
+    rows
+        (row,) those of them that the shard holds, in order.
+    files
+        The folder's files.
+    scanned
+        Folder of the scan.
+    """
+    numbers = index.file[rows]
+    cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
+    listed = []
+    for low, high in pairwise(cuts):
+        some, number = rows[low:high], int(numbers[low])
+        columns = (index.lmjm[some].tolist(), index.content_hash[some].tolist(), index.kept[some].tolist())
+        listed.append((files.path(number), str(rows_path(scanned, files.batch(number))), *columns))
+    atomic.write_bytes(parts_path(markers, shard), json.dumps(listed).encode())
+
+
+def read_parts(markers: Markers, shard: Shard) -> Iterator[FileRows]:
+    """What a shard holds, in order.
+
+    Raises
+    ------
+    IngestError
+        If that cannot be read.
+    """
+    path = parts_path(markers, shard)
+    try:
+        for name, rows, lmjm, content_hash, kept in json.loads(path.read_bytes()):
+            yield FileRows(name, tuple(lmjm), tuple(content_hash), Path(rows), tuple(kept))
+    except (OSError, ValueError) as error:
+        raise IngestError(f"{path}: what {shard} are cannot be read ({error}); ingest again") from error
+
+
+def write_rows(shard: Shard, folder: Path, store: Path, schema: Schema, markers: Markers) -> int:
     """Read the exposures of one shard, write the shard, then its marker; return the number of rows.
 
     Parameters
@@ -134,10 +215,8 @@ def write_rows(
         The exposures store, made beforehand.
     schema
         Its schema.
-    parts
-        What the shard holds, in order.
     markers
-        Where to note that the shard is done.
+        Where the client has written what the shard holds, and where to note that the shard is done.
 
     Raises
     ------
@@ -150,7 +229,7 @@ def write_rows(
     }
     mid_utc = np.full(rows, np.nan)
     row = 0
-    for part in parts:
+    for part in read_parts(markers, shard):
         part_rows, planid = _rows(folder, part)
         some = slice(row, row + len(part_rows))
         for name in ROW.names or ():

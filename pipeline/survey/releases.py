@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -134,3 +134,8 @@ class Release:
                 "missing; restore the release's files, or ingest it again"
             )
         return columns
+
+    def key_pieces(self, rows: int, names: Sequence[str] = KEY_COLUMNS) -> Iterator[dict[str, NDArray[Any]]]:
+        """:meth:`key_columns` of all rows, so many at a time; a release without any has none."""
+        for start in range(0, self.rows, rows):
+            yield self.key_columns(start, min(start + rows, self.rows), names)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
+from twinlines.cluster.environment import FEW_MESSAGES
 from twinlines.cluster.launch import launch
 from twinlines.cluster.profiles import Local
 from twinlines.cluster.window import TASKS_PER_WORKER, run_window
@@ -63,6 +64,12 @@ def test_tasks_are_drawn_no_faster_than_they_finish(client: Client) -> None:
     for finished, _ in enumerate(run_window(client, square, tasks()), start=1):
         assert drawn <= finished + window
     assert drawn == 40
+
+
+def test_a_scheduler_forgets_what_it_has_handed_out(client: Client) -> None:
+    """Dask would keep the last thousand messages to each worker, and what tasks were handed in them."""
+    logs = [comm.recent_message_log for comm in client.cluster.scheduler.stream_comms.values()]
+    assert [log.maxlen for log in logs] == [*FEW_MESSAGES.values()] * 2
 
 
 def test_a_failed_task_is_handed_over_and_the_others_go_on(client: Client) -> None:

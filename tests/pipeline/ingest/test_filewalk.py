@@ -67,3 +67,12 @@ def test_links_in_a_ring_are_walked_once(tmp_path: Path) -> None:
     found = [file.path for file in walk(tmp_path)]
     assert sorted(found, key=len)[:3] == ["a/a.fits", "b/b.fits", "c/c.fits"]
     assert len(found) == 3 * (1 + 2 + 2)
+
+
+def test_a_list_that_was_written_anew_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    found = [FoundFile(f"{n}.fits", n, 7) for n in range(6)]
+    before = FileList.write(tmp_path / "list", iter(found), 4, "salt")
+    FileList.write(tmp_path / "list", iter([*found[:5], replace(found[5], path="a longer name.fits")]), 4, "salt")
+    assert before.file.paths(before.batches[0]) == ("0.fits", "1.fits", "2.fits", "3.fits")
+    with pytest.raises(ValueError, match=r"list has other files than it had for files 4 to 6 of the list"):
+        before.file.paths(before.batches[1])

@@ -29,7 +29,7 @@ from twinlines.pipeline.arms import NATIVE_PIXELS
 from twinlines.pipeline.cli.survey import show_ingestion
 from twinlines.pipeline.ingest import ingestion as ingesting
 from twinlines.pipeline.ingest import rows as ingest_rows
-from twinlines.pipeline.ingest.index import Index, Known, resolve, strangers
+from twinlines.pipeline.ingest.index import Index
 from twinlines.pipeline.ingest.ingestion import ingest
 from twinlines.pipeline.ingest.reader import ReaderError, Reading, close_idle, read_all
 from twinlines.pipeline.ingest.report import Conflict, IngestReport, Quarantined
@@ -663,68 +663,7 @@ def an_index(rows: list[tuple[int, int, int]]) -> Index:
     return Index.of(every, ((0, "empty", "nothing"),), ((1, "odd"),))
 
 
-def columns_of(index: Index) -> dict[str, np.ndarray]:
-    """Columns of an index as a release has them."""
-    about = {"spid": index.fibre >> 15, "fiberid": index.fibre & 0x7FFF}
-    return {**about, **{name: getattr(index, name) for name in ("obsid", "lmjm", "content_hash", "ra", "dec")}}
-
-
 some_rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2)), max_size=30)
-
-
-@given(some_rows)
-def test_first_file_wins(rows: list[tuple[int, int, int]]) -> None:
-    first: dict[tuple[int, int], int] = {}
-    duplicates, conflicts = 0, []
-    for n, (obsid, lmjm, content) in enumerate(rows):
-        winner = first.setdefault((obsid, lmjm), n)
-        if winner != n and rows[winner][2] == content:
-            duplicates += 1
-        elif winner != n:
-            conflicts.append([winner, n])
-    kept, counted, found = resolve(an_index(rows))
-    assert kept.tolist() == sorted(first.values())
-    assert counted == duplicates
-    assert found.tolist() == conflicts
-
-
-@given(some_rows, some_rows, some_rows)
-def test_rows_are_compared_with_the_newest_known_ones(
-    old: list[tuple[int, int, int]], newer: list[tuple[int, int, int]], asked: list[tuple[int, int, int]]
-) -> None:
-    newest: dict[tuple[int, int], int] = {}
-    parts = []
-    for rows in (old, newer):
-        unique = {(a, b): c for a, b, c in rows}  # a release has a key once
-        newest |= unique
-        parts.append(columns_of(an_index([(a, b, c) for (a, b), c in unique.items()])))
-    rows = [(a, b, c) for (a, b), c in {(a, b): c for a, b, c in asked}.items()]
-    index = an_index(rows)
-    new, changed = Known.of(parts).compare(index.obsid, index.lmjm, index.content_hash)
-    assert new.tolist() == [(a, b) not in newest for a, b, _ in rows]
-    assert changed.tolist() == [newest.get((a, b), c) != c for a, b, c in rows]
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 3)), max_size=20))
-def test_files_without_strangers_have_one_star_a_key(rows: list[tuple[int, int, int]]) -> None:
-    """Files of two rows, each of one star: those that stay agree, and each that goes disagrees with one that stays."""
-    every = [
-        (number // 2, obsid, lmjm, 0, rows[number - number % 2][2], 0.0, 0.0, 0)
-        for number, (obsid, lmjm, _) in enumerate(rows)
-    ]
-    index = Index.of(every, (), ())
-    gone = strangers(index, Known.of([]))
-    names = [int(index.file[each.row]) for each in gone]
-    stars: dict[tuple[int, int], int] = {}
-    expected = []
-    for file in sorted({each[0] for each in every}):
-        own = [each for each in every if each[0] == file]
-        if any(stars.get((each[1], each[2]), each[4]) != each[4] for each in own):
-            expected.append(file)
-        else:
-            stars |= {(each[1], each[2]): each[4] for each in own}
-    assert names == expected
-    assert strangers(index.without([(name, "x", "y") for name in names]), Known.of([])) == []
 
 
 @given(some_rows)
@@ -734,6 +673,16 @@ def test_index_survives_its_file(rows: list[tuple[int, int, int]]) -> None:
     for name in ("file", "obsid", "lmjm", "content_hash", "kept"):
         assert np.array_equal(getattr(back, name), getattr(index, name))
     assert (back.quarantined, back.warnings) == (index.quarantined, index.warnings)
+
+
+def test_indexes_of_other_rows_than_were_scanned_are_an_error() -> None:
+    parts = [(0, an_index([(1, 2, 3), (4, 5, 6)])), (2, an_index([(7, 8, 9)]))]
+    whole = Index.concatenate(parts, 3)
+    assert (whole.file.tolist(), whole.obsid.tolist()) == ([0, 1, 2], [1, 4, 7])
+    assert [number for number, *_ in whole.quarantined] == [0, 2]
+    for rows in (2, 4):
+        with pytest.raises(ValueError, match=rf"indexes of 3 rows where {rows} were scanned"):
+            Index.concatenate(parts, rows)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", gzip.compress(b"x", mtime=0)], ids=["empty", "text", "gzip"])
