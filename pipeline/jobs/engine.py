@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -112,16 +113,31 @@ def compute(
             finished(piece, result)
 
     resources = None if together or not every_worker_has_a_gpu(client) else GPU
-    for task, future in run_window(client, function, tasks, retries=RETRIES, resources=resources):
-        if future.status == "error" and isinstance(future.exception(), KilledWorker):
-            suspects.append(task)
-        else:
-            settle(task, future)
-    # Whatever waited on a worker that died often is suspected with the task that killed it: each gets a worker alone.
-    for suspect in suspects:
-        for task, future in run_window(client, function, [suspect], retries=0, resources=resources):
-            settle(task, future)
+    with _full_disk_said():
+        for task, future in run_window(client, function, tasks, retries=RETRIES, resources=resources):
+            if future.status == "error" and isinstance(future.exception(), KilledWorker):
+                suspects.append(task)
+            else:
+                settle(task, future)
+        # What waited on a worker that died often is suspected with the task that killed it: each gets a worker alone.
+        for suspect in suspects:
+            for task, future in run_window(client, function, [suspect], retries=0, resources=resources):
+                settle(task, future)
     return failed
+
+
+_FREE = "free some space and give the same command again: what has a marker is kept"
+
+
+@contextmanager
+def _full_disk_said() -> Iterator[None]:
+    """Say what to do where the client's own disk is full, on which tasks are prepared and their ends are written."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise JobError(f"{error}; {_FREE}") from error
+        raise
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -132,9 +148,7 @@ def is_full(error: BaseException | None) -> bool:
 def _failure(markers: Markers, piece: Any, future: Any) -> Failure:
     error = future.exception()
     if is_full(error):
-        raise JobError(
-            f"{piece}: {error}; free some space and give the same command again: what has a marker is kept"
-        ) from error
+        raise JobError(f"{piece}: {error}; {_FREE}") from error
     trace = "".join(traceback.format_exception(type(error), error, future.traceback()))
     words = f"{type(error).__name__}: {error}"
     if isinstance(error, KilledWorker):
