@@ -23,7 +23,7 @@ _TOPIC = "twinlines-warning"
 
 
 class TellWarnings(WorkerPlugin):
-    """Sends the warnings of a worker's process to whoever listens to :data:`_TOPIC`.
+    """Sends the warnings of a worker's process to whoever listens to ``twinlines-warning``.
 
     To be given to workers alone that are processes of their own, and ours: how warnings are shown is the process's.
     """

@@ -110,7 +110,8 @@ def nearest(ra: Array, dec: Array, to_ra: Array, to_dec: Array, radius: float) -
     Returns
     -------
     index, distance
-        (row,) its place among the others, :data:`NOWHERE` without, and the distance, arcsec, NaN without.
+        (row,) its place among the others, :data:`twinlines.pipeline.lookup.NOWHERE` without, and the distance, arcsec,
+        NaN without.
     """
     index, distance = np.full(len(ra), NOWHERE, np.int64), np.full(len(ra), np.nan)
     mine, others = np.flatnonzero(has_position(ra, dec)), np.flatnonzero(has_position(to_ra, to_dec))

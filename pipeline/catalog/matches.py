@@ -65,7 +65,7 @@ def check(path: Path, *, overwrite: bool = False) -> None:
     if path.suffix not in FORMATS:
         raise CatalogError(f"{path} is named for no format that is known here; give one of {', '.join(FORMATS)}")
     if path.exists() and not overwrite:
-        raise CatalogError(f"{path} exists already; choose another name or allow it to be overwritten")
+        raise CatalogError(f"{path} exists already; choose another name or allow it to be overwritten (--overwrite)")
     if not path.parent.is_dir():
         raise CatalogError(f"there is no folder {path.parent} to write {path.name} in; make it first")
 

@@ -138,7 +138,7 @@ def export(
         str,
         typer.Option(
             "--columns",
-            help="table4: the paper's 34; all: the catalog's others too; or a file that names some, one a line.",
+            help="table4: the paper's 34, J not among them; all: ours, too; or a file that names some, one a line.",
             metavar="table4|all|FILE",
         ),
     ] = "table4",

@@ -44,7 +44,7 @@ class Matched:
     """Which of the others each star is."""
 
     index: NDArray[np.int64]
-    """(star,) its place among the others; :data:`.sky.NOWHERE` without one."""
+    """(star,) its place among the others; :data:`twinlines.pipeline.lookup.NOWHERE` without one."""
     distance: Array
     """(star,) distance, arcsec; NaN by obsid, and without one."""
 

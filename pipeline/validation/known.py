@@ -45,7 +45,7 @@ class KnownGroup:
     unfamiliar: ExactRate
     """Of an arm that is unlike any star, or two, of the library."""
     called: Mapping[str, ExactRate]
-    """Called binary, by :data:`VERDICTS`: of all that the catalog has, judged or not."""
+    """Called binary, by :data:`VERDICTS`: of those that have a verdict of that arm, or of both arms."""
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON object."""
@@ -133,7 +133,9 @@ def known(
             f"none of its {len(content)} exposures is in the catalog {catalog.attrs['name']}",
             "give exposures of this survey, by obsid and lmjm",
         )
-    verdicts, star = _verdicts(catalog.isel(exposure=row))
+    rows = catalog.isel(exposure=row)
+    verdicts, judged = _verdicts(rows)
+    unfamiliar, star = rows.sb2.is_unfamiliar(), _stars(rows)
     columns = [label.tolist() for label in labels]
     of_row = list(zip(doubled.tolist(), *columns, strict=True))  # what makes a row's group
     keys = list(dict.fromkeys(of_row))
@@ -146,8 +148,8 @@ def known(
         listed = in_group == number[key]
         mine = listed[entry]
 
-        def rate(happened: NDArray[np.bool_], mine: NDArray[np.bool_] = mine) -> ExactRate:
-            return clustered_rate(happened[mine], star[mine], confidence)
+        def rate(happened: NDArray[np.bool_], of: NDArray[np.bool_]) -> ExactRate:
+            return clustered_rate(happened[of], star[of], confidence)
 
         groups.append(
             KnownGroup(
@@ -155,24 +157,26 @@ def known(
                 two=key[0],
                 exposures=int(listed.sum()),
                 missing=int(listed.sum() - len(np.unique(entry[mine]))),
-                unjudged=int(np.sum(~verdicts["judged"][mine])),
-                unfamiliar=rate(verdicts["unfamiliar"]),
-                called={verdict: rate(verdicts[verdict]) for verdict in VERDICTS},
+                unjudged=int(np.sum(~judged["J"][mine])),
+                unfamiliar=rate(unfamiliar, mine),
+                called={name: rate(verdicts[name], mine & judged.get(name, judged["J"])) for name in VERDICTS},
             )
         )
     return KnownReport(str(catalog.attrs["name"]), tuple(by), two, confidence, tuple(groups), table.notes)
 
 
-def _verdicts(rows: xr.Dataset) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.int64]]:
-    """What the catalog says of each row, and the row's star."""
+def _verdicts(rows: xr.Dataset) -> tuple[dict[str, NDArray[np.bool_]], dict[str, NDArray[np.bool_]]]:
+    """What the catalog calls each row, by :data:`VERDICTS`; and of which rows it has a verdict, by head."""
     medians = {head: rows.sb2.probability(head).values for head in HEADS}
     verdicts = {head: np.asarray(median > 0.5) for head, median in medians.items()}
     verdicts |= {rule: rows.sb2.is_candidate(rule=rule) for rule in ("joint", "paper")}
-    verdicts |= {"judged": np.isfinite(medians["J"]), "unfamiliar": rows.sb2.is_unfamiliar()}
+    return verdicts, {head: np.isfinite(median) for head, median in medians.items()}
+
+
+def _stars(rows: xr.Dataset) -> NDArray[np.int64]:
+    """The star of each row; without a position, exposures of one obsid are of one star."""
     star = group(rows["ra"].values, rows["dec"].values)
-    obsid = rows["obsid"].values.astype(np.int64)
-    # Without a position, exposures of one obsid are of one star.
-    return verdicts, np.where(star == NO_STAR, -2 - obsid, star)
+    return np.where(star == NO_STAR, -2 - rows["obsid"].values.astype(np.int64), star)
 
 
 def _column(table: Columns, name: str) -> Any:

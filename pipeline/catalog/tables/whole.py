@@ -81,7 +81,7 @@ def folder(path: Path, *, overwrite: bool, mark: str) -> Iterator[Path]:
 
 def _target(path: Path, *, overwrite: bool) -> Path:
     if path.exists() and not overwrite:
-        raise ExportError(f"{path} exists already; choose another name or allow it to be overwritten")
+        raise ExportError(f"{path} exists already; choose another name or allow it to be overwritten (--overwrite)")
     target = path.resolve()
     if not target.parent.is_dir():
         raise ExportError(f"there is no folder {target.parent} to write {path.name} in; make it first")

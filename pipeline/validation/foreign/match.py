@@ -1,4 +1,4 @@
-"""Rows of somebody's table and stars of a catalog; what a match means is for :mod:`.crossmatch` to say."""
+"""Rows of somebody's table and stars of a catalog; what a match means is for the crossmatch to say."""
 
 from __future__ import annotations
 

@@ -63,7 +63,9 @@ def test_rates_are_those_counted_by_hand(survey: Path, truth: Table, tmp_path: P
         assert one.exposures == mine.sum() > 0
         assert one.missing == 0
         assert one.unjudged == np.isnan(median[mine]).sum()
-        assert (one.called["J"].count, one.called["J"].trials) == ((median[mine] > 0.5).sum(), mine.sum())
+        judged = np.isfinite(median[mine]).sum()
+        assert (one.called["J"].count, one.called["J"].trials) == ((median[mine] > 0.5).sum(), judged)
+        assert one.unfamiliar.trials == mine.sum()
         assert one.called["joint"].count == chosen[mine].sum()
         assert one.called["J"].low <= one.called["J"].value <= one.called["J"].high
 
@@ -110,7 +112,7 @@ def test_an_obsid_stands_for_all_its_exposures(survey: Path, truth: Table, tmp_p
     path = tmp_path / "truth.ecsv"
     truth["obsid", "star2"][first].write(path)
     report = known(survey, path, two="star2")
-    assert sum(one.called["J"].trials for one in report.groups) == counts.sum()
+    assert sum(one.unfamiliar.trials for one in report.groups) == counts.sum()
     assert sum(one.exposures for one in report.groups) == len(obsid)
 
 
