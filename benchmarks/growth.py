@@ -33,17 +33,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from distributed import Client
 from made import survey as made
+from made.processes import peak, scheduler
 from made.rows import VISITS
 
 from twinlines.cluster.launch import launch
-from twinlines.cluster.profiles import Address, Local
+from twinlines.cluster.profiles import Address
 from twinlines.pipeline.catalog import catalog
 from twinlines.pipeline.ingest import ingestion
 from twinlines.pipeline.ingest.index import Index
@@ -67,30 +67,6 @@ MOST_BYTES, MOST_SHARE = 100.0, 0.02
 MIB = 2.0**20
 
 Measured = dict[str, float]
-
-
-def peak(process: int | str = "self") -> float:
-    """Largest memory that a process ever had, MiB."""
-    said = Path(f"/proc/{process}/status").read_text()
-    return int(said.split("VmHWM:")[1].split()[0]) / 1024.0
-
-
-@contextmanager
-def scheduler(workers: int) -> Iterator[tuple[str, int]]:
-    """Start a scheduler and its workers in a process of their own; yields address and process."""
-    command = [sys.executable, __file__, "--serve", str(workers)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        try:
-            yield child.stdout.readline().strip(), child.pid
-        finally:
-            child.communicate("")
-
-
-def serve(workers: int) -> None:
-    with launch(Local(n_workers=workers)) as client:
-        print(client.cluster.scheduler_address, flush=True)
-        sys.stdin.read()
 
 
 # The steps: each returns what was measured of it besides time and memory. First those of a cluster.
@@ -328,12 +304,8 @@ def main() -> None:
     parser.add_argument("--core-hours", type=float, default=CORE_HOURS, help="of a run of 5.9 million exposures")
     parser.add_argument("--folder", type=Path, help="where to work; by default the system's temporary folder")
     parser.add_argument("--step", choices=(*ALONE, *WITH_CLUSTER), help=argparse.SUPPRESS)
-    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--address", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        serve(options.serve)
-        return
     if options.step:
         print(json.dumps(measure(options.step, options.folder, options.rows[0], options.address)))
         return

@@ -19,7 +19,7 @@ import torch
 
 from twinlines.models import checkpoint
 from twinlines.models.evaluation import PAPER_FPR, logits_of, threshold_at, tpr_at
-from twinlines.models.pairs import PairArrays, Part, load_pairs
+from twinlines.models.pairs import DIGESTS, PairArrays, Part, load_pairs
 from twinlines.models.vocabulary import HEADS, TEST, TRAIN, VALIDATION
 from twinlines.pipeline.spectra.inference import SHIPPED_WEIGHTS
 
@@ -45,7 +45,7 @@ def main() -> None:
     thresholds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for path in checkpoint.members(options.weights):
         network, header = checkpoint.load(path)
-        if pairs.digest not in header.pairs:
+        if pairs.digest not in header.pairs.split(DIGESTS):
             raise SystemExit(f"{path} was not trained on {options.pairs}, as its header says; give a set that it was")
         place = network.config.penalties.index(PENALTY)
         for kind, parts in kinds.items():

@@ -22,14 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from distributed import Client
+from made.processes import peak, scheduler
 from numpy.typing import NDArray
 
 from twinlines.cluster.launch import launch
@@ -93,36 +92,11 @@ def compute(
     return report
 
 
-def peak(pid: int | None = None) -> float:
-    """Largest memory that a process ever had, MiB."""
-    lines = Path(f"/proc/{pid or os.getpid()}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
-@contextmanager
-def scheduler(workers: int) -> Iterator[tuple[str, int]]:
-    """Start a scheduler and its workers in a process of their own; yields address and process."""
-    child = subprocess.Popen(
-        [sys.executable, __file__, "--serve", str(workers)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    try:
-        yield child.stdout.readline().strip(), child.pid
-    finally:
-        child.communicate("")
-
-
-def serve(workers: int) -> None:
-    with launch(Local(n_workers=workers)) as client:
-        print(client.cluster.scheduler_address, flush=True)
-        sys.stdin.read()
-
-
 def measure_memory(survey: Path, workers: int, precision: str) -> None:
     """Run a survey from this process, and print the peaks of all that take part."""
     with scheduler(workers) as (address, pid), launch(Address(address)) as client:
         report = compute(client, survey, precision)
-        peaks = {"client": peak(), "scheduler": peak(pid), "worker": max(client.run(peak).values())}
+        peaks = {"client": peak(), "scheduler": peak(pid), "worker": max(map(peak, client.run(os.getpid).values()))}
     print(json.dumps({"rows": report.rows, "seconds": report.seconds, **peaks}))
 
 
@@ -185,12 +159,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the networks")
     parser.add_argument("--folder", type=Path, help="where to work; by default the system's temporary folder")
-    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--memory", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        serve(options.serve)
-    elif options.memory:
+    if options.memory:
         measure_memory(options.memory, options.workers, options.precision)
     else:
         measure(options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from twinlines.pipeline.binaries.grouping import NO_STAR, group
 from twinlines.pipeline.catalog import catalog as catalogs
+from twinlines.pipeline.lookup import NOWHERE, places_of
 from twinlines.pipeline.schema import HEADS
 from twinlines.pipeline.usertables.columns import Columns
 from twinlines.pipeline.usertables.files import read_table
@@ -201,30 +202,24 @@ def _labels(table: Columns, name: str) -> NDArray[np.str_]:
     """Each row's value as text; numbers as short as they are written."""
     values = _column(table, name)
     if values.dtype.kind == "f":
-        return np.array([f"{number:g}" for number in np.ma.filled(values.astype(np.float64), np.nan).tolist()])
+        return np.array([f"{number:.12g}" for number in np.ma.filled(values.astype(np.float64), np.nan).tolist()])
     return table.texts(name)
 
 
 def _match(table: Columns, obsid: NDArray[Any], lmjm: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the catalog that are in the table, and which of its rows each of them is."""
-    mine = table.integers(table.take("obsid"))
-    minute = table.integers("lmjm") if "lmjm" in table.names else None
-    wanted = list(zip(mine.tolist(), minute.tolist(), strict=True)) if minute is not None else mine.tolist()
-    place: dict[Any, int] = {}
-    for at, key in enumerate(wanted):
-        if key in place:
-            _refuse_twice(table, key, place[key], at)
-        place[key] = at
-    rows = np.flatnonzero(np.isin(obsid, mine))
-    keys = zip(obsid[rows].tolist(), lmjm[rows].tolist(), strict=True) if minute is not None else obsid[rows]
-    pairs = [(row, place[key]) for row, key in zip(rows.tolist(), keys, strict=True) if key in place]
-    both = np.array(pairs, np.int64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
-
-
-def _refuse_twice(table: Columns, key: Any, first: int, again: int) -> NoReturn:
-    said = f"obsid {key[0]}, lmjm {key[1]}" if isinstance(key, tuple) else f"obsid {key}"
-    cure = "keep one row of each exposure"
-    if not isinstance(key, tuple):
-        cure += ", or give a column lmjm, which tells exposures of one obsid apart"
-    table.refuse(f"{said} stands in rows {first} and {again}", cure)
+    names = ("obsid", "lmjm") if "lmjm" in table.names else ("obsid",)
+    wanted = [table.integers(table.take("obsid")), *(table.integers(name) for name in names[1:])]
+    there = [values.astype(np.int64) for values in (obsid, lmjm)][: len(names)]
+    rows = np.flatnonzero(np.isin(obsid, wanted[0]))
+    listed, among = (np.rec.fromarrays(each, names=list(names)) for each in (wanted, [one[rows] for one in there]))
+    first = places_of(listed, listed)
+    again = np.flatnonzero(first != np.arange(len(listed)))
+    if len(again):
+        row = again[0]
+        said = ", ".join(f"{name} {listed[name][row]}" for name in names)
+        hint = "" if len(names) > 1 else ", or give a column lmjm, which tells exposures of one obsid apart"
+        table.refuse(f"{said} stands in rows {first[row]} and {row}", f"keep one row of each exposure{hint}")
+    entry = places_of(among, listed)
+    found = entry != NOWHERE
+    return rows[found], entry[found]
