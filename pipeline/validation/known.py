@@ -212,7 +212,7 @@ def _match(table: Columns, obsid: NDArray[Any], lmjm: NDArray[Any]) -> tuple[NDA
     wanted = [table.integers(table.take("obsid")), *(table.integers(name) for name in names[1:])]
     there = [values.astype(np.int64) for values in (obsid, lmjm)][: len(names)]
     rows = np.flatnonzero(np.isin(obsid, wanted[0]))
-    listed, among = (np.rec.fromarrays(each, names=list(names)) for each in (wanted, [one[rows] for one in there]))
+    listed, among = _keys(names, wanted), _keys(names, [values[rows] for values in there])
     first = places_of(listed, listed)
     again = np.flatnonzero(first != np.arange(len(listed)))
     if len(again):
@@ -223,3 +223,10 @@ def _match(table: Columns, obsid: NDArray[Any], lmjm: NDArray[Any]) -> tuple[NDA
     entry = places_of(among, listed)
     found = entry != NOWHERE
     return rows[found], entry[found]
+
+
+def _keys(names: Sequence[str], columns: Sequence[NDArray[np.int64]]) -> NDArray[np.void]:
+    keys = np.empty(len(columns[0]), [(name, np.int64) for name in names])
+    for name, values in zip(names, columns, strict=True):
+        keys[name] = values
+    return keys
